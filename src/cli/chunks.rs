@@ -1,0 +1,245 @@
+//! `ingest`, `search`, `get`, `delete`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::input::{Batch, Batches, InputRecord, InputVectors, JsonlReader, LineError, NpyReader, VectorSource};
+use super::output::{Output, one_line};
+use super::vector::{EmbedArgs, VectorArgs};
+use super::{Global, TenantArg};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::RecordId;
+use crate::store::Collection;
+use crate::vectors::{Chunk, SearchRequest, Vectors};
+
+/// Batches that are read ahead while one is written.
+const READ_AHEAD: usize = 2;
+/// Bad lines that are named one by one.
+const NAMED_ERRORS: usize = 20;
+
+#[derive(Args)]
+pub(super) struct IngestArgs {
+    #[command(flatten)]
+    tenant: TenantArg,
+    /// The collection
+    collection: String,
+    /// JSON lines with `id`, `text`, `metadata` and `vector`; `-` for standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Take vectors from this `.npy` file, row by row (f16, f32 or f64)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["embed_url", "embed_model"])]
+    npy: Option<PathBuf>,
+    #[command(flatten)]
+    embed: EmbedArgs,
+    /// Skip bad lines, say which, and exit with 10 at the end
+    #[arg(long)]
+    keep_going: bool,
+    /// Chunks per durable write
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: u32,
+}
+
+#[derive(Args)]
+pub(super) struct SearchArgs {
+    #[command(flatten)]
+    tenant: TenantArg,
+    /// The collection
+    collection: String,
+    /// A text to search for, made into a vector by the embeddings endpoint
+    text: Option<String>,
+    #[command(flatten)]
+    vector: VectorArgs,
+    /// How many results
+    #[arg(long, short = 'n', default_value_t = 10)]
+    limit: usize,
+    /// Leave out results worse than this score
+    #[arg(long)]
+    threshold: Option<f32>,
+    /// Compare with this of several vectors
+    #[arg(long, value_name = "VECTOR")]
+    using: Option<String>,
+    /// In `plain` mode, scan everything instead of walking the search graph
+    #[arg(long)]
+    exact: bool,
+    /// Print whole texts
+    #[arg(long)]
+    full: bool,
+}
+
+#[derive(Args)]
+pub(super) struct IdsArgs {
+    #[command(flatten)]
+    tenant: TenantArg,
+    /// The collection
+    collection: String,
+    /// Ids: numbers, UUIDs or text
+    #[arg(required = true)]
+    ids: Vec<RecordId>,
+}
+
+#[derive(Default, serde::Serialize)]
+struct Ingested {
+    ingested: u64,
+    skipped: u64,
+    seconds: f64,
+}
+
+pub(super) async fn ingest(global: &Global, args: IngestArgs, output: &Output) -> Result<()> {
+    let lines = JsonlReader::open(&args.files)?;
+    let progress = lines.progress();
+    let source = match (&args.npy, args.embed.embedder(output)?) {
+        (Some(npy), _) => VectorSource::Npy(NpyReader::open(npy)?),
+        (None, Some(embedder)) => VectorSource::Embed(embedder),
+        (None, None) => VectorSource::Lines,
+    };
+    let batches = Batches::new(lines, source, args.batch as usize, args.keep_going);
+    let template = if progress.total().is_some() {
+        "{bar:30} {bytes}/{total_bytes} ({bytes_per_sec}), {msg}, {eta} left"
+    } else {
+        "{spinner} {bytes} ({bytes_per_sec}), {msg}"
+    };
+    let bar = output.progress(progress.total(), template);
+    let started = Instant::now();
+    let keep_going = args.keep_going;
+    let mut done = Ingested::default();
+    let outcome = global
+        .with_tenant(&args.tenant, async |tenant| {
+            let collection = tenant.collection(&args.collection)?;
+            let (send, mut receive) = mpsc::channel(READ_AHEAD);
+            tokio::task::spawn_blocking(move || {
+                for batch in batches {
+                    // Nobody receives any more: writing failed, and that is reported there.
+                    if send.blocking_send(batch).is_err() {
+                        break;
+                    }
+                }
+            });
+            while let Some(batch) = receive.recv().await {
+                write_batch(&collection, batch?, keep_going, output, &bar, &mut done).await?;
+                bar.set_position(progress.read());
+                let rate = done.ingested as f64 / started.elapsed().as_secs_f64();
+                bar.set_message(format!("{} chunks, {rate:.0}/s", done.ingested));
+            }
+            collection.flush().await
+        })
+        .await;
+    bar.finish_and_clear();
+    done.seconds = started.elapsed().as_secs_f64();
+    if let Err(e) = outcome {
+        if done.ingested > 0 {
+            output
+                .remark(&format!("{} chunks are stored; running the same command again goes on safely", done.ingested));
+        }
+        return Err(e);
+    }
+    output.answer(&done, |d| {
+        format!("ingested {} chunks in {:.1} s ({:.0}/s)", d.ingested, d.seconds, d.ingested as f64 / d.seconds)
+    })?;
+    if done.skipped == 0 {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Partial, format!("{} lines were skipped", done.skipped))
+        .with_remedy("mend the lines named above and ingest the file again: what is stored is replaced, not doubled"))
+}
+
+async fn write_batch(
+    collection: &Collection,
+    batch: Batch,
+    keep_going: bool,
+    output: &Output,
+    bar: &ProgressBar,
+    done: &mut Ingested,
+) -> Result<()> {
+    let mut rejected = batch.rejected;
+    let mut chunks = Vec::with_capacity(batch.records.len());
+    for record in batch.records {
+        let (file, line) = (record.file.clone(), record.line);
+        let chunk = to_chunk(record, collection);
+        match chunk.validate(collection.spec()) {
+            Ok(()) => chunks.push(chunk),
+            Err(e) => {
+                rejected.push(LineError::new(&file, line, &e));
+                if !keep_going {
+                    break;
+                }
+            }
+        }
+    }
+    rejected.sort_by_key(|e| e.line);
+    done.ingested += collection.ingest(chunks).await? as u64;
+    for error in rejected {
+        if !keep_going {
+            return Err(error.into());
+        }
+        if done.skipped < NAMED_ERRORS as u64 {
+            bar.suspend(|| output.remark(&format!("skipped: {error}")));
+        }
+        done.skipped += 1;
+        if done.skipped == NAMED_ERRORS as u64 {
+            bar.suspend(|| output.remark("further bad lines are counted without being named"));
+        }
+    }
+    Ok(())
+}
+
+fn to_chunk(record: InputRecord, collection: &Collection) -> Chunk {
+    // An unnamed vector belongs to the collection's only one, whatever that is called.
+    let only = collection.spec().vectors.keys().next().cloned().unwrap_or_default();
+    let vectors = match record.vectors {
+        InputVectors::Missing => Vectors::default(),
+        InputVectors::Single(vector) => Vectors::named([(only, vector)]),
+        InputVectors::Named(named) => Vectors::named(named.into_iter().map(|(n, v)| (n.as_str().to_owned(), v))),
+    };
+    Chunk { id: record.id, text: record.text, metadata: record.metadata, vectors }
+}
+
+pub(super) async fn search(global: &Global, args: SearchArgs, output: &Output) -> Result<()> {
+    let vector = args.vector.resolve(args.text.as_deref(), output).await?.ok_or_else(|| {
+        Error::invalid("there is nothing to search for").with_remedy(
+            "give `--vector`, `--npy` with `--row`, or a text together with `--embed-url` and `--embed-model`",
+        )
+    })?;
+    let mut request = SearchRequest::new(vector, args.limit);
+    request.score_threshold = args.threshold;
+    request.using = args.using;
+    request.exact = args.exact;
+    let hits = global
+        .with_tenant(&args.tenant, async |tenant| tenant.collection(&args.collection)?.search(request).await)
+        .await?;
+    output.answer(&hits, |hits| {
+        let width = if args.full { usize::MAX } else { 120 };
+        hits.iter().map(|hit| format!("{:.4}  {}  {}\n", hit.score, hit.id, one_line(&hit.text, width))).collect()
+    })
+}
+
+pub(super) async fn get(global: &Global, args: IdsArgs, output: &Output) -> Result<()> {
+    let wanted = args.ids.clone();
+    let chunks =
+        global.with_tenant(&args.tenant, async |tenant| tenant.collection(&args.collection)?.get(wanted).await).await?;
+    output.answer(&chunks, |chunks| {
+        let text = |c: &crate::StoredChunk| {
+            let metadata = serde_json::to_string(&c.metadata).unwrap_or_default();
+            format!("{} (version {})\n{}\n{metadata}\n", c.id, c.version, c.text)
+        };
+        chunks.iter().map(text).collect::<Vec<_>>().join("\n")
+    })?;
+    let missing: Vec<String> =
+        args.ids.iter().filter(|id| !chunks.iter().any(|c| c.id == **id)).map(|id| format!("`{id}`")).collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::not_found(format!("there is no record {}", missing.join(", "))))
+    }
+}
+
+pub(super) async fn delete(global: &Global, args: IdsArgs, output: &Output) -> Result<()> {
+    let deleted = global
+        .with_tenant(&args.tenant, async |tenant| tenant.collection(&args.collection)?.delete(args.ids).await)
+        .await?;
+    output.answer(&json!({ "deleted": deleted }), |_| format!("deleted {deleted}"))
+}

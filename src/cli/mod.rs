@@ -1,0 +1,241 @@
+//! The command line: one file per group of commands. Data goes to stdout, talk to stderr.
+
+mod bench;
+mod chunks;
+mod collection;
+pub mod input;
+mod memory;
+mod output;
+mod store;
+mod tenant;
+mod vector;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::TenantId;
+use crate::keys::Passphrase;
+use crate::store::{Store, StoreOptions, Tenant};
+
+use output::Output;
+
+/// An encrypted vector and memory store for multi-tenant LLM platforms.
+///
+/// Exit codes: 0 success, 1 internal failure, 2 wrong input or usage, 3 not found, 4 conflict, 5 denied (passphrase),
+/// 6 busy, 7 integrity (stored data is not what was written), 8 storage full, 9 unavailable, 10 partly done.
+#[derive(Parser)]
+#[command(name = "strongroom", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Args)]
+struct Global {
+    /// The store's directory [default: $XDG_DATA_HOME/strongroom or ~/.local/share/strongroom]
+    #[arg(long, global = true, env = "STRONGROOM_DIR", value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// A file with the passphrase; otherwise STRONGROOM_PASSPHRASE, STRONGROOM_PASSPHRASE_FILE, the systemd credential
+    /// `strongroom-passphrase`, or a prompt
+    #[arg(long, global = true, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// A setting for this run, before file and environment: `--set cache_mib=128`
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say less: no progress, no remarks
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Log more to stderr; repeat for more. STRONGROOM_LOG takes a filter
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Which tenant a command is about.
+#[derive(Args)]
+struct TenantArg {
+    /// The tenant
+    #[arg(long, short, env = "STRONGROOM_TENANT", value_name = "TENANT")]
+    tenant: TenantId,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a store and its keystore
+    Init(store::InitArgs),
+    /// Show what is in the store
+    Status,
+    /// Make, list and show tenants
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Make, list, show and drop collections
+    #[command(subcommand)]
+    Collection(collection::CollectionCommand),
+    /// Read chunks with their embeddings into a collection
+    Ingest(chunks::IngestArgs),
+    /// Find the chunks nearest to a vector or a text
+    Search(chunks::SearchArgs),
+    /// Print chunks by id
+    Get(chunks::IdsArgs),
+    /// Delete chunks by id
+    Delete(chunks::IdsArgs),
+    /// Write a memory
+    Remember(memory::RememberArgs),
+    /// Find memories by meaning, by words, or the latest
+    Recall(memory::RecallArgs),
+    /// Delete memories
+    Forget(memory::ForgetArgs),
+    /// List memories, namespaces, or the history of a memory
+    Memories(memory::MemoriesArgs),
+    /// Open every record and compare it with the registry
+    Verify(store::VerifyArgs),
+    /// Measure against the same work without Strongroom
+    Bench(bench::BenchArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.global.verbose);
+    let output = Output::new(cli.global.json, cli.global.quiet);
+    let result = harden().and_then(|()| run(cli, &output));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) if is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            output.error(&e);
+            ExitCode::from(e.kind().exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli, output: &Output) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let global = &cli.global;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Init(args) => store::init(global, args, output).await,
+            Command::Status => store::status(global, output).await,
+            Command::Tenant(command) => tenant::run(global, command, output).await,
+            Command::Collection(command) => collection::run(global, command, output).await,
+            Command::Ingest(args) => chunks::ingest(global, args, output).await,
+            Command::Search(args) => chunks::search(global, args, output).await,
+            Command::Get(args) => chunks::get(global, args, output).await,
+            Command::Delete(args) => chunks::delete(global, args, output).await,
+            Command::Remember(args) => memory::remember(global, args, output).await,
+            Command::Recall(args) => memory::recall(global, args, output).await,
+            Command::Forget(args) => memory::forget(global, args, output).await,
+            Command::Memories(args) => memory::memories(global, args, output).await,
+            Command::Verify(args) => store::verify(global, args, output).await,
+            Command::Bench(args) => bench::run(args, output).await,
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "strongroom", &mut script);
+                output.raw(&script)
+            }
+        }
+    })
+}
+
+impl Global {
+    fn options(&self) -> Result<StoreOptions> {
+        let dir = match &self.dir {
+            Some(dir) => dir.clone(),
+            None => default_dir()?,
+        };
+        let config = Config::load(&dir, &self.set)?;
+        Ok(StoreOptions::new(dir).config(config))
+    }
+
+    fn passphrase(&self, confirm: bool) -> Result<Passphrase> {
+        Passphrase::find(self.passphrase_file.as_deref(), confirm)
+    }
+
+    async fn open(&self) -> Result<Store> {
+        let options = self.options()?;
+        if !options.keystore_dir().exists() {
+            return Err(Error::not_found(format!("there is no store in `{}`", options.dir().display()))
+                .with_remedy("run `strongroom init` first, or name the right directory with `--dir`"));
+        }
+        Store::open(options, self.passphrase(false)?).await
+    }
+
+    /// Opens the store and a tenant, runs `work`, and closes both whatever came of it.
+    async fn with_tenant<T>(&self, tenant: &TenantArg, work: impl AsyncFnOnce(&Tenant) -> Result<T>) -> Result<T> {
+        let store = self.open().await?;
+        let result = match store.tenant(&tenant.tenant).await {
+            Ok(tenant) => work(&tenant).await,
+            Err(e) => Err(e),
+        };
+        let closed = store.close().await;
+        let value = result?;
+        closed.map(|()| value)
+    }
+}
+
+fn default_dir() -> Result<PathBuf> {
+    let base = match std::env::var_os("XDG_DATA_HOME") {
+        Some(base) => Some(PathBuf::from(base)),
+        None => std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")),
+    };
+    base.map(|base| base.join("strongroom"))
+        .ok_or_else(|| Error::invalid("there is no home directory").with_remedy("name a directory with `--dir`"))
+}
+
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "error",
+        1 => "strongroom=info,warn",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("STRONGROOM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // Whoever has started logging before us keeps it.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// Keeps keys and plaintext out of core dumps, and other processes of the same user out of our memory.
+fn harden() -> Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(std::io::Error::from)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(std::io::Error::from)?;
+    Ok(())
+}
+
+fn is_closed_pipe(e: &Error) -> bool {
+    let source = std::error::Error::source(e).and_then(|s| s.downcast_ref::<std::io::Error>());
+    e.kind() == ErrorKind::Unavailable && source.is_some_and(|s| s.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_every_exit_code() {
+        let help = Cli::command().render_long_help().to_string();
+        for kind in ErrorKind::ALL {
+            assert!(help.contains(&format!(" {} ", kind.exit_code())), "{}", kind.as_str());
+        }
+    }
+}

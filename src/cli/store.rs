@@ -1,0 +1,198 @@
+//! `init`, `status`, `verify`.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Global;
+use super::output::{Output, bytes};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::TenantId;
+use crate::keys::keystore::file::KdfCost;
+use crate::store::{CollectionStatus, Store};
+
+#[derive(Args)]
+pub(super) struct InitArgs {
+    /// Memory that opening the keystore takes (Argon2id), in MiB
+    #[arg(long, default_value_t = KdfCost::default().memory_kib >> 10, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    kdf_memory_mib: u32,
+    /// Passes that opening the keystore takes (Argon2id)
+    #[arg(long, default_value_t = KdfCost::default().passes, value_parser = clap::value_parser!(u32).range(1..=100))]
+    kdf_passes: u32,
+}
+
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    /// Only this tenant
+    #[arg(long, short, env = "STRONGROOM_TENANT", value_name = "TENANT")]
+    tenant: Option<TenantId>,
+}
+
+pub(super) async fn init(global: &Global, args: InitArgs, output: &Output) -> Result<()> {
+    let cost = KdfCost { memory_kib: args.kdf_memory_mib << 10, passes: args.kdf_passes, ..KdfCost::default() };
+    let options = global.options()?.kdf_cost(cost);
+    if options.keystore_dir().join("keystore.json").exists() {
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            format!("there is a store in `{}` already", options.dir().display()),
+        )
+        .with_remedy("use it, or name another directory with `--dir`"));
+    }
+    Store::init(&options, global.passphrase(true)?).await?;
+    let answer =
+        serde_json::json!({ "dir": options.dir(), "data": options.data_dir(), "keys": options.keystore_dir() });
+    output.answer(&answer, |_| {
+        format!(
+            "store made in {}\n  data: {}\n  keys: {} (back these up apart from the data)",
+            options.dir().display(),
+            options.data_dir().display(),
+            options.keystore_dir().display()
+        )
+    })
+}
+
+#[derive(Serialize)]
+struct Status {
+    dir: String,
+    version: &'static str,
+    provider: &'static str,
+    disk_bytes: u64,
+    memory_can_be_locked: bool,
+    tenants: Vec<TenantStatus>,
+}
+
+#[derive(Serialize)]
+struct TenantStatus {
+    tenant: String,
+    active_epoch: Option<u32>,
+    epochs: usize,
+    collections: Vec<NamedStatus>,
+}
+
+#[derive(Serialize)]
+struct NamedStatus {
+    collection: String,
+    mode: String,
+    #[serde(flatten)]
+    status: CollectionStatus,
+}
+
+pub(super) async fn status(global: &Global, output: &Output) -> Result<()> {
+    let options = global.options()?;
+    let store = global.open().await?;
+    let mut tenants = Vec::new();
+    for id in store.tenants().await? {
+        let keys = store.tenant_keys(&id).await?;
+        let tenant = store.tenant(&id).await?;
+        let mut collections = Vec::new();
+        for collection in tenant.collections() {
+            let (name, mode) = (collection.name().to_owned(), collection.spec().mode.to_string());
+            collections.push(NamedStatus { collection: name, mode, status: collection.status().await? });
+        }
+        let active = keys.epochs.iter().find(|e| e.state == crate::keys::EpochState::Active);
+        tenants.push(TenantStatus {
+            tenant: id.as_str().to_owned(),
+            active_epoch: active.map(|e| e.epoch.as_u32()),
+            epochs: keys.epochs.len(),
+            collections,
+        });
+    }
+    let status = Status {
+        dir: options.dir().display().to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        provider: store.provider(),
+        disk_bytes: disk_bytes(&options.data_dir()),
+        memory_can_be_locked: can_lock(),
+        tenants,
+    };
+    store.close().await?;
+    output.answer(&status, describe)
+}
+
+fn describe(status: &Status) -> String {
+    let mut text = format!(
+        "strongroom {} in {} ({} on disk, {})\n",
+        status.version,
+        status.dir,
+        bytes(status.disk_bytes),
+        status.provider
+    );
+    if !status.memory_can_be_locked {
+        text += "warning: memory cannot be locked here: indexes may be swapped out; raise `ulimit -l`\n";
+    }
+    if status.tenants.is_empty() {
+        text += "no tenants yet: `strongroom tenant create NAME` makes one\n";
+    }
+    for tenant in &status.tenants {
+        let epoch = tenant.active_epoch.map_or_else(|| "none".into(), |e| e.to_string());
+        text += &format!("tenant {}: active epoch {epoch} of {}\n", tenant.tenant, tenant.epochs);
+        for c in &tenant.collections {
+            text += &format!("  {} ({}): {} chunks", c.collection, c.mode, c.status.chunks);
+            if c.status.indexed_vectors > 0 {
+                text += &format!(", {} in a search graph", c.status.indexed_vectors);
+            }
+            text += "\n";
+        }
+    }
+    text
+}
+
+pub(super) async fn verify(global: &Global, args: VerifyArgs, output: &Output) -> Result<()> {
+    let store = global.open().await?;
+    let tenants = match args.tenant {
+        Some(tenant) => vec![tenant],
+        None => store.tenants().await?,
+    };
+    let mut reports = std::collections::BTreeMap::new();
+    for id in &tenants {
+        let bar = output.progress(None, "{spinner} verifying: {pos} points ({per_sec})");
+        let counter = bar.clone();
+        let report = store.tenant(id).await?.verify(move |points| counter.set_position(points)).await?;
+        bar.finish_and_clear();
+        reports.insert(id.as_str().to_owned(), report);
+    }
+    store.close().await?;
+    output.answer(&reports, |reports| {
+        let mut text = String::new();
+        for (tenant, report) in reports {
+            let collections = report.collections.iter().map(|(n, r)| (format!("collection {n}"), r));
+            let memories = report.memory_embeddings.iter().map(|r| ("memory embeddings".to_owned(), r));
+            for (name, r) in collections.chain(memories) {
+                text += &format!("{tenant}, {name}: {} sound", r.sound);
+                text += &damage(r.dropped.len(), r.unknown.len(), r.damaged.len());
+            }
+            let m = &report.memories;
+            text += &format!("{tenant}, memories: {} sound, {} earlier versions", m.sound, m.history);
+            text += &damage(m.dropped as usize, m.unknown as usize, m.damaged as usize);
+        }
+        text
+    })?;
+    if reports.values().all(crate::store::TenantReport::is_clean) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Integrity, "verification found damage")
+        .with_remedy("keep the data directory as it is for an investigation and restore from a backup"))
+}
+
+fn damage(dropped: usize, unknown: usize, damaged: usize) -> String {
+    if dropped + unknown + damaged == 0 {
+        return "\n".into();
+    }
+    format!(", {dropped} DROPPED, {unknown} UNKNOWN, {damaged} DAMAGED\n")
+}
+
+fn can_lock() -> bool {
+    crate::locked::LockedBuf::zeroed(1 << 20, crate::locked::LockPolicy::Prefer).is_ok_and(|buf| buf.is_locked())
+}
+
+fn disk_bytes(dir: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => disk_bytes(&entry.path()),
+            Ok(meta) => meta.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}

@@ -1,0 +1,122 @@
+//! Configuration: one struct, read from `strongroom.toml`, the environment and the command line, later ones first.
+//!
+//! Every default is justified in [`crate::manual::defaults`].
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::locked::LockPolicy;
+
+/// The name of the configuration file in the store's directory.
+pub const CONFIG_FILE: &str = "strongroom.toml";
+/// What the names of configuring environment variables begin with: `STRONGROOM_CONFIG_CACHE_MIB`.
+pub const ENV_PREFIX: &str = "STRONGROOM_CONFIG";
+
+/// How a store runs on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where sealed data is kept; relative to the store's directory. Default: `data`.
+    pub data_dir: PathBuf,
+    /// Where keys are kept; relative to the store's directory. Back it up apart from the data. Default: `keys`.
+    pub keystore_dir: PathBuf,
+    /// Whether resident indexes must be locked in memory: `prefer`, `require` or `never`. Default: `prefer`.
+    #[cfg_attr(test, schemars(with = "LockPolicyName"))]
+    pub memory_lock: LockPolicy,
+    /// Cache of the key-value engine, in MiB. Default: 64.
+    pub cache_mib: u32,
+    /// Writing stops when less than this is free on the data directory's disk, in MiB. Default: 256.
+    pub min_free_mib: u32,
+    /// The vector engine is flushed at least this often while it has unflushed writes, in seconds. Default: 10.
+    pub flush_interval_s: u32,
+    /// A collection that nobody used for this long is closed and its index erased, in seconds. Default: 300.
+    pub idle_close_s: u32,
+}
+
+/// For the schema: the names of [`LockPolicy`].
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum LockPolicyName {
+    Prefer,
+    Require,
+    Never,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "data".into(),
+            keystore_dir: "keys".into(),
+            memory_lock: LockPolicy::Prefer,
+            cache_mib: 64,
+            min_free_mib: 256,
+            flush_interval_s: 10,
+            idle_close_s: 300,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `strongroom.toml` in `dir` if it is there, then the environment, then `overrides` (`key=value`).
+    pub fn load(dir: &Path, overrides: &[String]) -> Result<Self> {
+        let bad = |e: config::ConfigError| {
+            Error::invalid("the configuration is wrong")
+                .with_remedy(format!("see `schema/config.schema.json` for the keys: {e}"))
+                .with_source(e)
+        };
+        let file = config::File::from(dir.join(CONFIG_FILE)).required(false);
+        let env = config::Environment::with_prefix(ENV_PREFIX).try_parsing(true);
+        let mut builder = config::Config::builder().add_source(file).add_source(env);
+        for setting in overrides {
+            let (key, value) = setting.split_once('=').ok_or_else(|| {
+                Error::invalid(format!("`{}` is not a setting", crate::id::shown(setting)))
+                    .with_remedy("write key=value")
+            })?;
+            builder = builder.set_override(key, value).map_err(bad)?;
+        }
+        builder.build().map_err(bad)?.try_deserialize().map_err(bad)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `schema/config.schema.json` is generated from the struct; run with `UPDATE_SCHEMA=1` after changing it.
+    #[test]
+    fn the_published_schema_is_this_struct() {
+        let schema = schemars::schema_for!(Config);
+        let generated = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/config.schema.json");
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(&path, &generated).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), generated);
+    }
+
+    #[test]
+    fn every_default_is_justified_in_the_manual() {
+        let manual = include_str!("manual/defaults.md");
+        let defaults = serde_json::to_value(Config::default()).unwrap();
+        for (key, value) in defaults.as_object().unwrap() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            assert!(manual.contains(&format!("| `{key}` | `{value}` |")), "{key} = {value}");
+        }
+    }
+
+    #[test]
+    fn file_and_overrides_in_that_order_and_unknown_keys_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Config::load(dir.path(), &[]).unwrap(), Config::default());
+        std::fs::write(dir.path().join(CONFIG_FILE), "cache_mib = 7\nmin_free_mib = 8\n").unwrap();
+        let config = Config::load(dir.path(), &["min_free_mib=9".into()]).unwrap();
+        assert_eq!((config.cache_mib, config.min_free_mib), (7, 9));
+        assert!(Config::load(dir.path(), &["cash_mib=9".into()]).is_err());
+        assert!(Config::load(dir.path(), &["nonsense".into()]).is_err());
+    }
+}

@@ -1,0 +1,90 @@
+//! The data directory: held by one process at a time, readable by its owner only, never filled to the last byte.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use rustix::fs::{FlockOperation, flock, statvfs};
+
+use crate::error::{Error, ErrorKind, Result};
+
+const LOCK_FILE: &str = "strongroom.lock";
+/// How long one look at the free space is believed, in milliseconds.
+const ROOM_FOR_MS: u64 = 200;
+
+/// A data directory that this process holds.
+pub struct DataDir {
+    path: PathBuf,
+    min_free_bytes: u64,
+    since: Instant,
+    /// Milliseconds after `since` until which there is known to be room.
+    room_until: AtomicU64,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates `path` if need be and locks it. A directory held by another process is [`Busy`](ErrorKind::Busy).
+    pub fn hold(path: &Path, min_free_bytes: u64) -> Result<Self> {
+        fs::create_dir_all(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+        let mut lock = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join(LOCK_FILE))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut holder = String::new();
+            let _ = lock.read_to_string(&mut holder);
+            let holder =
+                holder.trim().parse::<u32>().map_or_else(|_| "another process".into(), |p| format!("process {p}"));
+            return Err(Error::new(ErrorKind::Busy, format!("the data directory is in use by {holder}"))
+                .with_remedy("stop it or wait for it to end; two processes cannot share a data directory"));
+        }
+        lock.set_len(0)?;
+        lock.rewind()?;
+        writeln!(lock, "{}", std::process::id())?;
+        Ok(Self {
+            path: path.to_owned(),
+            min_free_bytes,
+            since: Instant::now(),
+            room_until: AtomicU64::new(0),
+            _lock: lock,
+        })
+    }
+
+    /// A directory below it, created if need be.
+    pub fn subdir(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// Refuses with [`StorageFull`](ErrorKind::StorageFull) when less than the configured reserve is free.
+    ///
+    /// The engine maps its files into memory, where a full disk ends the process: so writing stops before that.
+    pub fn ensure_room(&self) -> Result<()> {
+        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if now < self.room_until.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let stat = statvfs(&self.path).map_err(std::io::Error::from)?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free < self.min_free_bytes {
+            return Err(Error::new(
+                ErrorKind::StorageFull,
+                format!("only {} MiB are free on the disk of the data directory", free >> 20),
+            )
+            .with_remedy(format!(
+                "free some space; writing stops below {} MiB (`min_free_mib`), reading and deleting go on",
+                self.min_free_bytes >> 20
+            )));
+        }
+        self.room_until.store(now + ROOM_FOR_MS, Ordering::Relaxed);
+        Ok(())
+    }
+}

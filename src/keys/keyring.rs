@@ -1,0 +1,100 @@
+//! The keys of one open tenant: derived on demand, kept in memory while the tenant is open, gone when it is dropped.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::crypto::{MacKey, Provider, SuiteId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Epoch, TenantId};
+use crate::record::SealingKey;
+use crate::secret::Secret;
+
+use super::{EpochSecret, EpochState, Keystore, Label};
+
+/// Derives and keeps the data keys of one tenant.
+pub struct Keyring {
+    tenant: TenantId,
+    provider: &'static dyn Provider,
+    active: Epoch,
+    epochs: HashMap<Epoch, OpenEpoch>,
+    sealing: RwLock<HashMap<(Label, Epoch, Box<[u8]>), Arc<SealingKey>>>,
+    blinding: RwLock<HashMap<(Epoch, Box<[u8]>), Arc<dyn MacKey>>>,
+}
+
+struct OpenEpoch {
+    suite: SuiteId,
+    secret: Box<dyn EpochSecret>,
+}
+
+impl Keyring {
+    /// Decapsulates the secret of every epoch of `tenant` whose records may be opened.
+    pub fn open(keystore: &dyn Keystore, provider: &'static dyn Provider, tenant: &TenantId) -> Result<Self> {
+        let record = keystore.tenant(tenant)?;
+        let mut epochs = HashMap::new();
+        for epoch in record.epochs.iter().filter(|e| e.state.can_open()) {
+            let secret = keystore.open_epoch(tenant, epoch.epoch)?;
+            epochs.insert(epoch.epoch, OpenEpoch { suite: epoch.suite()?, secret });
+        }
+        let active = record
+            .epochs
+            .iter()
+            .find(|e| e.state == EpochState::Active)
+            .ok_or_else(|| Error::integrity("the epoch list of a tenant"))?
+            .epoch;
+        Ok(Self {
+            tenant: tenant.clone(),
+            provider,
+            active,
+            epochs,
+            sealing: RwLock::default(),
+            blinding: RwLock::default(),
+        })
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// The implementation of the algorithms.
+    pub fn provider(&self) -> &'static dyn Provider {
+        self.provider
+    }
+
+    /// The epoch that seals.
+    pub fn active(&self) -> Epoch {
+        self.active
+    }
+
+    /// The key that seals and opens records of `label` and `scope` in `epoch`.
+    pub fn sealing(&self, label: Label, epoch: Epoch, scope: &[u8]) -> Result<Arc<SealingKey>> {
+        let key = (label, epoch, scope.into());
+        if let Some(found) = self.sealing.read().get(&key) {
+            return Ok(found.clone());
+        }
+        let (suite, dek) = self.derive(label, epoch, scope)?;
+        let made = Arc::new(SealingKey::new(self.provider, suite, epoch, &dek)?);
+        Ok(self.sealing.write().entry(key).or_insert(made).clone())
+    }
+
+    /// The key that blinds names and ids of `scope` in `epoch`.
+    pub fn blinding(&self, epoch: Epoch, scope: &[u8]) -> Result<Arc<dyn MacKey>> {
+        let key = (epoch, scope.into());
+        if let Some(found) = self.blinding.read().get(&key) {
+            return Ok(found.clone());
+        }
+        let (_, secret) = self.derive(Label::BlindIndex, epoch, scope)?;
+        let made: Arc<dyn MacKey> = self.provider.mac(&secret).into();
+        Ok(self.blinding.write().entry(key).or_insert(made).clone())
+    }
+
+    fn derive(&self, label: Label, epoch: Epoch, scope: &[u8]) -> Result<(SuiteId, Secret<32>)> {
+        let open = self.epochs.get(&epoch).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("epoch {epoch} is destroyed or was never made"))
+                .with_remedy("its records cannot be opened any more; restore them from a backup of a live epoch")
+        })?;
+        Ok((open.suite, open.secret.derive(&label.info(open.suite, epoch, scope))?))
+    }
+}

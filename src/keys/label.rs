@@ -1,0 +1,63 @@
+//! The labels that separate one derived key from another, and the encoding of what else a key depends on.
+
+use crate::crypto::SuiteId;
+use crate::id::Epoch;
+
+/// What a derived key is for. The label is part of the HKDF `info` (RFC 5869, section 2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Label {
+    /// Seals chunks and embeddings of one collection.
+    VectorStore,
+    /// Seals memories.
+    MemoryStore,
+    /// Seals descriptions of collections and labels of namespaces.
+    Catalog,
+    /// Blinds record ids, names and filter values.
+    BlindIndex,
+}
+
+impl Label {
+    /// Every label.
+    pub const ALL: [Label; 4] = [Label::VectorStore, Label::MemoryStore, Label::Catalog, Label::BlindIndex];
+
+    /// The bytes of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Label::VectorStore => "vector-store-v1",
+            Label::MemoryStore => "memory-store-v1",
+            Label::Catalog => "catalog-v1",
+            Label::BlindIndex => "blind-index-v1",
+        }
+    }
+
+    /// The HKDF `info`: label, suite, epoch and scope, each as its length (u32, big-endian) and its bytes.
+    pub fn info(self, suite: SuiteId, epoch: Epoch, scope: &[u8]) -> Vec<u8> {
+        let mut info = Vec::with_capacity(self.as_str().len() + scope.len() + 22);
+        for part in [self.as_str().as_bytes(), &suite.as_u16().to_be_bytes(), &epoch.as_u32().to_be_bytes(), scope] {
+            // Scopes are collection ids and namespace tags: never near 4 GiB.
+            info.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+            info.extend_from_slice(part);
+        }
+        info
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_stands_in_the_schema() {
+        let schema = include_str!("../../schema/keys.md");
+        for label in Label::ALL {
+            assert!(schema.contains(&format!("`{}`", label.as_str())), "{}", label.as_str());
+        }
+    }
+
+    #[test]
+    fn the_encoding_is_the_documented_one() {
+        let info = Label::VectorStore.info(SuiteId::Aes256GcmSivSha3_512, Epoch::FIRST, b"ab");
+        assert_eq!(info, b"\0\0\0\x0fvector-store-v1\0\0\0\x02\0\x01\0\0\0\x04\0\0\0\x01\0\0\0\x02ab");
+    }
+}

@@ -1,0 +1,15 @@
+//! The key hierarchy: tenant root key → epoch secret → data encryption keys, and the keystores that hold its root.
+//!
+//! Labels and encodings stand in `schema/keys.md`, the states of an epoch in [`crate::manual::lifecycle`].
+
+mod epoch;
+mod keyring;
+pub mod keystore;
+mod label;
+mod passphrase;
+
+pub use epoch::{EpochRecord, EpochState, Fingerprint};
+pub use keyring::Keyring;
+pub use keystore::{EpochSecret, Keystore, TenantRecord};
+pub use label::Label;
+pub use passphrase::Passphrase;

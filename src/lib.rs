@@ -1,0 +1,28 @@
+//! Strongroom: an encrypted vector and memory store for multi-tenant LLM platforms.
+//!
+//! [`Store`] is where to begin. [`manual`] says what is protected from whom, and why things are as they are.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod crypto;
+pub mod disk;
+mod error;
+mod id;
+pub mod keys;
+pub mod limits;
+pub mod locked;
+pub mod manual;
+pub mod memory;
+pub mod record;
+pub mod secret;
+pub mod store;
+pub mod vectors;
+
+pub use config::Config;
+pub use error::{Error, ErrorKind, Result};
+pub use id::{Epoch, Name, Namespace, RecordId, TenantId};
+pub use keys::Passphrase;
+pub use memory::{Memory, MemoryItem, MemoryOp, RecallRequest};
+pub use store::{Collection, Store, StoreOptions, Tenant};
+pub use vectors::{Chunk, CollectionSpec, Hit, Metric, Mode, SearchRequest, StoredChunk, Vectors};

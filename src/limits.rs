@@ -1,0 +1,54 @@
+//! Every bound in one place: sizes in bytes, counts in items, times with their unit in the name.
+
+/// Longest tenant id, in bytes.
+pub const TENANT_ID_BYTES: usize = 64;
+/// Longest collection or vector name, in bytes.
+pub const NAME_BYTES: usize = 255;
+/// Longest textual record id or memory key, in bytes.
+pub const RECORD_ID_BYTES: usize = 512;
+/// Longest namespace label, in bytes.
+pub const NAMESPACE_LABEL_BYTES: usize = 256;
+/// Most labels in a namespace.
+pub const NAMESPACE_DEPTH: usize = 8;
+/// Most dimensions of a vector (Qdrant's own bound).
+pub const VECTOR_DIMENSIONS: usize = 65_536;
+/// Most named vectors in a collection.
+pub const NAMED_VECTORS: usize = 16;
+/// Largest text and metadata of one chunk, or value of one memory, in bytes, as JSON.
+pub const PAYLOAD_BYTES: usize = 16 << 20;
+/// Most records in one write.
+pub const WRITE_RECORDS: usize = 4096;
+/// Most bytes in one journal entry; a larger write is refused and should be split.
+pub const WRITE_BYTES: usize = 64 << 20;
+/// Most results of one search.
+pub const SEARCH_RESULTS: usize = 10_000;
+/// Most records on one page of a listing.
+pub const PAGE_RECORDS: usize = 10_000;
+/// Earlier versions kept of one memory.
+pub const MEMORY_VERSIONS: usize = 64;
+/// Most operations in one memory batch.
+pub const MEMORY_BATCH: usize = 1024;
+/// Journal bytes that may wait for a flush of the engine before one is made.
+pub const JOURNAL_BYTES: usize = 64 << 20;
+/// Journal entries that may wait for a flush of the engine before one is made.
+pub const JOURNAL_ENTRIES: usize = 1024;
+/// Longest line of an input file, in bytes.
+pub const INPUT_LINE_BYTES: usize = 64 << 20;
+/// Most bytes of input lines and attached vectors held for one batch, unless one record alone is larger.
+pub const INPUT_BATCH_BYTES: usize = 32 << 20;
+/// Longest header of a `.npy` file, in bytes (numpy's own bound).
+pub const NPY_HEADER_BYTES: usize = 10_000;
+/// Most texts in one request to an embeddings endpoint.
+pub const EMBED_TEXTS: usize = 32;
+/// Most bytes of text in one request to an embeddings endpoint, unless one text alone is longer.
+pub const EMBED_REQUEST_BYTES: usize = 4 << 20;
+/// Largest answer of an embeddings endpoint, in bytes.
+pub const EMBED_RESPONSE_BYTES: usize = 64 << 20;
+/// Most attempts at one request to an embeddings endpoint.
+pub const EMBED_ATTEMPTS: u32 = 6;
+/// Longest wait between two attempts, in milliseconds; an endpoint that asks for more ends the run.
+pub const EMBED_WAIT_MS: u64 = 60_000;
+/// Longest time one attempt may take, in milliseconds.
+pub const EMBED_TIMEOUT_MS: u64 = 120_000;
+/// Longest passphrase, in bytes.
+pub const PASSPHRASE_BYTES: usize = 4096;

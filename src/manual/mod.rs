@@ -1,0 +1,10 @@
+//! What Strongroom protects from whom, why its defaults are what they are, and the states that things go through.
+
+#[doc = include_str!("threat_model.md")]
+pub mod threat_model {}
+
+#[doc = include_str!("defaults.md")]
+pub mod defaults {}
+
+#[doc = include_str!("lifecycle.md")]
+pub mod lifecycle {}

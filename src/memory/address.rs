@@ -1,0 +1,138 @@
+//! The blinded keys of memories: what is written where names would be.
+//!
+//! A key is tenant tag (16 bytes) ‖ epoch (u32) ‖ kind (1) ‖ one tag (16) per level of the namespace ‖ record tag (16)
+//! ‖ for history, version (u64).
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+
+use crate::error::Result;
+use crate::id::{Epoch, Namespace};
+use crate::keys::Keyring;
+
+pub(super) const TAG_LEN: usize = 16;
+const HEAD_LEN: usize = TAG_LEN + 4 + 1;
+/// The scope of the key that blinds memories.
+const SCOPE: &[u8] = b"memory";
+/// Namespaces whose tags are kept ready.
+const CACHED_NAMESPACES: usize = 4096;
+
+/// What a row of the memory table is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum RowKind {
+    Current = 1,
+    History = 2,
+    Label = 3,
+}
+
+/// The place of one memory: its namespace's tags and its own.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Address {
+    chain: Arc<[u8]>,
+    record: [u8; TAG_LEN],
+}
+
+impl Address {
+    pub(super) fn chain(&self) -> &[u8] {
+        &self.chain
+    }
+
+    pub(super) fn record(&self) -> &[u8; TAG_LEN] {
+        &self.record
+    }
+
+    /// The id of its embedding: the tags in hexadecimal, so that ids of a namespace share a prefix.
+    pub(super) fn embedding_id(&self) -> String {
+        hex(&self.chain) + &hex(&self.record)
+    }
+}
+
+/// Makes keys of one tenant in its active epoch.
+pub(super) struct Addresses {
+    keyring: Arc<Keyring>,
+    tenant_tag: [u8; TAG_LEN],
+    chains: Cache<Namespace, Arc<[u8]>>,
+}
+
+impl Addresses {
+    pub(super) fn new(keyring: Arc<Keyring>, tenant_tag: [u8; TAG_LEN]) -> Self {
+        Self { keyring, tenant_tag, chains: Cache::new(CACHED_NAMESPACES) }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.keyring.active()
+    }
+
+    pub(super) fn of(&self, namespace: &Namespace, key: &str) -> Result<Address> {
+        let chain = match self.chains.get(namespace) {
+            Some(chain) => chain,
+            None => {
+                let chain: Arc<[u8]> = self.chain(namespace.labels())?.into();
+                self.chains.insert(namespace.clone(), chain.clone());
+                chain
+            }
+        };
+        // The namespace's last tag stands for all its labels.
+        let last = chain.last_chunk::<TAG_LEN>().map_or(&[][..], |tag| tag);
+        let record = self.tag(&[b"record", last, key.as_bytes()])?;
+        Ok(Address { chain, record })
+    }
+
+    /// The tags of a namespace or of a prefix of one, level by level.
+    pub(super) fn chain(&self, labels: &[String]) -> Result<Vec<u8>> {
+        let mut chain = Vec::with_capacity(labels.len() * TAG_LEN);
+        for label in labels {
+            let above = chain.last_chunk::<TAG_LEN>().copied().unwrap_or([0; TAG_LEN]);
+            chain.extend(self.tag(&[b"namespace", &above, label.as_bytes()])?);
+        }
+        Ok(chain)
+    }
+
+    /// Everything of a kind, or of a kind below a chain.
+    pub(super) fn prefix(&self, kind: RowKind, chain: &[u8]) -> Vec<u8> {
+        let epoch = self.epoch().as_u32().to_be_bytes();
+        [&self.tenant_tag[..], &epoch, &[kind as u8], chain].concat()
+    }
+
+    pub(super) fn current(&self, address: &Address) -> Vec<u8> {
+        self.prefix(RowKind::Current, &[&address.chain[..], &address.record].concat())
+    }
+
+    pub(super) fn history(&self, address: &Address, version: Option<u64>) -> Vec<u8> {
+        let mut key = self.prefix(RowKind::History, &[&address.chain[..], &address.record].concat());
+        key.extend(version.into_iter().flat_map(u64::to_be_bytes));
+        key
+    }
+
+    fn tag(&self, parts: &[&[u8]]) -> Result<[u8; TAG_LEN]> {
+        let tag = self.keyring.blinding(self.epoch(), SCOPE)?.tag(parts);
+        let [tag @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = tag;
+        Ok(tag)
+    }
+}
+
+/// The chain and the record tag in a current row's key.
+pub(super) fn parse_current(key: &[u8]) -> Option<Address> {
+    let (chain, record) = key.get(HEAD_LEN..)?.split_last_chunk::<TAG_LEN>()?;
+    (!chain.is_empty() && chain.len().is_multiple_of(TAG_LEN)).then(|| Address { chain: chain.into(), record: *record })
+}
+
+/// The address in the id of an embedding.
+pub(super) fn parse_embedding_id(id: &str) -> Option<Address> {
+    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let (pairs, rest) = id.as_bytes().as_chunks::<2>();
+    let bytes: Vec<u8> = pairs.iter().map(|[h, l]| Some(digit(*h)? << 4 | digit(*l)?)).collect::<Option<_>>()?;
+    let (chain, record) = bytes.split_last_chunk::<TAG_LEN>()?;
+    (rest.is_empty() && !chain.is_empty() && chain.len().is_multiple_of(TAG_LEN))
+        .then(|| Address { chain: chain.into(), record: *record })
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}

@@ -1,0 +1,93 @@
+//! The memories of one tenant: one lock per group of keys, one batch per change, one registry row per memory.
+
+mod read;
+mod verify;
+mod write;
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use quick_cache::sync::Cache;
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::id::Namespace;
+use crate::keys::Keyring;
+use crate::vectors::{Catalog, Entry};
+
+use super::address::{Address, Addresses, TAG_LEN};
+use super::sealer::MemorySealer;
+use super::{MemoryBackend, Table};
+
+pub use verify::MemoryReport;
+
+/// Locks for keys: two memories rarely share one.
+const STRIPES: usize = 256;
+/// Registry rows that are kept ready, so that reading a memory often costs one read.
+const CACHED_ENTRIES: usize = 65_536;
+
+/// What the memories of a tenant work with.
+#[derive(Clone)]
+pub struct MemoryContext {
+    /// The tenant's keys.
+    pub keyring: Arc<Keyring>,
+    /// Where the rows are.
+    pub kv: Arc<dyn MemoryBackend>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where embeddings are.
+    pub catalog: Arc<Catalog>,
+}
+
+/// The memories of an open tenant.
+pub struct Memories {
+    addresses: Addresses,
+    sealer: MemorySealer,
+    context: MemoryContext,
+    stripes: Vec<Mutex<()>>,
+    entries: Cache<Address, Entry>,
+}
+
+impl Memories {
+    /// The memories of the tenant with `tenant_tag`.
+    pub fn new(tenant_tag: [u8; TAG_LEN], context: MemoryContext) -> Self {
+        Self {
+            addresses: Addresses::new(context.keyring.clone(), tenant_tag),
+            sealer: MemorySealer { keyring: context.keyring.clone() },
+            context,
+            stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            entries: Cache::new(CACHED_ENTRIES),
+        }
+    }
+
+    fn address(&self, namespace: &Namespace, key: &str) -> Result<Address> {
+        super::item::check_key(key)?;
+        self.addresses.of(namespace, key)
+    }
+
+    /// What the registry says of a memory; `None` when there is none or it has expired.
+    fn entry(&self, address: &Address) -> Result<Option<Entry>> {
+        let entry = match self.entries.get(address) {
+            Some(entry) => Some(entry),
+            None => {
+                let row = self.context.kv.get(Table::Registry, &self.addresses.current(address))?;
+                let entry = row.map(|row| Entry::from_bytes(&row)).transpose()?;
+                if let Some(entry) = entry {
+                    self.entries.insert(address.clone(), entry);
+                }
+                entry
+            }
+        };
+        let now = self.context.clock.now_ms();
+        Ok(entry.filter(|e| e.expires_at_ms == 0 || e.expires_at_ms > now))
+    }
+
+    /// Locks the keys of `addresses`, always in the same order.
+    fn lock<'a>(&'a self, addresses: impl IntoIterator<Item = &'a Address>) -> Vec<MutexGuard<'a, ()>> {
+        let mut stripes: Vec<usize> =
+            addresses.into_iter().map(|a| usize::from(a.record().first().copied().unwrap_or_default())).collect();
+        stripes.sort_unstable();
+        stripes.dedup();
+        stripes.into_iter().filter_map(|s| self.stripes.get(s)).map(|stripe| stripe.lock()).collect()
+    }
+}

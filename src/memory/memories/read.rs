@@ -1,0 +1,217 @@
+//! Reading memories: by key, by namespace, by meaning. Everything is opened against the registry before it is returned.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::crypto;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Namespace, RecordId};
+use crate::limits;
+use crate::memory::address::{self, Address, RowKind, TAG_LEN};
+use crate::memory::{MemoryItem, MemoryVersion, RecallRequest, Recalled, Table};
+use crate::vectors::{Entry, SearchRequest};
+
+use super::Memories;
+
+impl Memories {
+    /// The memory under `key` in `namespace`.
+    pub fn get(&self, namespace: &Namespace, key: &str) -> Result<Option<MemoryItem>> {
+        self.at(&self.address(namespace, key)?)
+    }
+
+    /// Every kept version of a memory, oldest first, also after it was deleted.
+    pub fn history(&self, namespace: &Namespace, key: &str) -> Result<Vec<MemoryVersion>> {
+        let address = self.address(namespace, key)?;
+        let _locked = self.lock([&address]);
+        let mut versions = Vec::new();
+        for row in self.context.kv.scan(Table::Memory, &self.addresses.history(&address, None)) {
+            let (key, value) = row?;
+            let version = key.last_chunk::<8>().map(|v| u64::from_be_bytes(*v)).ok_or_else(crypto::open_failed)?;
+            versions.push(self.sealer.open(&address, self.addresses.epoch(), version, &value)?);
+        }
+        if let Some((_, item)) = self.current_row(&address)? {
+            versions.push(MemoryVersion { item, deleted: false });
+        }
+        Ok(versions)
+    }
+
+    /// Memories in namespaces that begin with `prefix`, the latest first: `limit` of them after the first `offset`.
+    pub fn list(&self, prefix: &[String], limit: usize, offset: usize) -> Result<Vec<MemoryItem>> {
+        if limit == 0 || limit > limits::PAGE_RECORDS {
+            return Err(Error::invalid(format!("a page has 1 to {} memories", limits::PAGE_RECORDS)));
+        }
+        let mut items = self.all(prefix)?;
+        items.sort_by(|a, b| {
+            let by_time = b.updated_at_ms.cmp(&a.updated_at_ms);
+            by_time.then_with(|| a.namespace.cmp(&b.namespace)).then_with(|| a.key.cmp(&b.key))
+        });
+        Ok(items.into_iter().skip(offset).take(limit).collect())
+    }
+
+    /// Namespaces below `prefix` that hold memories, cut to `max_depth` labels, in order.
+    pub fn list_namespaces(&self, prefix: &[String], max_depth: Option<usize>) -> Result<Vec<Namespace>> {
+        let now = self.context.clock.now_ms();
+        let chain = self.addresses.chain(prefix)?;
+        let mut chains = BTreeSet::new();
+        for row in self.context.kv.scan(Table::Registry, &self.addresses.prefix(RowKind::Current, &chain)) {
+            let (key, value) = row?;
+            let address = address::parse_current(&key).ok_or_else(crypto::open_failed)?;
+            let depth = max_depth.unwrap_or(usize::MAX).saturating_mul(TAG_LEN).min(address.chain().len());
+            if !crate::vectors::expired(&value, now)
+                && address.chain().starts_with(&chain)
+                && let Some(cut) = address.chain().get(..depth).filter(|cut| !cut.is_empty())
+            {
+                chains.insert(cut.to_vec());
+            }
+        }
+        let mut labels = BTreeMap::new();
+        let mut namespaces: Vec<_> =
+            chains.iter().map(|chain| self.namespace(chain, &mut labels)).collect::<Result<_>>()?;
+        namespaces.sort();
+        Ok(namespaces)
+    }
+
+    /// The memories that fit `request` best.
+    pub fn recall(&self, request: &RecallRequest) -> Result<Vec<Recalled>> {
+        if request.limit == 0 || request.limit > limits::SEARCH_RESULTS {
+            return Err(Error::invalid(format!("a recall has 1 to {} results", limits::SEARCH_RESULTS)));
+        }
+        let words: Vec<String> =
+            request.text.iter().flat_map(|t| t.split_whitespace()).map(str::to_lowercase).collect();
+        let fits = |item: &MemoryItem| {
+            let value = if words.is_empty() { String::new() } else { item.json.to_lowercase() };
+            words.iter().all(|word| value.contains(word))
+        };
+        match &request.embedding {
+            Some(embedding) => self.recall_nearest(request, embedding, fits),
+            None => {
+                let mut items = self.all(&request.prefix)?;
+                items.retain(fits);
+                items.sort_by_key(|item| std::cmp::Reverse(item.updated_at_ms));
+                items.truncate(request.limit);
+                Ok(items.into_iter().map(|item| Recalled { item, score: None }).collect())
+            }
+        }
+    }
+
+    fn recall_nearest(
+        &self,
+        request: &RecallRequest,
+        embedding: &[f32],
+        fits: impl Fn(&MemoryItem) -> bool,
+    ) -> Result<Vec<Recalled>> {
+        let Some(collection) = self.context.catalog.memories() else { return Ok(Vec::new()) };
+        let prefix = address::hex(&self.addresses.chain(&request.prefix)?);
+        // An id is as long as its namespace is deep, and its last tag is the record's: a prefix must end before that.
+        let below = |id: &RecordId| match id {
+            RecordId::Text(id) => id.len() >= prefix.len() + 2 * TAG_LEN && id.starts_with(&prefix),
+            RecordId::Number(_) | RecordId::Uuid(_) => false,
+        };
+        let total = collection.count()?;
+        let mut ask = request.limit.min(limits::SEARCH_RESULTS);
+        loop {
+            // Some of the nearest may have expired or may not fit: ask for more until there are enough or no more.
+            let nearest = collection.nearest(&SearchRequest::new(embedding.to_vec(), ask), Some(&below))?;
+            let exhausted = nearest.len() < ask || ask >= total.min(limits::SEARCH_RESULTS);
+            let mut recalled = Vec::with_capacity(request.limit);
+            for (id, score) in nearest {
+                let address = address::parse_embedding_id(&id.to_string()).ok_or_else(crypto::open_failed)?;
+                if let Some(item) = self.at(&address)?.filter(&fits) {
+                    recalled.push(Recalled { item, score: Some(score) });
+                }
+            }
+            if recalled.len() >= request.limit || exhausted {
+                recalled.truncate(request.limit);
+                return Ok(recalled);
+            }
+            ask = (ask * 4).min(limits::SEARCH_RESULTS);
+        }
+    }
+
+    fn at(&self, address: &Address) -> Result<Option<MemoryItem>> {
+        match self.try_current_row(address) {
+            Err(e) if e.kind() == ErrorKind::Integrity => {
+                // A write may have been under way between the two rows. Without one, they have to fit.
+                let _locked = self.lock([address]);
+                self.entries.remove(address);
+                Ok(self.try_current_row(address)?.map(|(_, item)| item))
+            }
+            other => Ok(other?.map(|(_, item)| item)),
+        }
+    }
+
+    /// The row and the opened memory at `address`, which the caller has locked.
+    pub(super) fn current_row(&self, address: &Address) -> Result<Option<(Vec<u8>, MemoryItem)>> {
+        self.try_current_row(address)
+    }
+
+    fn try_current_row(&self, address: &Address) -> Result<Option<(Vec<u8>, MemoryItem)>> {
+        let entry = self.entry(address)?;
+        let row = self.context.kv.get(Table::Memory, &self.addresses.current(address))?;
+        match (entry, row) {
+            (None, _) => Ok(None),
+            (Some(_), None) => Err(Error::integrity("a memory that the database dropped")),
+            (Some(entry), Some(row)) => {
+                let item = self.open_row(address, &entry, &row)?;
+                Ok(Some((row, item)))
+            }
+        }
+    }
+
+    pub(super) fn open_row(&self, address: &Address, entry: &Entry, row: &[u8]) -> Result<MemoryItem> {
+        if self.digest(row) != entry.digest {
+            return Err(crypto::open_failed());
+        }
+        let opened = self.sealer.open(address, entry.epoch, entry.version, row)?;
+        if opened.deleted || opened.item.expires_at_ms.unwrap_or(0) != entry.expires_at_ms {
+            return Err(crypto::open_failed());
+        }
+        Ok(opened.item)
+    }
+
+    pub(super) fn digest(&self, row: &[u8]) -> [u8; 16] {
+        crate::vectors::digest(self.context.keyring.provider(), row)
+    }
+
+    /// The last version that history knows of a memory that is not there now; 0 if there never was one.
+    pub(super) fn last_version(&self, address: &Address) -> Result<u64> {
+        let mut last = 0;
+        for row in self.context.kv.scan(Table::Memory, &self.addresses.history(address, None)) {
+            let (key, _) = row?;
+            last = key.last_chunk::<8>().map(|v| u64::from_be_bytes(*v)).ok_or_else(crypto::open_failed)?;
+        }
+        Ok(last)
+    }
+
+    pub(super) fn current_addresses(&self, chain: &[u8]) -> Result<Vec<Address>> {
+        let rows = self.context.kv.scan(Table::Registry, &self.addresses.prefix(RowKind::Current, chain));
+        rows.map(|row| address::parse_current(&row?.0).ok_or_else(crypto::open_failed))
+            .filter(|address| address.as_ref().map_or(true, |a| a.chain().starts_with(chain)))
+            .collect()
+    }
+
+    /// Every memory below `prefix`: the registry says which there must be.
+    fn all(&self, prefix: &[String]) -> Result<Vec<MemoryItem>> {
+        let addresses = self.current_addresses(&self.addresses.chain(prefix)?)?;
+        addresses.iter().filter_map(|address| self.at(address).transpose()).collect()
+    }
+
+    fn namespace(&self, chain: &[u8], known: &mut BTreeMap<Vec<u8>, String>) -> Result<Namespace> {
+        let mut labels = Vec::new();
+        for depth in 1..=chain.len() / TAG_LEN {
+            let level = chain.get(..depth * TAG_LEN).unwrap_or_default();
+            let label = match known.get(level) {
+                Some(label) => label.clone(),
+                None => {
+                    let row = self.context.kv.get(Table::Memory, &self.addresses.prefix(RowKind::Label, level))?;
+                    let row = row.ok_or_else(|| Error::integrity("the label of a namespace"))?;
+                    let sealed = row.get(8..).ok_or_else(crypto::open_failed)?;
+                    let label = self.sealer.open_label(level, sealed)?;
+                    known.insert(level.to_vec(), label.clone());
+                    label
+                }
+            };
+            labels.push(label);
+        }
+        Namespace::new(labels).map_err(|_| crypto::open_failed())
+    }
+}

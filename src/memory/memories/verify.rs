@@ -1,0 +1,103 @@
+//! Verifying: every memory, every earlier version and every label opens, and nothing is missing or too much.
+
+use serde::Serialize;
+
+use crate::crypto;
+use crate::error::{ErrorKind, Result};
+use crate::memory::Table;
+use crate::memory::address::{self, RowKind};
+use crate::vectors::{Entry, expired};
+
+use super::Memories;
+
+/// What [`Memories::verify`] found. Keys are not shown: they are blinded and name nothing.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct MemoryReport {
+    /// Memories that opened and are what was written.
+    pub sound: u64,
+    /// Earlier versions that opened.
+    pub history: u64,
+    /// Memories that the registry has and the table does not.
+    pub dropped: u64,
+    /// Memories that the registry does not have.
+    pub unknown: u64,
+    /// Rows that do not open or are of another version.
+    pub damaged: u64,
+}
+
+impl MemoryReport {
+    /// Whether everything is as it was written.
+    pub fn is_clean(&self) -> bool {
+        self.dropped == 0 && self.unknown == 0 && self.damaged == 0
+    }
+}
+
+impl Memories {
+    /// Opens every row. Writes of memories wait meanwhile.
+    pub fn verify(&self) -> Result<MemoryReport> {
+        let _quiet: Vec<_> = self.stripes.iter().map(|stripe| stripe.lock()).collect();
+        let mut report = MemoryReport::default();
+        self.verify_current(&mut report)?;
+        self.verify_history(&mut report)?;
+        self.verify_labels(&mut report)?;
+        Ok(report)
+    }
+
+    fn verify_current(&self, report: &mut MemoryReport) -> Result<()> {
+        let now = self.context.clock.now_ms();
+        let prefix = self.addresses.prefix(RowKind::Current, &[]);
+        for row in self.context.kv.scan(Table::Registry, &prefix) {
+            let (key, value) = row?;
+            if expired(&value, now) {
+                continue;
+            }
+            let entry = Entry::from_bytes(&value);
+            let memory = self.context.kv.get(Table::Memory, &key)?;
+            match (address::parse_current(&key), entry, memory) {
+                (_, _, None) => report.dropped += 1,
+                (Some(address), Ok(entry), Some(row)) => match self.open_row(&address, &entry, &row) {
+                    Ok(_) => report.sound += 1,
+                    Err(e) if e.kind() == ErrorKind::Integrity => report.damaged += 1,
+                    Err(e) => return Err(e),
+                },
+                _ => report.damaged += 1,
+            }
+        }
+        for row in self.context.kv.scan(Table::Memory, &prefix) {
+            let (key, value) = row?;
+            if !expired(&value, now) && self.context.kv.get(Table::Registry, &key)?.is_none() {
+                report.unknown += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_history(&self, report: &mut MemoryReport) -> Result<()> {
+        for row in self.context.kv.scan(Table::Memory, &self.addresses.prefix(RowKind::History, &[])) {
+            let (key, value) = row?;
+            let opened = key.split_last_chunk::<8>().and_then(|(rest, version)| {
+                let address = address::parse_current(rest)?;
+                let version = u64::from_be_bytes(*version);
+                self.sealer.open(&address, self.addresses.epoch(), version, &value).ok()
+            });
+            match opened {
+                Some(_) => report.history += 1,
+                None => report.damaged += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_labels(&self, report: &mut MemoryReport) -> Result<()> {
+        let prefix = self.addresses.prefix(RowKind::Label, &[]);
+        for row in self.context.kv.scan(Table::Memory, &prefix) {
+            let (key, value) = row?;
+            let sealed = value.get(8..).ok_or_else(crypto::open_failed)?;
+            let chain = key.get(prefix.len()..).unwrap_or_default();
+            if self.sealer.open_label(chain, sealed).is_err() {
+                report.damaged += 1;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! A collection of a tenant, for callers that must not block.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::id::RecordId;
+use crate::vectors::{self, Chunk, CollectionSpec, Hit, SearchRequest, StoredChunk};
+
+use super::blocking;
+
+/// Chunks that one durable write holds: enough to share a disk sync, few enough to keep other writers waiting briefly.
+const INGEST_AT_A_TIME: usize = 512;
+
+/// A collection of an open tenant. Clones share it.
+#[derive(Clone)]
+pub struct Collection {
+    inner: Arc<vectors::Collection>,
+}
+
+/// What a collection holds and keeps in memory.
+#[derive(Debug, Clone, Serialize)]
+pub struct CollectionStatus {
+    /// Chunks.
+    pub chunks: usize,
+    /// Vectors that the engine has in a search graph; none in `sealed` mode.
+    pub indexed_vectors: usize,
+    /// Bytes of the resident indexes; 0 until the first search.
+    pub resident_bytes: usize,
+    /// Bytes of writes that the engine has not put on disk yet.
+    pub journal_bytes: usize,
+}
+
+impl Collection {
+    pub(super) fn new(inner: Arc<vectors::Collection>) -> Self {
+        Self { inner }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    /// Its description.
+    pub fn spec(&self) -> &CollectionSpec {
+        self.inner.spec()
+    }
+
+    /// Writes chunks, each replacing what has its id, and returns how many, once they would survive a power loss.
+    ///
+    /// Up to 512 chunks are written all or nothing; more are written in such parts, in order.
+    pub async fn ingest(&self, mut chunks: Vec<Chunk>) -> Result<usize> {
+        let inner = self.inner.clone();
+        blocking(move || {
+            let count = chunks.len();
+            while !chunks.is_empty() {
+                let rest = chunks.split_off(chunks.len().min(INGEST_AT_A_TIME));
+                inner.upsert(std::mem::replace(&mut chunks, rest))?;
+                if inner.flush_is_due() {
+                    inner.flush()?;
+                }
+            }
+            Ok(count)
+        })
+        .await
+    }
+
+    /// The nearest chunks, best first.
+    pub async fn search(&self, request: SearchRequest) -> Result<Vec<Hit>> {
+        let inner = self.inner.clone();
+        blocking(move || inner.search(&request)).await
+    }
+
+    /// The chunks with `ids` that are there, in the order of `ids`.
+    pub async fn get(&self, ids: Vec<RecordId>) -> Result<Vec<StoredChunk>> {
+        let inner = self.inner.clone();
+        blocking(move || inner.get(&ids)).await
+    }
+
+    /// Deletes the chunks with `ids`, all or nothing, and returns how many were there.
+    pub async fn delete(&self, ids: Vec<RecordId>) -> Result<usize> {
+        let inner = self.inner.clone();
+        blocking(move || inner.delete(ids)).await
+    }
+
+    /// Up to `limit` chunks after the one called `after`, in an order that stays the same, and whether there are more.
+    pub async fn scroll(&self, after: Option<RecordId>, limit: usize) -> Result<(Vec<StoredChunk>, bool)> {
+        let inner = self.inner.clone();
+        blocking(move || inner.scroll(after.as_ref(), limit)).await
+    }
+
+    /// How many chunks there are.
+    pub async fn count(&self) -> Result<usize> {
+        let inner = self.inner.clone();
+        blocking(move || inner.count()).await
+    }
+
+    /// What it holds and keeps in memory.
+    pub async fn status(&self) -> Result<CollectionStatus> {
+        let inner = self.inner.clone();
+        blocking(move || {
+            let engine = inner.engine_status()?;
+            Ok(CollectionStatus {
+                chunks: engine.points,
+                indexed_vectors: engine.indexed_vectors,
+                resident_bytes: inner.resident_bytes(),
+                journal_bytes: inner.pending_bytes(),
+            })
+        })
+        .await
+    }
+
+    /// Puts everything on disk in the engine's own form; durable it is without that.
+    pub async fn flush(&self) -> Result<()> {
+        let inner = self.inner.clone();
+        blocking(move || inner.flush().map(|_| ())).await
+    }
+
+    /// Builds search graphs and reclaims space now; by itself that happens when nothing is written for a while.
+    pub async fn optimize(&self) -> Result<bool> {
+        let inner = self.inner.clone();
+        blocking(move || inner.optimize()).await
+    }
+}

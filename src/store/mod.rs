@@ -1,0 +1,274 @@
+//! What agents call: one store, its tenants, their collections and memories. Calls that wait are `async`.
+//!
+//! ```
+//! use strongroom::{Chunk, CollectionSpec, Metric, Passphrase, SearchRequest, Store, StoreOptions};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! let options = StoreOptions::new(dir.path());
+//! # let options = options.kdf_cost(strongroom::keys::keystore::file::KdfCost::INSECURE_FAST);
+//! let passphrase = || Passphrase::new(b"correct horse battery staple".to_vec());
+//! Store::init(&options, passphrase()?).await?;
+//! let store = Store::open(options, passphrase()?).await?;
+//!
+//! let acme = store.create_tenant(&"acme".parse()?).await?;
+//! let docs = acme.create_collection("docs", CollectionSpec::new(3, Metric::Cosine)).await?;
+//! docs.ingest(vec![
+//!     Chunk::new(1, "the cat sat on the mat", vec![0.9, 0.1, 0.0]),
+//!     Chunk::new(2, "interest rates rose again", vec![0.0, 0.2, 0.9]),
+//! ])
+//! .await?;
+//!
+//! let hits = docs.search(SearchRequest::new(vec![1.0, 0.0, 0.0], 1)).await?;
+//! assert_eq!(hits[0].text, "the cat sat on the mat");
+//! store.close().await
+//! # }
+//! ```
+
+mod collection;
+mod maintenance;
+mod memory;
+mod options;
+mod tenant;
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::crypto::{self, Provider, SuiteId};
+use crate::disk::DataDir;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Epoch, TenantId};
+use crate::keys::keystore::file::FileKeystore;
+use crate::keys::{Keyring, Keystore, Passphrase, TenantRecord};
+use crate::memory::rocks::Rocks;
+use crate::memory::{Batch, MemoryBackend, Table};
+use crate::vectors::CollectionContext;
+use crate::vectors::edge::Edge;
+
+pub use collection::{Collection, CollectionStatus};
+pub use options::StoreOptions;
+pub use tenant::{Tenant, TenantReport};
+
+/// The layout of everything below the data directory.
+const FORMAT_VERSION: u8 = 1;
+const FORMAT_KEY: &[u8] = b"format";
+/// What the key that blinds tenants' names is for.
+const TENANT_SCOPE: &[u8] = b"tenants";
+
+/// An open store. Clones share it; the last one to go closes it, [`Store::close`] says whether that went well.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: StoreOptions,
+    provider: &'static dyn Provider,
+    keystore: Arc<dyn Keystore>,
+    /// Blinds tenants' names.
+    system: Keyring,
+    kv: Arc<dyn MemoryBackend>,
+    engine: Arc<Edge>,
+    tenants: Arc<Mutex<HashMap<TenantId, Arc<tenant::Open>>>>,
+    maintenance: maintenance::Maintenance,
+}
+
+impl Store {
+    /// Makes a new store: its directories, its keystore under `passphrase`, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](ErrorKind::Conflict) when there is one already.
+    pub async fn init(options: &StoreOptions, passphrase: Passphrase) -> Result<()> {
+        let options = options.clone();
+        blocking(move || {
+            let provider = crypto::default_provider();
+            fs::create_dir_all(options.data_dir())?;
+            let keystore = FileKeystore::create(&options.keystore_dir(), provider, &passphrase, options.kdf_cost)?;
+            let now = options.clock.now_ms();
+            keystore.create(&TenantId::system(), SuiteId::Aes256GcmSivSha3_512, now).map(|_| ())
+        })
+        .await
+    }
+
+    /// Opens a store, which nobody else may have open.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound) where there is none, [`Denied`](ErrorKind::Denied) for a wrong passphrase,
+    /// [`Busy`](ErrorKind::Busy) when another process has it open.
+    pub async fn open(options: StoreOptions, passphrase: Passphrase) -> Result<Self> {
+        blocking(move || Self::open_blocking(options, &passphrase)).await
+    }
+
+    fn open_blocking(options: StoreOptions, passphrase: &Passphrase) -> Result<Self> {
+        let provider = crypto::default_provider();
+        let keystore = FileKeystore::open(&options.keystore_dir(), provider, passphrase)?;
+        let disk = Arc::new(DataDir::hold(&options.data_dir(), options.min_free_bytes())?);
+        let keystore: Arc<dyn Keystore> = Arc::new(keystore);
+        let system = Keyring::open(&*keystore, provider, &TenantId::system())?;
+        let rocks = Rocks::open(
+            &disk.subdir("db")?,
+            disk.clone(),
+            options.cache_bytes(),
+            options.clock.clone(),
+            crate::vectors::expired,
+        )?;
+        let kv: Arc<dyn MemoryBackend> = Arc::new(rocks);
+        check_format(&*kv)?;
+        let engine = Arc::new(Edge::new(disk.subdir("shards")?));
+        drop_orphans(&*kv, &engine)?;
+        let tenants = Arc::default();
+        let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), &options)?;
+        let inner = Inner { options, provider, keystore, system, kv, engine, tenants, maintenance };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Makes a tenant with keys of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](ErrorKind::Conflict) when there is one with this id.
+    pub async fn create_tenant(&self, id: &TenantId) -> Result<Tenant> {
+        let (inner, tenant) = (self.inner.clone(), id.clone());
+        blocking(move || {
+            let now = inner.options.clock.now_ms();
+            inner.keystore.create(&tenant, SuiteId::Aes256GcmSivSha3_512, now).map(|_| ())
+        })
+        .await?;
+        self.tenant(id).await
+    }
+
+    /// The tenant called `id`, opened if it is not open yet.
+    pub async fn tenant(&self, id: &TenantId) -> Result<Tenant> {
+        if let Some(open) = self.inner.tenants.lock().get(id) {
+            return Ok(Tenant::new(open.clone()));
+        }
+        let (inner, id) = (self.inner.clone(), id.clone());
+        blocking(move || {
+            // Opened while the list is held, so that a tenant is never open twice.
+            let mut tenants = inner.tenants.lock();
+            if let Some(open) = tenants.get(&id) {
+                return Ok(Tenant::new(open.clone()));
+            }
+            let open = Arc::new(inner.open_tenant(&id)?);
+            tenants.insert(id, open.clone());
+            Ok(Tenant::new(open))
+        })
+        .await
+    }
+
+    /// The ids of all tenants, in order.
+    pub async fn tenants(&self) -> Result<Vec<TenantId>> {
+        let inner = self.inner.clone();
+        blocking(move || inner.keystore.tenants()).await
+    }
+
+    /// What may be shown of a tenant's keys.
+    pub async fn tenant_keys(&self, id: &TenantId) -> Result<TenantRecord> {
+        let (inner, id) = (self.inner.clone(), id.clone());
+        blocking(move || inner.keystore.tenant(&id)).await
+    }
+
+    /// Closes a tenant: its keys and indexes are erased from memory. [`Busy`](ErrorKind::Busy) while it is in use.
+    pub async fn close_tenant(&self, id: &TenantId) -> Result<()> {
+        let (inner, id) = (self.inner.clone(), id.clone());
+        blocking(move || {
+            let mut tenants = inner.tenants.lock();
+            let Some(open) = tenants.get(&id) else { return Ok(()) };
+            open.close()?;
+            if Arc::strong_count(open) > 1 {
+                return Err(Error::new(ErrorKind::Busy, "the tenant is in use").with_remedy("drop its handles first"));
+            }
+            tenants.remove(&id);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The implementation of the algorithms in use.
+    pub fn provider(&self) -> &'static str {
+        self.inner.provider.name()
+    }
+
+    /// Flushes and closes everything. Tenants and collections that are still held stop being maintained.
+    pub async fn close(self) -> Result<()> {
+        let inner = self.inner;
+        blocking(move || {
+            inner.maintenance.stop();
+            let open: Vec<_> = inner.tenants.lock().drain().map(|(_, open)| open).collect();
+            open.iter().try_for_each(|tenant| tenant.close())?;
+            inner.kv.sync()
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn open_tenant(&self, id: &TenantId) -> Result<tenant::Open> {
+        let keyring = Arc::new(Keyring::open(&*self.keystore, self.provider, id)?);
+        let context = CollectionContext {
+            keyring,
+            kv: self.kv.clone(),
+            engine: self.engine.clone(),
+            lock_policy: self.options.config.memory_lock,
+        };
+        tenant::Open::new(self.tenant_tag(id)?, context, self.options.clock.clone())
+    }
+
+    /// What the database knows a tenant by.
+    fn tenant_tag(&self, id: &TenantId) -> Result<[u8; 16]> {
+        let tag = self.system.blinding(Epoch::FIRST, TENANT_SCOPE)?.tag(&[b"tenant", id.as_str().as_bytes()]);
+        let [tag @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = tag;
+        Ok(tag)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.maintenance.stop();
+    }
+}
+
+fn check_format(kv: &dyn MemoryBackend) -> Result<()> {
+    match kv.get(Table::Meta, FORMAT_KEY)?.as_deref() {
+        Some([FORMAT_VERSION]) => Ok(()),
+        Some([newer]) if *newer > FORMAT_VERSION => {
+            Err(Error::invalid(format!("the data directory has format {newer}, this program knows {FORMAT_VERSION}"))
+                .with_remedy("use a newer release"))
+        }
+        Some(_) => Err(Error::integrity("the format of the data directory")),
+        None => {
+            let mut batch = Batch::default();
+            batch.put(Table::Meta, FORMAT_KEY, [FORMAT_VERSION]);
+            kv.write(batch)?;
+            kv.sync()
+        }
+    }
+}
+
+/// Removes shards that no catalog knows: what a crash leaves behind when a collection is made or dropped.
+fn drop_orphans(kv: &dyn MemoryBackend, engine: &Edge) -> Result<()> {
+    use crate::vectors::engine::VectorBackend as _;
+    let known: Vec<_> = kv
+        .scan(Table::Catalog, b"")
+        .map(|row| Ok(row?.0.get(16..).unwrap_or_default().to_vec()))
+        .collect::<Result<_>>()?;
+    for id in engine.collections()? {
+        if !known.iter().any(|k| k == id.as_bytes()) {
+            engine.drop_collection(id)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs what waits for disks on a thread that may wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(Error::internal("a task ended unexpectedly").with_source(e)),
+    }
+}

@@ -1,0 +1,68 @@
+//! Where a store is and how it runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::keys::keystore::file::KdfCost;
+
+/// Where a store is and how it runs.
+#[derive(Clone)]
+pub struct StoreOptions {
+    dir: PathBuf,
+    pub(super) config: Config,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) kdf_cost: KdfCost,
+}
+
+impl StoreOptions {
+    /// A store in `dir` that runs by the defaults.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), config: Config::default(), clock: Arc::new(SystemClock), kdf_cost: KdfCost::default() }
+    }
+
+    /// The same, run by `config`.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The same, with the time from `clock`.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The same, with another cost of opening the keystore; only [`Store::init`](super::Store::init) looks at it.
+    #[must_use]
+    pub fn kdf_cost(mut self, cost: KdfCost) -> Self {
+        self.kdf_cost = cost;
+        self
+    }
+
+    /// Where sealed data is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join(&self.config.data_dir)
+    }
+
+    /// Where keys are.
+    pub fn keystore_dir(&self) -> PathBuf {
+        self.dir.join(&self.config.keystore_dir)
+    }
+
+    /// The store's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn min_free_bytes(&self) -> u64 {
+        u64::from(self.config.min_free_mib) << 20
+    }
+
+    pub(super) fn cache_bytes(&self) -> usize {
+        (self.config.cache_mib as usize) << 20
+    }
+}

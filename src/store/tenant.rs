@@ -1,0 +1,139 @@
+//! A tenant: its collections and its memories.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::id::{Name, TenantId};
+use crate::memory::{Memories, MemoryContext, MemoryReport};
+use crate::vectors::{Catalog, CollectionContext, CollectionReport, CollectionSpec};
+
+use super::{Collection, blocking};
+
+/// A tenant of an open store. Clones share it.
+#[derive(Clone)]
+pub struct Tenant {
+    pub(super) open: Arc<Open>,
+}
+
+/// What is in memory of an open tenant.
+pub(super) struct Open {
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) memories: Memories,
+    context: CollectionContext,
+    made: Instant,
+    used_ms: AtomicU64,
+}
+
+/// What [`Tenant::verify`] found.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct TenantReport {
+    /// Each collection by name.
+    pub collections: BTreeMap<String, CollectionReport>,
+    /// The embeddings of memories, if there are any.
+    pub memory_embeddings: Option<CollectionReport>,
+    /// The memories.
+    pub memories: MemoryReport,
+}
+
+impl TenantReport {
+    /// Whether everything is as it was written.
+    pub fn is_clean(&self) -> bool {
+        self.memories.is_clean()
+            && self.collections.values().chain(&self.memory_embeddings).all(CollectionReport::is_clean)
+    }
+}
+
+impl Open {
+    pub(super) fn new(tenant_tag: [u8; 16], context: CollectionContext, clock: Arc<dyn Clock>) -> Result<Self> {
+        let catalog = Arc::new(Catalog::open(tenant_tag, context.clone())?);
+        let memories = Memories::new(
+            tenant_tag,
+            MemoryContext { keyring: context.keyring.clone(), kv: context.kv.clone(), clock, catalog: catalog.clone() },
+        );
+        Ok(Self { catalog, memories, context, made: Instant::now(), used_ms: AtomicU64::new(0) })
+    }
+
+    pub(super) fn close(&self) -> Result<()> {
+        self.catalog.all().iter().try_for_each(|collection| collection.close().map(|_| ()))
+    }
+
+    pub(super) fn idle(&self) -> Duration {
+        self.made.elapsed().saturating_sub(Duration::from_millis(self.used_ms.load(Ordering::Relaxed)))
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.used_ms.store(now, Ordering::Relaxed);
+    }
+}
+
+impl Tenant {
+    pub(super) fn new(open: Arc<Open>) -> Self {
+        open.touch();
+        Self { open }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &TenantId {
+        self.open.context.keyring.tenant()
+    }
+
+    /// Makes a collection.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](crate::ErrorKind::Conflict) when there is one with this name.
+    pub async fn create_collection(&self, name: &str, spec: CollectionSpec) -> Result<Collection> {
+        let (open, name) = (self.open.clone(), name.parse::<Name>()?);
+        blocking(move || Ok(Collection::new(open.catalog.create(&name, spec)?))).await
+    }
+
+    /// The collection called `name`.
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        self.open.touch();
+        Ok(Collection::new(self.open.catalog.get(&name.parse()?)?))
+    }
+
+    /// Its collections, in the order of their names.
+    pub fn collections(&self) -> Vec<Collection> {
+        self.open.catalog.list().into_iter().map(Collection::new).collect()
+    }
+
+    /// Drops the collection called `name` and everything in it.
+    pub async fn drop_collection(&self, name: &str) -> Result<()> {
+        let (open, name) = (self.open.clone(), name.parse::<Name>()?);
+        blocking(move || open.catalog.drop_collection(&name)).await
+    }
+
+    /// Opens every record of the tenant and compares it with the registry. Writes wait meanwhile; `progress` is told
+    /// how many points were looked at.
+    pub async fn verify(&self, mut progress: impl FnMut(u64) + Send + 'static) -> Result<TenantReport> {
+        let open = self.open.clone();
+        blocking(move || {
+            let mut report = TenantReport { memories: open.memories.verify()?, ..TenantReport::default() };
+            let mut before = 0;
+            for collection in open.catalog.all() {
+                let mut seen = 0;
+                let found = collection.verify(|points| {
+                    seen = points;
+                    progress(before + points);
+                })?;
+                before += seen;
+                match collection.kind() {
+                    crate::vectors::CollectionKind::Chunks => {
+                        report.collections.insert(collection.name().to_owned(), found);
+                    }
+                    crate::vectors::CollectionKind::Memories => report.memory_embeddings = Some(found),
+                }
+            }
+            Ok(report)
+        })
+        .await
+    }
+}

@@ -1,0 +1,165 @@
+//! The collections of one tenant: made, found by name, listed, dropped. Their names exist only sealed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use crate::crypto;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::Name;
+use crate::keys::Label;
+use crate::memory::{Batch, Table};
+use crate::record::{self, Field, Place, StoreKind};
+
+use super::{Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Metric};
+
+/// Descriptions are written once and never changed.
+const DESCRIPTION_VERSION: u64 = 1;
+
+/// The collections of an open tenant.
+pub struct Catalog {
+    tenant_tag: [u8; 16],
+    context: CollectionContext,
+    collections: RwLock<BTreeMap<(Kind, String), Arc<Collection>>>,
+}
+
+/// Memories' embeddings live apart from what the tenant names.
+type Kind = u8;
+
+#[derive(Serialize, Deserialize)]
+struct Description {
+    name: String,
+    kind: CollectionKind,
+    spec: CollectionSpec,
+}
+
+impl Catalog {
+    /// Opens the descriptions of the tenant with `tenant_tag`.
+    pub fn open(tenant_tag: [u8; 16], context: CollectionContext) -> Result<Self> {
+        let mut collections = BTreeMap::new();
+        for row in context.kv.scan(Table::Catalog, &tenant_tag) {
+            let (key, value) = row?;
+            let id = CollectionId::try_from(key.get(16..).unwrap_or_default())?;
+            let Description { name, kind, spec } = unseal(&context, id, &value)?;
+            let collection = Collection::new(id, name.clone(), kind, spec, context.clone())?;
+            collections.insert((kind as Kind, name), Arc::new(collection));
+        }
+        Ok(Self { tenant_tag, context, collections: RwLock::new(collections) })
+    }
+
+    /// Makes a collection.
+    pub fn create(&self, name: &Name, spec: CollectionSpec) -> Result<Arc<Collection>> {
+        self.add(name.as_str(), CollectionKind::Chunks, spec)
+    }
+
+    /// The collection called `name`.
+    pub fn get(&self, name: &Name) -> Result<Arc<Collection>> {
+        self.find(CollectionKind::Chunks, name.as_str()).ok_or_else(|| unknown(name))
+    }
+
+    /// The tenant's own collections, in the order of their names.
+    pub fn list(&self) -> Vec<Arc<Collection>> {
+        self.all().into_iter().filter(|c| c.kind() == CollectionKind::Chunks).collect()
+    }
+
+    /// All collections, those of memories too.
+    pub fn all(&self) -> Vec<Arc<Collection>> {
+        self.collections.read().values().cloned().collect()
+    }
+
+    /// Drops the collection called `name` and everything in it.
+    pub fn drop_collection(&self, name: &Name) -> Result<()> {
+        let mut collections = self.collections.write();
+        let key = (CollectionKind::Chunks as Kind, name.as_str().to_owned());
+        let collection = collections.get(&key).ok_or_else(|| unknown(name))?;
+        if !collection.close()? {
+            return Err(Error::new(ErrorKind::Busy, "the collection is in use").with_remedy("try again"));
+        }
+        let id = collection.id();
+        let mut batch = Batch::default();
+        batch.delete(Table::Catalog, self.key(id));
+        batch.delete_prefix(Table::Registry, id.as_bytes());
+        batch.delete_prefix(Table::Journal, id.as_bytes());
+        self.context.kv.write(batch)?;
+        self.context.kv.sync()?;
+        collections.remove(&key);
+        // A crash from here on leaves a directory that nobody knows: the next start removes it.
+        self.context.engine.drop_collection(id)
+    }
+
+    /// The collection of the memories' embeddings, if there is one.
+    pub fn memories(&self) -> Option<Arc<Collection>> {
+        self.find(CollectionKind::Memories, "")
+    }
+
+    /// The collection of the memories' embeddings, made for vectors of `size` if there is none.
+    pub fn memories_or_create(&self, size: usize) -> Result<Arc<Collection>> {
+        match self.memories() {
+            Some(collection) => Ok(collection),
+            None => match self.add("", CollectionKind::Memories, CollectionSpec::new(size, Metric::Cosine)) {
+                Err(e) if e.kind() == ErrorKind::Conflict => self.memories().ok_or(e),
+                other => other,
+            },
+        }
+    }
+
+    fn find(&self, kind: CollectionKind, name: &str) -> Option<Arc<Collection>> {
+        self.collections.read().get(&(kind as Kind, name.to_owned())).cloned()
+    }
+
+    fn add(&self, name: &str, kind: CollectionKind, spec: CollectionSpec) -> Result<Arc<Collection>> {
+        spec.validate()?;
+        let mut collections = self.collections.write();
+        let key = (kind as Kind, name.to_owned());
+        if collections.contains_key(&key) {
+            return Err(Error::new(ErrorKind::Conflict, format!("collection `{name}` exists already"))
+                .with_remedy("use it, drop it first, or choose another name"));
+        }
+        let id = CollectionId::random();
+        let description = Description { name: name.to_owned(), kind, spec };
+        let mut batch = Batch::default();
+        batch.put(Table::Catalog, self.key(id), seal(&self.context, id, &description)?);
+        self.context.kv.write(batch)?;
+        self.context.kv.sync()?;
+        let collection = Collection::new(id, description.name, kind, description.spec, self.context.clone())?;
+        let collection = Arc::new(collection);
+        collections.insert(key, collection.clone());
+        Ok(collection)
+    }
+
+    fn key(&self, id: CollectionId) -> Vec<u8> {
+        [&self.tenant_tag[..], id.as_bytes()].concat()
+    }
+}
+
+fn unknown(name: &Name) -> Error {
+    Error::not_found(format!("there is no collection `{}`", name.as_str()))
+        .with_remedy("`strongroom collection list` shows the collections, `strongroom collection create` makes one")
+}
+
+fn seal(context: &CollectionContext, id: CollectionId, description: &Description) -> Result<Vec<u8>> {
+    let plain = postcard::to_stdvec(description).map_err(|e| Error::internal("encoding").with_source(e))?;
+    let plain = crate::secret::SecretBytes::new(plain);
+    let key = context.keyring.sealing(Label::Catalog, context.keyring.active(), b"")?;
+    key.seal(&place(context, &id), plain.expose_secret())
+}
+
+fn unseal(context: &CollectionContext, id: CollectionId, sealed: &[u8]) -> Result<Description> {
+    let key = context.keyring.sealing(Label::Catalog, record::claimed_epoch(sealed)?, b"")?;
+    let plain = key.open(&place(context, &id), sealed)?;
+    postcard::from_bytes(plain.expose_secret()).map_err(|_| crypto::open_failed())
+}
+
+fn place<'a>(context: &'a CollectionContext, id: &'a CollectionId) -> Place<'a> {
+    Place {
+        tenant: context.keyring.tenant(),
+        store: StoreKind::Catalog,
+        scope: b"collections",
+        record: id.as_bytes(),
+        version: DESCRIPTION_VERSION,
+        field: Field::Collection,
+        embedding: None,
+    }
+}

@@ -1,0 +1,180 @@
+//! What goes into a collection and what comes out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use zeroize::Zeroize;
+
+use crate::error::{Error, Result};
+use crate::id::RecordId;
+use crate::limits;
+
+use super::{CollectionSpec, Metric};
+
+/// The embeddings of one chunk by vector name. Erased when dropped.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Vectors(BTreeMap<String, Vec<f32>>);
+
+impl Vectors {
+    /// Named vectors.
+    pub fn named<N: Into<String>>(vectors: impl IntoIterator<Item = (N, Vec<f32>)>) -> Self {
+        Self(vectors.into_iter().map(|(name, vector)| (name.into(), vector)).collect())
+    }
+
+    /// The vector called `name`; the unnamed one is called the empty string.
+    pub fn get(&self, name: &str) -> Option<&[f32]> {
+        self.0.get(name).map(Vec::as_slice)
+    }
+
+    /// Each name with its vector, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[f32])> {
+        self.0.iter().map(|(name, vector)| (name.as_str(), vector.as_slice()))
+    }
+}
+
+impl From<Vec<f32>> for Vectors {
+    fn from(vector: Vec<f32>) -> Self {
+        Self(BTreeMap::from([(String::new(), vector)]))
+    }
+}
+
+impl Drop for Vectors {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(Zeroize::zeroize);
+    }
+}
+
+/// A piece of text with its metadata and embeddings.
+#[derive(Clone)]
+pub struct Chunk {
+    /// Its id: writing another chunk with the same id replaces it.
+    pub id: RecordId,
+    /// The text.
+    pub text: String,
+    /// Anything else, as JSON.
+    pub metadata: Map<String, Value>,
+    /// Its embeddings.
+    pub vectors: Vectors,
+}
+
+impl Chunk {
+    /// A chunk without metadata.
+    pub fn new(id: impl Into<RecordId>, text: impl Into<String>, vectors: impl Into<Vectors>) -> Self {
+        Self { id: id.into(), text: text.into(), metadata: Map::new(), vectors: vectors.into() }
+    }
+
+    /// The same with metadata.
+    #[must_use]
+    pub fn metadata(mut self, metadata: Map<String, Value>) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Checks that it fits `spec`: every vector there, of the right size and finite.
+    pub fn validate(&self, spec: &CollectionSpec) -> Result<()> {
+        for (name, params) in &spec.vectors {
+            let what = if name.is_empty() { "vector".into() } else { format!("vector `{name}`") };
+            let vector =
+                self.vectors.get(name).ok_or_else(|| Error::invalid(format!("record `{}` has no {what}", self.id)))?;
+            params.metric.validate(vector, params.size).map_err(|e| at_record(&self.id, &what, e))?;
+        }
+        if let Some((name, _)) = self.vectors.iter().find(|(name, _)| !spec.vectors.contains_key(*name)) {
+            return Err(Error::invalid(format!(
+                "record `{}` has a vector `{}` that the collection does not have",
+                self.id,
+                crate::id::shown(name)
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A chunk as it was stored.
+#[derive(Clone, Serialize)]
+pub struct StoredChunk {
+    /// Its id.
+    pub id: RecordId,
+    /// The version: grows with every write to the collection.
+    pub version: u64,
+    /// The text.
+    pub text: String,
+    /// The metadata.
+    pub metadata: Map<String, Value>,
+    /// The embeddings, exactly as they were given.
+    pub vectors: Vectors,
+}
+
+/// A chunk that a search found.
+#[derive(Clone, Serialize)]
+pub struct Hit {
+    /// Its id.
+    pub id: RecordId,
+    /// Its score by the collection's metric, computed from the sealed vector.
+    pub score: f32,
+    /// The text.
+    pub text: String,
+    /// The metadata.
+    pub metadata: Map<String, Value>,
+}
+
+/// What to search for.
+#[derive(Clone)]
+pub struct SearchRequest {
+    /// The query vector.
+    pub vector: Vec<f32>,
+    /// Which vector of the points to compare with; needed when there are several.
+    pub using: Option<String>,
+    /// How many results at most.
+    pub limit: usize,
+    /// The worst score that is still a result.
+    pub score_threshold: Option<f32>,
+    /// In `plain` mode: scan all vectors instead of walking the engine's graph.
+    pub exact: bool,
+    /// In `plain` mode: how many candidates the graph walk keeps (`hnsw_ef`).
+    pub ef: Option<usize>,
+}
+
+impl SearchRequest {
+    /// The `limit` nearest to `vector`.
+    pub fn new(vector: Vec<f32>, limit: usize) -> Self {
+        Self { vector, using: None, limit, score_threshold: None, exact: false, ef: None }
+    }
+
+    /// The same, comparing with the vector called `name`.
+    #[must_use]
+    pub fn using(mut self, name: impl Into<String>) -> Self {
+        self.using = Some(name.into());
+        self
+    }
+
+    /// The same, without results worse than `score`.
+    #[must_use]
+    pub fn score_threshold(mut self, score: f32) -> Self {
+        self.score_threshold = Some(score);
+        self
+    }
+
+    /// Checks that it fits a vector of `size` dimensions.
+    pub(super) fn validate(&self, size: usize, metric: Metric) -> Result<()> {
+        if self.limit > limits::SEARCH_RESULTS {
+            return Err(Error::invalid(format!("a search has at most {} results", limits::SEARCH_RESULTS)));
+        }
+        metric.validate(&self.vector, size).map(|_| ())
+    }
+}
+
+impl Drop for SearchRequest {
+    fn drop(&mut self) {
+        self.vector.zeroize();
+    }
+}
+
+fn at_record(id: &RecordId, what: &str, e: Error) -> Error {
+    let named = Error::new(e.kind(), format!("record `{id}`, {what}: {e}"));
+    match e.remedy() {
+        Some(remedy) => named.with_remedy(remedy),
+        None => named,
+    }
+}

@@ -1,0 +1,300 @@
+//! A collection: one description, one engine collection, one resident index per vector, and the order between writes.
+
+mod read;
+mod verify;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::Keyring;
+use crate::locked::LockPolicy;
+use crate::memory::{Batch, MemoryBackend};
+
+use super::engine::{EngineCollection, SearchableVector, VectorBackend};
+use super::journal::{self, JournalEntry};
+use super::point::PointSealer;
+use super::resident::Resident;
+use super::{CollectionId, CollectionKind, CollectionSpec, Mode};
+
+pub use verify::CollectionReport;
+pub use write::Staged;
+
+/// What every collection of a tenant works with.
+#[derive(Clone)]
+pub struct CollectionContext {
+    /// The tenant's keys.
+    pub keyring: Arc<Keyring>,
+    /// Where registry and journal are.
+    pub kv: Arc<dyn MemoryBackend>,
+    /// The vector engine.
+    pub engine: Arc<dyn VectorBackend>,
+    /// Whether resident indexes must be locked in memory.
+    pub lock_policy: LockPolicy,
+}
+
+/// A collection of a tenant.
+pub struct Collection {
+    name: String,
+    kind: CollectionKind,
+    sealer: PointSealer,
+    context: CollectionContext,
+    /// The last sequence number that was given out. Held while a write is sealed and put into the journal.
+    head: Mutex<u64>,
+    /// The last sequence number that the engine was given. Held while the engine and the indexes take a write.
+    applied: Mutex<u64>,
+    turn: Condvar,
+    open: RwLock<Slot>,
+    /// What the journal holds since the last flush.
+    pending_entries: AtomicUsize,
+    pending_bytes: AtomicUsize,
+    /// Milliseconds after `made` of the last use and of the last write.
+    used_ms: AtomicU64,
+    written_ms: AtomicU64,
+    /// Whether anything was written since the last optimisation.
+    wants_optimizing: AtomicBool,
+    made: Instant,
+}
+
+/// The open parts of a collection, and a watch over those that are being let go: the engine's files must never be open
+/// twice.
+#[derive(Default)]
+struct Slot {
+    current: Option<Arc<Open>>,
+    last: Weak<Open>,
+}
+
+/// The parts of a collection that are in memory only while it is used.
+struct Open {
+    engine: Box<dyn EngineCollection>,
+    /// One index per vector, by position; `None` until the first search.
+    resident: RwLock<Option<BTreeMap<u8, Resident>>>,
+}
+
+impl Collection {
+    /// A collection that the catalog describes. Nothing is opened yet.
+    pub fn new(
+        id: CollectionId,
+        name: String,
+        kind: CollectionKind,
+        spec: CollectionSpec,
+        context: CollectionContext,
+    ) -> Result<Self> {
+        let head = journal::head(&*context.kv, id)?;
+        Ok(Self {
+            name,
+            kind,
+            sealer: PointSealer { keyring: context.keyring.clone(), id, spec },
+            context,
+            head: Mutex::new(head),
+            applied: Mutex::new(head),
+            turn: Condvar::new(),
+            open: RwLock::default(),
+            pending_entries: AtomicUsize::new(0),
+            pending_bytes: AtomicUsize::new(0),
+            used_ms: AtomicU64::new(0),
+            written_ms: AtomicU64::new(0),
+            wants_optimizing: AtomicBool::new(false),
+            made: Instant::now(),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whom it belongs to.
+    pub fn kind(&self) -> CollectionKind {
+        self.kind
+    }
+
+    /// Its id.
+    pub fn id(&self) -> CollectionId {
+        self.sealer.id
+    }
+
+    /// Its description.
+    pub fn spec(&self) -> &CollectionSpec {
+        &self.sealer.spec
+    }
+
+    /// How long it has not been used.
+    pub fn idle(&self) -> Duration {
+        self.since(&self.used_ms)
+    }
+
+    /// How long nothing was written to it.
+    pub fn unwritten_for(&self) -> Duration {
+        self.since(&self.written_ms)
+    }
+
+    /// Whether anything was written since the last optimisation.
+    pub fn wants_optimizing(&self) -> bool {
+        self.wants_optimizing.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the journal holds for this collection since the last flush.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the journal holds anything that the engine may not have on disk.
+    pub fn has_pending(&self) -> bool {
+        self.pending_entries.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the journal has grown so long that a flush is due.
+    pub fn flush_is_due(&self) -> bool {
+        self.pending_bytes() > crate::limits::JOURNAL_BYTES
+            || self.pending_entries.load(Ordering::Relaxed) > crate::limits::JOURNAL_ENTRIES
+    }
+
+    /// Bytes of the resident indexes.
+    pub fn resident_bytes(&self) -> usize {
+        let Some(open) = self.open.read().current.clone() else { return 0 };
+        let resident = open.resident.read();
+        resident.iter().flat_map(BTreeMap::values).map(Resident::bytes).sum()
+    }
+
+    /// Whether the engine's files are open.
+    pub fn is_open(&self) -> bool {
+        self.open.read().current.is_some()
+    }
+
+    /// Makes the engine put everything on disk and trims the journal. `false` when a running optimisation is in the
+    /// way: the journal then keeps what it has.
+    pub fn flush(&self) -> Result<bool> {
+        let Some(open) = self.open.read().current.clone() else { return Ok(true) };
+        let applied = self.applied.lock();
+        // What the engine has on disk must never be newer than what the journal and the registry have.
+        self.context.kv.sync()?;
+        let through = *applied;
+        let (entries, bytes) = (self.pending_entries.load(Ordering::SeqCst), self.pending_bytes.load(Ordering::SeqCst));
+        if !open.engine.flush()? {
+            return Ok(false);
+        }
+        drop(applied);
+        let mut batch = Batch::default();
+        journal::trim(&mut batch, self.id(), through);
+        self.context.kv.write(batch)?;
+        self.pending_entries.fetch_sub(entries, Ordering::SeqCst);
+        self.pending_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        Ok(true)
+    }
+
+    /// Lets the engine build search graphs and reclaim space; long. Returns whether anything was done.
+    pub fn optimize(&self) -> Result<bool> {
+        self.wants_optimizing.store(false, Ordering::Relaxed);
+        self.open()?.engine.optimize()
+    }
+
+    /// Drops the resident indexes, which erases them, flushes, and closes the engine's files.
+    ///
+    /// Returns `false`, with the indexes gone all the same, when a reader still has it open.
+    pub fn close(&self) -> Result<bool> {
+        if let Some(open) = self.open.read().current.clone() {
+            *open.resident.write() = None;
+        }
+        self.flush()?;
+        let mut slot = self.open.write();
+        let in_use = slot.current.as_ref().is_some_and(|open| Arc::strong_count(open) > 1);
+        if !in_use {
+            slot.current = None;
+        }
+        Ok(!in_use)
+    }
+
+    /// The open engine collection, opened and brought up to date with the journal if need be.
+    fn open(&self) -> Result<Arc<Open>> {
+        self.touch();
+        if let Some(open) = self.open.read().current.clone() {
+            return Ok(open);
+        }
+        let mut slot = self.open.write();
+        if let Some(open) = slot.current.clone() {
+            return Ok(open);
+        }
+        if slot.last.strong_count() > 0 {
+            return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
+        }
+        let engine = self.context.engine.open(self.id(), &self.searchable())?;
+        let (mut entries, mut bytes) = (0, 0);
+        for entry in journal::entries(&*self.context.kv, self.id()) {
+            let (_, writes) = entry?;
+            entries += 1;
+            for write in writes {
+                bytes += apply(&*engine, write)?;
+            }
+        }
+        self.pending_entries.store(entries, Ordering::SeqCst);
+        self.pending_bytes.store(bytes, Ordering::SeqCst);
+        let open = Arc::new(Open { engine, resident: RwLock::new(None) });
+        *slot = Slot { current: Some(open.clone()), last: Arc::downgrade(&open) };
+        Ok(open)
+    }
+
+    /// Closes the engine after it failed: the next use opens it again and replays the journal.
+    fn give_up(&self) {
+        self.open.write().current = None;
+    }
+
+    /// Waits until every write that has a number has been applied, and holds off new ones.
+    fn settled(&self) -> (MutexGuard<'_, u64>, MutexGuard<'_, u64>) {
+        let head = self.head.lock();
+        let mut applied = self.applied.lock();
+        while *applied != *head {
+            self.turn.wait(&mut applied);
+        }
+        (head, applied)
+    }
+
+    fn searchable(&self) -> Vec<SearchableVector> {
+        match self.spec().mode {
+            Mode::Sealed => Vec::new(),
+            Mode::Plain => (0_u8..)
+                .zip(self.spec().vectors.values())
+                .map(|(position, p)| SearchableVector { position, size: p.size, metric: p.metric })
+                .collect(),
+        }
+    }
+
+    fn touch(&self) {
+        self.used_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn note_write(&self, bytes: usize) {
+        self.pending_entries.fetch_add(1, Ordering::SeqCst);
+        self.pending_bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.written_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.wants_optimizing.store(true, Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn since(&self, ms: &AtomicU64) -> Duration {
+        self.made.elapsed().saturating_sub(Duration::from_millis(ms.load(Ordering::Relaxed)))
+    }
+}
+
+/// Gives one write to the engine; returns about how many bytes it was.
+fn apply(engine: &dyn EngineCollection, write: JournalEntry) -> Result<usize> {
+    match write {
+        JournalEntry::Upsert(points) => {
+            let bytes = points.iter().map(|p| p.payload.len() + p.vector.len()).sum();
+            engine.upsert(points)?;
+            Ok(bytes)
+        }
+        JournalEntry::Delete(ids) => {
+            engine.delete(&ids)?;
+            Ok(ids.len() * 16)
+        }
+    }
+}

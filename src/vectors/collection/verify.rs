@@ -1,0 +1,78 @@
+//! Verifying: every point of the engine against the registry, and every registry row against the engine.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::error::{ErrorKind, Result};
+use crate::vectors::engine::Point;
+use crate::vectors::registry::Entry;
+
+use super::Collection;
+
+const SCROLL_POINTS: usize = 256;
+
+/// What [`Collection::verify`] found. Ids are blinded: they name points of the engine, not records.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct CollectionReport {
+    /// Records that opened and are what was written.
+    pub sound: u64,
+    /// Records that the registry has and the engine does not.
+    pub dropped: Vec<Uuid>,
+    /// Points of the engine that the registry does not have.
+    pub unknown: Vec<Uuid>,
+    /// Points that do not open, are of another version, or lie beside another vector.
+    pub damaged: Vec<Uuid>,
+}
+
+impl CollectionReport {
+    /// Whether everything is as it was written.
+    pub fn is_clean(&self) -> bool {
+        self.dropped.is_empty() && self.unknown.is_empty() && self.damaged.is_empty()
+    }
+}
+
+impl Collection {
+    /// Opens every record. Writes wait meanwhile; `progress` is told after every page how many points were looked at.
+    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<CollectionReport> {
+        let open = self.open()?;
+        let _settled = self.settled();
+        let mut registered = self.registered()?;
+        let mut report = CollectionReport::default();
+        let (mut from, mut seen) = (None, 0);
+        loop {
+            let (points, next) = open.engine.scroll(from, SCROLL_POINTS)?;
+            for point in points {
+                seen += 1;
+                match registered.remove(&point.id) {
+                    None => report.unknown.push(point.id),
+                    Some(entry) if self.is_sound(&point, &entry)? => report.sound += 1,
+                    Some(_) => report.damaged.push(point.id),
+                }
+            }
+            progress(seen);
+            match next {
+                Some(id) => from = Some(id),
+                None => break,
+            }
+        }
+        report.dropped.extend(registered.into_keys());
+        report.dropped.sort();
+        Ok(report)
+    }
+
+    fn is_sound(&self, point: &Point, entry: &Entry) -> Result<bool> {
+        let vector = match self.sealer.open(point, entry) {
+            Ok((vector, _)) => vector,
+            Err(e) if e.kind() == ErrorKind::Integrity => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        for search in self.searchable() {
+            let stored = point.searchable.iter().find(|(position, _)| *position == search.position);
+            let exact = vector.at(search.position)?;
+            if !stored.is_some_and(|(_, v)| search.metric.same_for_engine(exact, v)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

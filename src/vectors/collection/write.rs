@@ -1,0 +1,131 @@
+//! Writing: seal → registry and journal in one batch → disk → engine and indexes in the order of the journal.
+
+use std::collections::HashSet;
+
+use rayon::prelude::*;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::id::RecordId;
+use crate::limits;
+use crate::memory::{Batch, Table};
+use crate::vectors::Chunk;
+use crate::vectors::engine::Point;
+use crate::vectors::journal::{self, JournalEntry};
+use crate::vectors::registry::Entry;
+
+use super::{Collection, apply};
+
+/// Chunks to write and ids to delete, as one change.
+#[derive(Default)]
+pub struct Staged {
+    /// Chunks to write: each replaces what has its id.
+    pub upserts: Vec<Chunk>,
+    /// Ids to delete.
+    pub deletes: Vec<RecordId>,
+}
+
+impl Collection {
+    /// Writes `chunks`, all or nothing; each replaces what has its id. Returns the version they have now, once they
+    /// would survive a power loss.
+    pub fn upsert(&self, chunks: Vec<Chunk>) -> Result<u64> {
+        self.write(Staged { upserts: chunks, deletes: Vec::new() }, Batch::default()).map(|(version, _)| version)
+    }
+
+    /// Deletes `ids`, all or nothing, and returns how many were there.
+    pub fn delete(&self, ids: Vec<RecordId>) -> Result<usize> {
+        self.write(Staged { upserts: Vec::new(), deletes: ids }, Batch::default()).map(|(_, deleted)| deleted)
+    }
+
+    /// Writes `staged` together with `beside`, all or nothing. Returns the version and how many of the ids to delete
+    /// were there.
+    pub fn write(&self, staged: Staged, beside: Batch) -> Result<(u64, usize)> {
+        self.check(&staged)?;
+        let open = self.open()?;
+        let mut head = self.head.lock();
+        let seq = *head + 1;
+        let sealed: Vec<(Point, Entry)> =
+            staged.upserts.par_iter().with_min_len(32).map(|c| self.sealer.seal(c, seq)).collect::<Result<_>>()?;
+        let epoch = self.context.keyring.active();
+        let deletes: Vec<Uuid> = staged.deletes.iter().map(|id| self.sealer.blind(epoch, id)).collect::<Result<_>>()?;
+        let registered: Vec<_> = deletes.iter().map(|id| self.registry_key(id)).collect();
+        let deleted = self.context.kv.get_many(Table::Registry, &registered)?.iter().flatten().count();
+
+        let mut batch = beside;
+        for (point, entry) in &sealed {
+            batch.put(Table::Registry, self.registry_key(&point.id), entry.to_bytes());
+        }
+        registered.into_iter().for_each(|key| batch.delete(Table::Registry, key));
+        let writes =
+            [JournalEntry::Upsert(sealed.into_iter().map(|(point, _)| point).collect()), JournalEntry::Delete(deletes)];
+        let bytes = journal::append(&mut batch, self.id(), seq, &writes)?;
+        self.context.kv.write(batch)?;
+        *head = seq;
+        drop(head);
+        self.note_write(bytes);
+
+        // From here on the number is taken: whatever happens, its turn must pass.
+        let synced = self.context.kv.sync();
+        let mut applied = self.applied.lock();
+        while *applied != seq - 1 {
+            self.turn.wait(&mut applied);
+        }
+        let result = synced.and_then(|()| self.take_effect(&open, writes, &staged));
+        *applied = seq;
+        self.turn.notify_all();
+        drop(applied);
+        drop(open);
+        if result.is_err() {
+            self.give_up();
+        }
+        result.map(|()| (seq, deleted))
+    }
+
+    fn take_effect(&self, open: &super::Open, writes: [JournalEntry; 2], staged: &Staged) -> Result<()> {
+        for write in writes {
+            let empty = match &write {
+                JournalEntry::Upsert(points) => points.is_empty(),
+                JournalEntry::Delete(ids) => ids.is_empty(),
+            };
+            if !empty {
+                apply(&*open.engine, write)?;
+            }
+        }
+        let mut resident = open.resident.write();
+        let Some(indexes) = resident.as_mut() else { return Ok(()) };
+        for (position, name) in (0_u8..).zip(self.spec().vectors.keys()) {
+            let Some(index) = indexes.get_mut(&position) else { continue };
+            for chunk in &staged.upserts {
+                let vector = chunk.vectors.get(name).ok_or_else(|| Error::internal("a checked vector is missing"))?;
+                index.upsert(chunk.id.clone(), vector)?;
+            }
+            staged.deletes.iter().for_each(|id| {
+                index.remove(id);
+            });
+        }
+        Ok(())
+    }
+
+    fn check(&self, staged: &Staged) -> Result<()> {
+        let records = staged.upserts.len() + staged.deletes.len();
+        if records > limits::WRITE_RECORDS {
+            return Err(Error::invalid(format!("a write of {records} records is too large"))
+                .with_remedy(format!("split it into writes of at most {}", limits::WRITE_RECORDS)));
+        }
+        let mut ids = HashSet::with_capacity(records);
+        for chunk in &staged.upserts {
+            chunk.validate(self.spec())?;
+            if !ids.insert(&chunk.id) {
+                return Err(Error::invalid(format!("record `{}` is in the write twice", chunk.id)));
+            }
+        }
+        match staged.deletes.iter().find(|id| ids.contains(id)) {
+            Some(id) => Err(Error::invalid(format!("record `{id}` is both written and deleted"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn registry_key(&self, id: &Uuid) -> Vec<u8> {
+        [&self.id().as_bytes()[..], id.as_bytes()].concat()
+    }
+}

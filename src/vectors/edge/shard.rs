@@ -1,0 +1,271 @@
+//! One shard of `qdrant-edge`: points in, points out.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use parking_lot::Mutex;
+use qdrant_edge::{
+    CountRequest, Distance, EdgeConfig, EdgeShard, EdgeVectorParams, NamedQuery, PointId, PointInsertOperations,
+    PointOperations, PointStruct, QueryEnum, ScrollRequest, SearchParams, SearchRequest, UpdateOperation, Vector,
+    VectorInternal, VectorStructInternal, Vectors, WalOptions, WithPayloadInterface, WithVector,
+};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::failed;
+use crate::error::{Error, Result};
+use crate::vectors::Metric;
+use crate::vectors::engine::{EngineCollection, EngineStatus, Nearest, Point, SearchableVector};
+
+/// The vector that sealed points declare and never have: the engine wants at least one.
+const NO_VECTOR: &str = "none";
+/// Bytes of one file of the engine's log: small, since it is never read and there may be thousands of shards.
+const LOG_FILE_BYTES: usize = 4 << 20;
+
+pub(super) struct Shard {
+    /// `None` only while it is dropped.
+    shard: Option<EdgeShard>,
+    searchable: bool,
+    /// Held by a write and by a flush: the engine panics when they meet.
+    turn: Mutex<()>,
+    optimizing: AtomicBool,
+}
+
+impl Shard {
+    pub(super) fn open(dir: &Path, searchable: &[SearchableVector]) -> Result<Self> {
+        let config = config(searchable);
+        let shard = guarded("open", || {
+            // A directory without a configuration is one whose creation was interrupted: nothing is in it yet.
+            if dir.join("edge_config.json").exists() && dir.join("segments").exists() {
+                return EdgeShard::load(dir, Some(config));
+            }
+            if dir.exists() {
+                std::fs::remove_dir_all(dir)?;
+            }
+            std::fs::create_dir_all(dir)?;
+            EdgeShard::new(dir, config)
+        })?;
+        Ok(Self {
+            shard: Some(shard),
+            searchable: !searchable.is_empty(),
+            turn: Mutex::new(()),
+            optimizing: AtomicBool::new(false),
+        })
+    }
+
+    fn shard(&self) -> Result<&EdgeShard> {
+        self.shard.as_ref().ok_or_else(|| Error::internal("a closed shard was used"))
+    }
+
+    fn with_vector(&self) -> WithVector {
+        WithVector::Bool(self.searchable)
+    }
+
+    fn write(&self, what: &'static str, operation: PointOperations) -> Result<()> {
+        let shard = self.shard()?;
+        let _turn = self.turn.lock();
+        guarded(what, || shard.update(UpdateOperation::PointOperation(operation)))
+    }
+}
+
+impl EngineCollection for Shard {
+    fn upsert(&self, points: Vec<Point>) -> Result<()> {
+        let points = points.into_iter().map(|p| to_engine(p).into()).collect();
+        self.write("store points", PointOperations::UpsertPoints(PointInsertOperations::PointsList(points)))
+    }
+
+    fn delete(&self, ids: &[Uuid]) -> Result<()> {
+        let ids = ids.iter().copied().map(PointId::Uuid).collect();
+        self.write("delete points", PointOperations::DeletePoints { ids })
+    }
+
+    fn retrieve(&self, ids: &[Uuid]) -> Result<Vec<Point>> {
+        let shard = self.shard()?;
+        let ids: Vec<_> = ids.iter().copied().map(PointId::Uuid).collect();
+        let found = guarded("read points", || {
+            shard.retrieve(&ids, Some(WithPayloadInterface::Bool(true)), Some(WithVector::Bool(false)))
+        })?;
+        found.into_iter().map(|r| from_engine(r.id, r.payload.map(|p| p.0), None)).collect()
+    }
+
+    fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<(Vec<Point>, Option<Uuid>)> {
+        let shard = self.shard()?;
+        let request = ScrollRequest {
+            offset: from.map(PointId::Uuid),
+            limit: Some(limit),
+            filter: None,
+            with_payload: Some(WithPayloadInterface::Bool(true)),
+            with_vector: self.with_vector(),
+            order_by: None,
+        };
+        let (records, next) = guarded("list points", || shard.scroll(request))?;
+        let points = records.into_iter().map(|r| {
+            let vectors = r.vector;
+            from_engine(r.id, r.payload.map(|p| p.0), vectors)
+        });
+        let next = match next {
+            Some(PointId::Uuid(id)) => Some(id),
+            Some(PointId::NumId(_)) => return Err(Error::integrity("a point of the engine")),
+            None => None,
+        };
+        Ok((points.collect::<Result<_>>()?, next))
+    }
+
+    fn search(&self, nearest: &Nearest<'_>) -> Result<Vec<(Point, f32)>> {
+        let shard = self.shard()?;
+        let request = SearchRequest {
+            query: QueryEnum::Nearest(NamedQuery::new(
+                VectorInternal::Dense(nearest.vector.to_vec()),
+                name(nearest.position),
+            )),
+            filter: None,
+            params: Some(SearchParams { exact: nearest.exact, hnsw_ef: nearest.ef, ..Default::default() }),
+            limit: nearest.limit,
+            offset: 0,
+            with_payload: Some(WithPayloadInterface::Bool(true)),
+            with_vector: None,
+            score_threshold: None,
+        };
+        let found = guarded("search", || shard.search(request))?;
+        let points = found.into_iter().map(|p| Ok((from_engine(p.id, p.payload.map(|p| p.0), None)?, p.score)));
+        points.collect()
+    }
+
+    fn status(&self) -> Result<EngineStatus> {
+        let shard = self.shard()?;
+        let points = guarded("count points", || shard.count(CountRequest { filter: None, exact: true }))?;
+        Ok(EngineStatus { points, indexed_vectors: shard.info().indexed_vectors_count })
+    }
+
+    fn flush(&self) -> Result<bool> {
+        let shard = self.shard()?;
+        let _turn = self.turn.lock();
+        // While segments are being replaced the engine's flush may find them locked, and panic.
+        if self.optimizing.load(Ordering::SeqCst) {
+            return Ok(false);
+        }
+        guarded::<_, std::convert::Infallible>("flush", || {
+            shard.flush();
+            Ok(())
+        })?;
+        Ok(true)
+    }
+
+    fn optimize(&self) -> Result<bool> {
+        let shard = self.shard()?;
+        {
+            let _turn = self.turn.lock();
+            if self.optimizing.swap(true, Ordering::SeqCst) {
+                return Ok(false);
+            }
+        }
+        let result = guarded("optimize", || shard.optimize());
+        self.optimizing.store(false, Ordering::SeqCst);
+        result
+    }
+}
+
+impl Drop for Shard {
+    /// The engine flushes when dropped, and panics when that fails; the journal has what it could not write.
+    fn drop(&mut self) {
+        let shard = self.shard.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(shard)));
+    }
+}
+
+/// Runs one call of the engine, which panics where others return an error.
+fn guarded<T, E: std::fmt::Display>(what: &'static str, call: impl FnOnce() -> Result<T, E>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|e| failed(what, e)),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("it panicked");
+            Err(failed(what, text))
+        }
+    }
+}
+
+fn config(searchable: &[SearchableVector]) -> EdgeConfig {
+    let vector = |size, metric| {
+        let distance = match metric {
+            Metric::Cosine => Distance::Cosine,
+            Metric::Dot => Distance::Dot,
+            Metric::Euclid => Distance::Euclid,
+        };
+        EdgeVectorParams {
+            size,
+            distance,
+            on_disk: None,
+            multivector_config: None,
+            datatype: None,
+            quantization_config: None,
+            hnsw_config: None,
+        }
+    };
+    let mut vectors: HashMap<_, _> = searchable.iter().map(|v| (name(v.position), vector(v.size, v.metric))).collect();
+    if vectors.is_empty() {
+        vectors.insert(NO_VECTOR.into(), vector(1, Metric::Dot));
+    }
+    EdgeConfig {
+        vectors,
+        wal_options: Some(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() }),
+        ..EdgeConfig::default()
+    }
+}
+
+/// What the engine calls the vector at `position`.
+fn name(position: u8) -> String {
+    position.to_string()
+}
+
+fn to_engine(point: Point) -> PointStruct {
+    let payload = Map::from_iter([
+        ("e".into(), point.epoch.into()),
+        ("v".into(), point.version.into()),
+        ("p".into(), BASE64.encode(&point.payload).into()),
+        ("x".into(), BASE64.encode(&point.vector).into()),
+    ]);
+    let vectors = Vectors::new_named(point.searchable.into_iter().map(|(p, v)| (name(p), Vector::new_dense(v))));
+    PointStruct::new(PointId::Uuid(point.id), vectors, Value::Object(payload))
+}
+
+fn from_engine(
+    id: PointId,
+    payload: Option<Map<String, Value>>,
+    vectors: Option<VectorStructInternal>,
+) -> Result<Point> {
+    let bad = || Error::integrity("a point of the engine");
+    let PointId::Uuid(id) = id else { return Err(bad()) };
+    let payload = payload.ok_or_else(bad)?;
+    let number = |key: &str| payload.get(key).and_then(Value::as_u64).ok_or_else(bad);
+    let bytes = |key: &str| {
+        let text = payload.get(key).and_then(Value::as_str).ok_or_else(bad)?;
+        BASE64.decode(text).map_err(|_| bad())
+    };
+    let searchable = match vectors {
+        None => Vec::new(),
+        Some(VectorStructInternal::Named(named)) => named
+            .into_iter()
+            .map(|(name, vector)| match vector {
+                VectorInternal::Dense(v) => Ok((name.parse().map_err(|_| bad())?, v)),
+                _ => Err(bad()),
+            })
+            .collect::<Result<_>>()?,
+        Some(_) => return Err(bad()),
+    };
+    Ok(Point {
+        id,
+        epoch: u32::try_from(number("e")?).map_err(|_| bad())?,
+        version: number("v")?,
+        payload: bytes("p")?,
+        vector: bytes("x")?,
+        searchable,
+    })
+}

@@ -1,0 +1,97 @@
+//! The joint to a vector engine. An engine sees sealed bytes, blinded ids and, in `plain` mode, vectors.
+
+use uuid::Uuid;
+
+use crate::error::Result;
+
+use super::{CollectionId, Metric};
+
+/// A point as an engine holds it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Point {
+    /// The blinded record id.
+    pub id: Uuid,
+    /// The epoch it is sealed in.
+    pub epoch: u32,
+    /// The record's version.
+    pub version: u64,
+    /// The sealed payload.
+    #[serde(with = "serde_bytes")]
+    pub payload: Vec<u8>,
+    /// The sealed vector.
+    #[serde(with = "serde_bytes")]
+    pub vector: Vec<u8>,
+    /// In modes that the engine searches: each vector by its position in the collection's description.
+    pub searchable: Vec<(u8, Vec<f32>)>,
+}
+
+/// A vector that an engine is to search.
+#[derive(Debug, Clone, Copy)]
+pub struct SearchableVector {
+    /// Its position in the collection's description; engines never see the name.
+    pub position: u8,
+    /// Dimensions.
+    pub size: usize,
+    /// How it is compared.
+    pub metric: Metric,
+}
+
+/// A question to an engine.
+#[derive(Debug, Clone, Copy)]
+pub struct Nearest<'a> {
+    /// Which vector.
+    pub position: u8,
+    /// The query.
+    pub vector: &'a [f32],
+    /// How many.
+    pub limit: usize,
+    /// Scan everything.
+    pub exact: bool,
+    /// How many candidates a graph walk keeps.
+    pub ef: Option<usize>,
+}
+
+/// What an engine says of a collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineStatus {
+    /// Points.
+    pub points: usize,
+    /// Vectors in a search graph.
+    pub indexed_vectors: usize,
+}
+
+/// A vector engine: makes and drops collections.
+pub trait VectorBackend: Send + Sync {
+    /// Opens the engine's collection `id`, making it if it is not there.
+    fn open(&self, id: CollectionId, searchable: &[SearchableVector]) -> Result<Box<dyn EngineCollection>>;
+
+    /// Removes the collection `id` and everything in it; one that is not there is no error.
+    fn drop_collection(&self, id: CollectionId) -> Result<()>;
+}
+
+/// One open collection of an engine. Writes come one at a time; reads may come beside them.
+pub trait EngineCollection: Send + Sync {
+    /// Writes points, replacing those with the same ids. They may be lost on a crash until [`flush`](Self::flush).
+    fn upsert(&self, points: Vec<Point>) -> Result<()>;
+
+    /// Removes points; ids that are not there are no error.
+    fn delete(&self, ids: &[Uuid]) -> Result<()>;
+
+    /// The points with `ids` that are there, in any order.
+    fn retrieve(&self, ids: &[Uuid]) -> Result<Vec<Point>>;
+
+    /// Up to `limit` points in the order of their ids, from `from` on, and the id to go on from.
+    fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<(Vec<Point>, Option<Uuid>)>;
+
+    /// The ids and scores of the nearest points with their sealed fields, best first.
+    fn search(&self, nearest: &Nearest<'_>) -> Result<Vec<(Point, f32)>>;
+
+    /// How many points there are, and how far they are indexed.
+    fn status(&self) -> Result<EngineStatus>;
+
+    /// Returns once everything written is on stable storage; `false` when that has to wait for a running optimisation.
+    fn flush(&self) -> Result<bool>;
+
+    /// Builds search graphs and reclaims space where that is due; long. Returns whether anything was done.
+    fn optimize(&self) -> Result<bool>;
+}

@@ -1,0 +1,25 @@
+//! Chunks and their embeddings: sealed points in a vector engine, found by an index in trusted memory or by the engine.
+//!
+//! A write goes journal → disk → engine → resident index and is acknowledged then; the journal is trimmed once the
+//! engine has its points on disk. `registry` knows what the engine must return.
+
+mod catalog;
+mod chunk;
+mod collection;
+pub mod edge;
+pub mod engine;
+mod journal;
+mod metric;
+mod point;
+mod registry;
+pub mod resident;
+mod spec;
+
+pub use catalog::Catalog;
+pub use chunk::{Chunk, Hit, SearchRequest, StoredChunk, Vectors};
+pub use collection::{Collection, CollectionContext, CollectionReport, Staged};
+pub use metric::Metric;
+pub use registry::Entry;
+pub use spec::{CollectionId, CollectionKind, CollectionSpec, Mode, VectorParams};
+
+pub(crate) use registry::{digest, expired};

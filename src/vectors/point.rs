@@ -1,0 +1,192 @@
+//! Sealing a chunk into a point and opening it again: two sealed fields, each bound to its place and to the other.
+//!
+//! The plaintext of the vector field holds the record id and the exact embeddings; its SHA-256 is part of the payload
+//! field's associated data, so a payload opens only beside the embedding that it was stored with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::crypto;
+use crate::error::{Error, Result};
+use crate::id::{Epoch, RecordId};
+use crate::keys::{Keyring, Label};
+use crate::limits;
+use crate::record::{self, Field, Place, StoreKind};
+use crate::secret::SecretBytes;
+
+use super::engine::Point;
+use super::registry::{self, Entry};
+use super::{Chunk, CollectionId, CollectionSpec, Mode, StoredChunk, Vectors};
+
+/// Seals and opens the points of one collection.
+pub(super) struct PointSealer {
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) id: CollectionId,
+    pub(super) spec: CollectionSpec,
+}
+
+/// An opened vector field.
+pub(super) struct OpenedVector {
+    pub(super) id: RecordId,
+    /// Each embedding by its position in the collection's description.
+    pub(super) vectors: Vec<(u8, Zeroizing<Vec<f32>>)>,
+    digest: [u8; 32],
+}
+
+impl OpenedVector {
+    pub(super) fn at(&self, position: u8) -> Result<&[f32]> {
+        let found = self.vectors.iter().find(|(p, _)| *p == position);
+        found.map(|(_, v)| v.as_slice()).ok_or_else(crypto::open_failed)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct VectorPlain<'a> {
+    #[serde(borrow, with = "serde_bytes")]
+    id: &'a [u8],
+    #[serde(borrow)]
+    vectors: Vec<(u8, &'a serde_bytes::Bytes)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PayloadPlain<'a> {
+    text: &'a str,
+    metadata: &'a str,
+}
+
+impl PointSealer {
+    /// The id that the engine and the registry know `id` by in `epoch`.
+    pub(super) fn blind(&self, epoch: Epoch, id: &RecordId) -> Result<Uuid> {
+        let tag = self.keyring.blinding(epoch, self.id.as_bytes())?.tag(&[b"record", &id.to_bytes()]);
+        let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = tag;
+        Ok(Uuid::from_bytes(id))
+    }
+
+    /// Seals `chunk` as `version` in the active epoch.
+    pub(super) fn seal(&self, chunk: &Chunk, version: u64) -> Result<(Point, Entry)> {
+        let epoch = self.keyring.active();
+        let id = self.blind(epoch, &chunk.id)?;
+        let key = self.keyring.sealing(Label::VectorStore, epoch, self.id.as_bytes())?;
+        let vector_plain = self.vector_plain(chunk)?;
+        let digest = self.keyring.provider().sha256(&[vector_plain.expose_secret()]);
+        let vector = key.seal(&self.place(&id, version, Field::Vector, None), vector_plain.expose_secret())?;
+        let payload_plain = record::pack(self.spec.packing, payload_plain(chunk)?.expose_secret())?;
+        let place = self.place(&id, version, Field::Payload, Some(&digest));
+        let payload = key.seal(&place, payload_plain.expose_secret())?;
+        let searchable = match self.spec.mode {
+            Mode::Sealed => Vec::new(),
+            Mode::Plain => self.searchable(chunk),
+        };
+        let digest = registry::digest(self.keyring.provider(), &payload);
+        let entry = Entry { expires_at_ms: 0, epoch, version, digest };
+        Ok((Point { id, epoch: epoch.as_u32(), version, payload, vector, searchable }, entry))
+    }
+
+    /// Opens the vector field of `point`, which must be what the registry's `entry` says.
+    pub(super) fn open_vector(&self, point: &Point, entry: &Entry) -> Result<OpenedVector> {
+        if point.version != entry.version || point.epoch != entry.epoch.as_u32() {
+            return Err(crypto::open_failed());
+        }
+        let key = self.keyring.sealing(Label::VectorStore, entry.epoch, self.id.as_bytes())?;
+        let plain = key.open(&self.place(&point.id, entry.version, Field::Vector, None), &point.vector)?;
+        let digest = self.keyring.provider().sha256(&[plain.expose_secret()]);
+        let parsed: VectorPlain<'_> = postcard::from_bytes(plain.expose_secret()).map_err(|_| crypto::open_failed())?;
+        let id = RecordId::from_bytes(parsed.id)?;
+        if self.blind(entry.epoch, &id)? != point.id {
+            return Err(crypto::open_failed());
+        }
+        let vectors = parsed.vectors.into_iter().map(|(position, bytes)| {
+            let (values, rest) = bytes.as_chunks::<4>();
+            if !rest.is_empty() {
+                return Err(crypto::open_failed());
+            }
+            Ok((position, Zeroizing::new(values.iter().map(|b| f32::from_le_bytes(*b)).collect())))
+        });
+        Ok(OpenedVector { id, vectors: vectors.collect::<Result<_>>()?, digest })
+    }
+
+    /// Opens both fields of `point`, which must be what the registry's `entry` says.
+    pub(super) fn open(&self, point: &Point, entry: &Entry) -> Result<(OpenedVector, StoredChunk)> {
+        let opened = self.open_vector(point, entry)?;
+        let key = self.keyring.sealing(Label::VectorStore, entry.epoch, self.id.as_bytes())?;
+        entry.check(self.keyring.provider(), &point.payload)?;
+        let place = self.place(&point.id, entry.version, Field::Payload, Some(&opened.digest));
+        let content = record::unpack(&key.open(&place, &point.payload)?)?;
+        let plain: PayloadPlain<'_> =
+            postcard::from_bytes(content.expose_secret()).map_err(|_| crypto::open_failed())?;
+        let metadata: Map<String, Value> = serde_json::from_str(plain.metadata).map_err(|_| crypto::open_failed())?;
+        let names: Vec<&String> = self.spec.vectors.keys().collect();
+        let vectors: BTreeMap<String, Vec<f32>> = opened
+            .vectors
+            .iter()
+            .map(|(position, v)| {
+                let name = names.get(usize::from(*position)).ok_or_else(crypto::open_failed)?;
+                Ok(((*name).clone(), v.to_vec()))
+            })
+            .collect::<Result<_>>()?;
+        let chunk = StoredChunk {
+            id: opened.id.clone(),
+            version: entry.version,
+            text: plain.text.to_owned(),
+            metadata,
+            vectors: Vectors::named(vectors),
+        };
+        Ok((opened, chunk))
+    }
+
+    fn place<'a>(&'a self, id: &'a Uuid, version: u64, field: Field, embedding: Option<&'a [u8; 32]>) -> Place<'a> {
+        Place {
+            tenant: self.keyring.tenant(),
+            store: StoreKind::Vectors,
+            scope: self.id.as_bytes(),
+            record: id.as_bytes(),
+            version,
+            field,
+            embedding,
+        }
+    }
+
+    fn vector_plain(&self, chunk: &Chunk) -> Result<SecretBytes> {
+        let little_endian: Vec<(u8, Zeroizing<Vec<u8>>)> = self
+            .searchable(chunk)
+            .into_iter()
+            .map(|(position, v)| {
+                let v = Zeroizing::new(v);
+                (position, Zeroizing::new(v.iter().flat_map(|x| x.to_le_bytes()).collect()))
+            })
+            .collect();
+        let id = Zeroizing::new(chunk.id.to_bytes());
+        let vectors = little_endian.iter().map(|(position, v)| (*position, serde_bytes::Bytes::new(v))).collect();
+        let plain = postcard::to_stdvec(&VectorPlain { id: &id, vectors });
+        Ok(SecretBytes::new(plain.map_err(|e| Error::internal("encoding a vector").with_source(e))?))
+    }
+
+    fn searchable(&self, chunk: &Chunk) -> Vec<(u8, Vec<f32>)> {
+        // The description has at most 16 vectors, so positions fit.
+        (0_u8..)
+            .zip(self.spec.vectors.keys())
+            .filter_map(|(p, name)| Some((p, chunk.vectors.get(name)?.to_vec())))
+            .collect()
+    }
+}
+
+fn payload_plain(chunk: &Chunk) -> Result<SecretBytes> {
+    let metadata = Zeroizing::new(
+        serde_json::to_string(&chunk.metadata).map_err(|e| Error::internal("encoding metadata").with_source(e))?,
+    );
+    if chunk.text.len() + metadata.len() > limits::PAYLOAD_BYTES {
+        return Err(Error::invalid(format!(
+            "text and metadata of record `{}` have {} bytes",
+            chunk.id,
+            chunk.text.len() + metadata.len()
+        ))
+        .with_remedy(format!("split it: a record holds at most {} MiB", limits::PAYLOAD_BYTES >> 20)));
+    }
+    let plain = postcard::to_stdvec(&PayloadPlain { text: &chunk.text, metadata: &metadata });
+    Ok(SecretBytes::new(plain.map_err(|e| Error::internal("encoding a payload").with_source(e))?))
+}

@@ -1,0 +1,100 @@
+//! The integrity registry (R7): what version and content every record must have, whatever an engine says.
+//!
+//! A row is 36 bytes: expiry (u64, Unix milliseconds, 0 for never), epoch (u32), version (u64), digest (16 bytes), all
+//! big-endian. The expiry comes first in rows of memories too, so that compaction can read it without a key.
+
+use crate::crypto::Provider;
+use crate::error::{Error, Result};
+use crate::id::Epoch;
+
+/// Bytes of a row.
+pub(crate) const ENTRY_LEN: usize = 36;
+
+/// What a record must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// When it expires: Unix time in milliseconds, 0 for never.
+    pub expires_at_ms: u64,
+    /// The epoch it is sealed in.
+    pub epoch: Epoch,
+    /// Its version.
+    pub version: u64,
+    /// The first 16 bytes of SHA-256 over its sealed payload.
+    pub digest: [u8; 16],
+}
+
+impl Entry {
+    /// The row.
+    pub fn to_bytes(&self) -> [u8; ENTRY_LEN] {
+        let mut row = [0; ENTRY_LEN];
+        let (expiry, rest) = row.split_at_mut(8);
+        let (epoch, rest) = rest.split_at_mut(4);
+        let (version, digest) = rest.split_at_mut(8);
+        expiry.copy_from_slice(&self.expires_at_ms.to_be_bytes());
+        epoch.copy_from_slice(&self.epoch.as_u32().to_be_bytes());
+        version.copy_from_slice(&self.version.to_be_bytes());
+        digest.copy_from_slice(&self.digest);
+        row
+    }
+
+    /// The inverse of [`Entry::to_bytes`]; anything else is refused.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let bad = || Error::integrity("a registry row");
+        let (expiry, rest) = bytes.split_first_chunk::<8>().ok_or_else(bad)?;
+        let (epoch, rest) = rest.split_first_chunk::<4>().ok_or_else(bad)?;
+        let (version, digest) = rest.split_first_chunk::<8>().ok_or_else(bad)?;
+        Ok(Self {
+            expires_at_ms: u64::from_be_bytes(*expiry),
+            epoch: Epoch::try_from(u32::from_be_bytes(*epoch))?,
+            version: u64::from_be_bytes(*version),
+            digest: digest.try_into().map_err(|_| bad())?,
+        })
+    }
+
+    /// Refuses a sealed payload that is not the one this entry was made for.
+    pub fn check(&self, provider: &dyn Provider, sealed: &[u8]) -> Result<()> {
+        if digest(provider, sealed) == self.digest { Ok(()) } else { Err(crate::crypto::open_failed()) }
+    }
+}
+
+/// The digest of a sealed payload.
+pub(crate) fn digest(provider: &dyn Provider, sealed: &[u8]) -> [u8; 16] {
+    let [digest @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = provider.sha256(&[sealed]);
+    digest
+}
+
+/// Whether a row that begins with an expiry may be dropped at `now_ms`.
+pub(crate) fn expired(row: &[u8], now_ms: u64) -> bool {
+    let expires_at = row.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    expires_at != 0 && expires_at <= now_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_round_trip(expires_at_ms: u64, epoch in 1_u32.., version: u64, digest: [u8; 16]) {
+            let entry = Entry { expires_at_ms, epoch: Epoch::try_from(epoch).unwrap(), version, digest };
+            prop_assert_eq!(Entry::from_bytes(&entry.to_bytes()).unwrap(), entry);
+        }
+
+        #[test]
+        fn hostile_rows_never_panic(bytes: Vec<u8>, now: u64) {
+            if let Ok(entry) = Entry::from_bytes(&bytes) {
+                prop_assert_eq!(&entry.to_bytes()[..], &bytes[..]);
+            }
+            let _ = expired(&bytes, now);
+        }
+    }
+
+    #[test]
+    fn expiry_is_read_from_the_head() {
+        assert!(!expired(&[0; 36], u64::MAX));
+        let row = 100_u64.to_be_bytes();
+        assert!(!expired(&row, 99));
+        assert!(expired(&row, 100));
+    }
+}

@@ -1,0 +1,209 @@
+//! Guards against a search that misses: whatever was done to the index, results equal a brute force written separately.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::error::ErrorKind;
+
+type Model = BTreeMap<RecordId, Vec<f32>>;
+
+/// The score by the textbook, without any code of the index.
+fn textbook(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
+    let sum = |term: fn(f64, f64) -> f64| {
+        a.iter().zip(b).map(|(x, y)| term((*x).into(), (*y).into())).fold(0.0_f64, |s, t| s + t)
+    };
+    match metric {
+        Metric::Dot => sum(|x, y| x * y),
+        Metric::Euclid => sum(|x, y| (x - y) * (x - y)).sqrt(),
+        Metric::Cosine => sum(|x, y| x * y) / (sum(|x, _| x * x) * sum(|_, y| y * y)).sqrt(),
+    }
+}
+
+fn brute_force(model: &Model, metric: Metric, query: &[f32], k: usize, keep: impl Fn(&RecordId) -> bool) -> Vec<Hit> {
+    let kept = model.iter().filter(|(id, _)| keep(id));
+    let mut all: Vec<(f64, &RecordId)> = kept.map(|(id, v)| (textbook(metric, query, v), id)).collect();
+    all.sort_by(|a, b| {
+        if metric == Metric::Euclid { a.0.total_cmp(&b.0) } else { b.0.total_cmp(&a.0) }.then(a.1.cmp(b.1))
+    });
+    all.into_iter().take(k).map(|(score, id)| Hit { id: id.clone(), score: score as f32 }).collect()
+}
+
+fn assert_same(found: &[Hit], expected: &[Hit]) {
+    let ids = |hits: &[Hit]| hits.iter().map(|hit| hit.id.to_string()).collect::<Vec<_>>();
+    assert_eq!(ids(found), ids(expected));
+    for (f, e) in found.iter().zip(expected) {
+        assert!((f.score - e.score).abs() <= 1e-6 * e.score.abs().max(1.0), "{} instead of {}", f.score, e.score);
+    }
+}
+
+/// Numbers, UUIDs and texts.
+fn id(n: u64) -> RecordId {
+    match n % 3 {
+        0 => RecordId::Number(n),
+        1 => RecordId::Uuid(uuid::Uuid::from_u128(n.into())),
+        _ => RecordId::text(&format!("chunk {n}")).unwrap(),
+    }
+}
+
+/// Four kinds of data: free, on a coarse grid (ties), around few centres (near ties), exact copies and doubles.
+fn vector(dimension: usize) -> impl Strategy<Value = Vec<f32>> {
+    let free = proptest::collection::vec(-1.0_f32..1.0, dimension);
+    let grid = proptest::collection::vec((-2_i8..=2).prop_map(f32::from), dimension);
+    let near = (0_usize..3, proptest::collection::vec(-1e-3_f32..1e-3, dimension))
+        .prop_map(|(c, noise)| noise.iter().enumerate().map(|(i, x)| ((i * 7 + c) as f32).sin() + x).collect());
+    let copy = (0_usize..3, proptest::sample::select(vec![1.0_f32, 2.0, 0.5]))
+        .prop_map(move |(c, factor)| (0..dimension).map(|i| ((i * 7 + c) as f32).sin() * factor).collect());
+    prop_oneof![free, grid, near, copy]
+        .prop_map(|v: Vec<f32>| if v.iter().all(|x| *x == 0.0) { vec![1.0; v.len()] } else { v })
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Upsert(u64, Vec<f32>),
+    Remove(u64),
+    Reserve(usize),
+}
+
+fn changes(dimension: usize) -> impl Strategy<Value = Vec<Change>> {
+    let change = prop_oneof![
+        12 => (0_u64..260, vector(dimension)).prop_map(|(n, v)| Change::Upsert(n, v)),
+        3 => (0_u64..260).prop_map(Change::Remove),
+        1 => (0_usize..100).prop_map(Change::Reserve),
+    ];
+    proptest::collection::vec(change, 0..500)
+}
+
+fn case() -> impl Strategy<Value = (usize, Vec<Change>, Vec<Vec<f32>>)> {
+    prop_oneof![9 => 1_usize..70, 1 => Just(384_usize)]
+        .prop_flat_map(|d| (Just(d), changes(d), proptest::collection::vec(vector(d), 3)))
+}
+
+fn apply(index: &mut Resident, model: &mut Model, change: Change) {
+    match change {
+        Change::Upsert(n, v) => {
+            index.upsert(id(n), &v).unwrap();
+            model.insert(id(n), v);
+        }
+        Change::Remove(n) => assert_eq!(index.remove(&id(n)), model.remove(&id(n)).is_some()),
+        Change::Reserve(n) => index.reserve(n),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(160))]
+    #[test]
+    fn after_any_changes_a_search_equals_brute_force(
+        (dimension, changes, queries) in case(),
+        metric in proptest::sample::select(&Metric::ALL[..]),
+        k in prop_oneof![Just(0_usize), Just(1), Just(10), 0_usize..400],
+        modulus in 2_usize..7,
+    ) {
+        let mut index = Resident::new(dimension, metric, LockPolicy::Prefer).unwrap();
+        let mut model = Model::new();
+        changes.into_iter().for_each(|change| apply(&mut index, &mut model, change));
+        prop_assert_eq!(index.len(), model.len());
+        prop_assert!(model.keys().all(|id| index.contains(id)));
+        prop_assert!(index.ids().all(|id| model.contains_key(id)));
+        let keep = |id: &RecordId| id.to_bytes().iter().map(|b| usize::from(*b)).sum::<usize>() % modulus == 0;
+        for query in &queries {
+            assert_same(&index.search(query, k, None).unwrap(), &brute_force(&model, metric, query, k, |_| true));
+            assert_same(&index.search(query, k, Some(&keep)).unwrap(), &brute_force(&model, metric, query, k, keep));
+        }
+    }
+}
+
+/// A few thousand rows in clusters, without a random number generator.
+fn clustered(n: usize, dimension: usize, metric: Metric) -> (Resident, Model) {
+    let mut index = Resident::new(dimension, metric, LockPolicy::Prefer).unwrap();
+    index.reserve(n);
+    let mut model = Model::new();
+    for i in 0..n {
+        let at = |j: usize| ((i % 50 * 31 + j * 17) as f32).sin() + 0.05 * ((i * 7 + j * j) as f32 * 0.37).sin();
+        let v: Vec<f32> = (0..dimension).map(at).collect();
+        index.upsert(id(i as u64), &v).unwrap();
+        model.insert(id(i as u64), v);
+    }
+    (index, model)
+}
+
+#[test]
+fn threads_find_what_one_thread_finds() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    for metric in Metric::ALL {
+        let (index, model) = clustered(25_000, 24, metric);
+        for (query, k) in [(0, 1), (77, 10), (4321, 100), (999, 5000)] {
+            let query = &model[&id(query)];
+            let keep = |id: &RecordId| matches!(id, RecordId::Number(n) if n % 2 == 1);
+            let found = pool.install(|| (index.search(query, k, None), index.search(query, k, Some(&keep))));
+            assert_same(&found.0.unwrap(), &brute_force(&model, metric, query, k, |_| true));
+            assert_same(&found.1.unwrap(), &brute_force(&model, metric, query, k, keep));
+        }
+    }
+}
+
+#[test]
+fn the_filter_is_asked_once_and_only_about_candidates() {
+    let (index, model) = clustered(5000, 24, Metric::Cosine);
+    let asked = Mutex::new(BTreeMap::<RecordId, usize>::new());
+    let filter = |id: &RecordId| {
+        *asked.lock().unwrap().entry(id.clone()).or_default() += 1;
+        true
+    };
+    assert_eq!(index.search(&model[&id(5)], 10, Some(&filter)).unwrap().len(), 10);
+    let asked = asked.into_inner().unwrap();
+    assert!(asked.values().all(|times| *times == 1));
+    assert!(asked.len() < 500, "asked about {} of 5000", asked.len());
+}
+
+#[test]
+fn unusable_vectors_change_nothing() {
+    let mut index = Resident::new(2, Metric::Cosine, LockPolicy::Prefer).unwrap();
+    index.upsert(id(1), &[3.0, 4.0]).unwrap();
+    for bad in [&[f32::NAN, 0.0][..], &[f32::NEG_INFINITY, 1.0], &[0.0, 0.0], &[1.0], &[1.0, 2.0, 3.0], &[]] {
+        for error in [index.upsert(id(1), bad).err(), index.upsert(id(2), bad).err(), index.search(bad, 1, None).err()]
+        {
+            let error = error.unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.remedy().is_some());
+        }
+    }
+    assert_eq!(index.len(), 1);
+    assert_eq!(index.search(&[3.0, 4.0], 5, None).unwrap()[0].score, 1.0);
+    assert_eq!(Resident::new(0, Metric::Dot, LockPolicy::Never).err().unwrap().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn too_large_a_reservation_is_an_error_and_not_an_abort() {
+    let mut index = Resident::new(4, Metric::Dot, LockPolicy::Never).unwrap();
+    index.reserve(usize::MAX);
+    assert_eq!(index.upsert(id(1), &[1.0; 4]).unwrap_err().kind(), ErrorKind::Unavailable);
+    index.reserve(10);
+    index.upsert(id(1), &[1.0; 4]).unwrap();
+}
+
+#[test]
+fn reserved_rows_take_one_block_and_removed_ones_give_it_back() {
+    let mut index = Resident::new(8, Metric::Dot, LockPolicy::Never).unwrap();
+    let empty = index.bytes();
+    index.reserve(1000);
+    (0..1000).for_each(|n| index.upsert(id(n), &[n as f32; 8]).unwrap());
+    assert_eq!((index.blocks.len(), index.capacity()), (1, 1000));
+    (1000..1100).for_each(|n| index.upsert(id(n), &[n as f32; 8]).unwrap());
+    assert_eq!(index.blocks.len(), 2);
+    assert!(index.bytes() > empty + 1100 * 8 * 5);
+    (0..1100).for_each(|n| assert!(index.remove(&id(n)) && !index.remove(&id(n))));
+    assert!(index.is_empty() && index.blocks.is_empty());
+}
+
+#[test]
+fn a_removed_row_leaves_nothing_behind() {
+    let mut index = Resident::new(3, Metric::Euclid, LockPolicy::Never).unwrap();
+    (1..=3).for_each(|n| index.upsert(id(n), &[n as f32; 3]).unwrap());
+    index.remove(&id(1));
+    let block = &index.blocks[0];
+    assert_eq!((block.vector(0), block.vector(2)), (&[3.0_f32; 3][..], &[0.0_f32; 3][..]));
+    assert!(block.codes(2, 1).iter().all(|c| *c == 0) && block.squared(2) == 0.0);
+}

@@ -234,6 +234,7 @@ mod tests {
     #[test]
     fn help_names_every_exit_code() {
         let help = Cli::command().render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for kind in ErrorKind::ALL {
             assert!(help.contains(&format!(" {} ", kind.exit_code())), "{}", kind.as_str());
         }

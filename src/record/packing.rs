@@ -94,7 +94,8 @@ mod tests {
         fn packing_round_trips(content: Vec<u8>, repeat in 1_usize..50, compress: bool, pad: bool) {
             let content = content.repeat(repeat);
             let packed = pack(Packing { compress, pad }, &content).unwrap();
-            prop_assert_eq!(unpack(&packed).unwrap().expose_secret(), &content[..]);
+            let unpacked = unpack(&packed).unwrap();
+            prop_assert_eq!(unpacked.expose_secret(), &content[..]);
             if pad {
                 prop_assert_eq!(padme(packed.len()), packed.len());
             }

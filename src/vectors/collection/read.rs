@@ -215,6 +215,23 @@ impl Collection {
         request: &SearchRequest,
         filter: Option<&(dyn Fn(&RecordId) -> bool + Sync)>,
     ) -> Result<Vec<(RecordId, f32)>> {
+        match self.try_search_engine(open, position, request, filter) {
+            Err(e) if e.kind() == ErrorKind::Integrity => {
+                // A write may have been under way between the engine's score and our look. Without one, it has to fit.
+                let _settled = self.settled();
+                self.try_search_engine(open, position, request, filter)
+            }
+            other => other,
+        }
+    }
+
+    fn try_search_engine(
+        &self,
+        open: &Open,
+        position: u8,
+        request: &SearchRequest,
+        filter: Option<&(dyn Fn(&RecordId) -> bool + Sync)>,
+    ) -> Result<Vec<(RecordId, f32)>> {
         let (_, params) = self.spec().vector(request.using.as_deref())?;
         let metric = params.metric;
         // The engine cannot filter by what it must not know: ask for everything and filter here.
@@ -225,7 +242,7 @@ impl Collection {
         let nearest = Nearest { position, vector: &request.vector, limit, exact: request.exact, ef: request.ef };
         let (points, scores): (Vec<Point>, Vec<f32>) = open.engine.search(&nearest)?.into_iter().unzip();
         let ids: Vec<_> = points.iter().map(|p| p.id).collect();
-        let opened = self.open_points(open, &ids, points)?;
+        let opened = self.try_open_points(&ids, points)?;
         let mut found = Vec::with_capacity(opened.len());
         for (opened, engine_score) in opened.into_iter().zip(scores) {
             let Some((vector, chunk)) = opened else { continue };

@@ -26,3 +26,8 @@ pub use keys::Passphrase;
 pub use memory::{Memory, MemoryItem, MemoryOp, RecallRequest};
 pub use store::{Collection, Store, StoreOptions, Tenant};
 pub use vectors::{Chunk, CollectionSpec, Hit, Metric, Mode, SearchRequest, StoredChunk, Vectors};
+
+/// The README's example is run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

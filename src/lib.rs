@@ -2,6 +2,9 @@
 //!
 //! [`Store`] is where to begin. [`manual`] says what is protected from whom, and why things are as they are.
 
+// Tests may; the library must not.
+#![warn(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
+
 pub mod cli;
 pub mod clock;
 pub mod config;

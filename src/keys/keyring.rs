@@ -19,9 +19,12 @@ pub struct Keyring {
     provider: &'static dyn Provider,
     active: Epoch,
     epochs: HashMap<Epoch, OpenEpoch>,
-    sealing: RwLock<HashMap<(Label, Epoch, Box<[u8]>), Arc<SealingKey>>>,
-    blinding: RwLock<HashMap<(Epoch, Box<[u8]>), Arc<dyn MacKey>>>,
+    sealing: Derived<(Label, Epoch, Box<[u8]>), SealingKey>,
+    blinding: Derived<(Epoch, Box<[u8]>), dyn MacKey>,
 }
+
+/// Keys by what they were derived for.
+type Derived<K, V> = RwLock<HashMap<K, Arc<V>>>;
 
 struct OpenEpoch {
     suite: SuiteId,

@@ -36,6 +36,9 @@ pub struct SearchableVector {
     pub metric: Metric,
 }
 
+/// A page of points, and the id to go on from.
+pub type Page = (Vec<Point>, Option<Uuid>);
+
 /// A question to an engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Nearest<'a> {
@@ -81,7 +84,7 @@ pub trait EngineCollection: Send + Sync {
     fn retrieve(&self, ids: &[Uuid]) -> Result<Vec<Point>>;
 
     /// Up to `limit` points in the order of their ids, from `from` on, and the id to go on from.
-    fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<(Vec<Point>, Option<Uuid>)>;
+    fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<Page>;
 
     /// The ids and scores of the nearest points with their sealed fields, best first.
     fn search(&self, nearest: &Nearest<'_>) -> Result<Vec<(Point, f32)>>;

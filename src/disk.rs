@@ -67,14 +67,15 @@ impl DataDir {
     /// Refuses with [`StorageFull`](ErrorKind::StorageFull) when less than the configured reserve is free.
     ///
     /// The engine maps its files into memory, where a full disk ends the process: so writing stops before that.
-    pub fn ensure_room(&self) -> Result<()> {
+    /// `extra` is what the work ahead is going to take, in bytes.
+    pub fn ensure_room(&self, extra: u64) -> Result<()> {
         let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if now < self.room_until.load(Ordering::Relaxed) {
+        if extra == 0 && now < self.room_until.load(Ordering::Relaxed) {
             return Ok(());
         }
         let stat = statvfs(&self.path).map_err(std::io::Error::from)?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        if free < self.min_free_bytes {
+        if free < self.min_free_bytes.saturating_add(extra) {
             return Err(Error::new(
                 ErrorKind::StorageFull,
                 format!("only {} MiB are free on the disk of the data directory", free >> 20),

@@ -168,7 +168,7 @@ impl Serialize for RecordId {
 }
 
 impl<'de> Deserialize<'de> for RecordId {
-    /// A JSON number, or a string: a UUID where it is one, text otherwise.
+    /// A JSON number, or a string read as on the command line: `"7"` and `7` are the same id.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -178,10 +178,7 @@ impl<'de> Deserialize<'de> for RecordId {
         }
         match Raw::deserialize(deserializer)? {
             Raw::Number(n) => Ok(Self::Number(n)),
-            Raw::Text(s) => match Uuid::try_parse(&s) {
-                Ok(u) if s.len() == 36 => Ok(Self::Uuid(u)),
-                _ => Self::text(&s).map_err(serde::de::Error::custom),
-            },
+            Raw::Text(s) => s.parse().map_err(serde::de::Error::custom),
         }
     }
 }

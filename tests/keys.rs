@@ -123,7 +123,7 @@ fn a_keyring_refuses_epochs_that_were_never_made() {
     let keyring = Keyring::open(&keystore, crypto::default_provider(), &tenant("a")).unwrap();
     assert!(keyring.sealing(Label::MemoryStore, Epoch::FIRST, b"").is_ok());
     let next = Epoch::FIRST.next().unwrap();
-    assert_eq!(keyring.sealing(Label::MemoryStore, next, b"").err().unwrap().kind(), ErrorKind::NotFound);
+    assert_eq!(keyring.sealing(Label::MemoryStore, next, b"").err().unwrap().kind(), ErrorKind::Integrity);
 }
 
 #[tokio::test]

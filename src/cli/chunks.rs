@@ -15,7 +15,7 @@ use super::{Global, TenantArg};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::store::Collection;
-use crate::vectors::{Chunk, SearchRequest, Vectors};
+use crate::vectors::{Chunk, Mode, SearchRequest, Vectors};
 
 /// Batches that are read ahead while one is written.
 const READ_AHEAD: usize = 2;
@@ -58,7 +58,7 @@ pub(super) struct SearchArgs {
     #[arg(long, short = 'n', default_value_t = 10)]
     limit: usize,
     /// Leave out results worse than this score
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     threshold: Option<f32>,
     /// Compare with this of several vectors
     #[arg(long, value_name = "VECTOR")]
@@ -125,7 +125,7 @@ pub(super) async fn ingest(global: &Global, args: IngestArgs, output: &Output) -
                 let rate = done.ingested as f64 / started.elapsed().as_secs_f64();
                 bar.set_message(format!("{} chunks, {rate:.0}/s", done.ingested));
             }
-            collection.flush().await
+            finish(&collection, output).await
         })
         .await;
     bar.finish_and_clear();
@@ -145,6 +145,17 @@ pub(super) async fn ingest(global: &Global, args: IngestArgs, output: &Output) -
     }
     Err(Error::new(ErrorKind::Partial, format!("{} lines were skipped", done.skipped))
         .with_remedy("mend the lines named above and ingest the file again: what is stored is replaced, not doubled"))
+}
+
+/// Flushes, and in `plain` mode builds the search graph now: this process is about to end.
+async fn finish(collection: &Collection, output: &Output) -> Result<()> {
+    collection.flush().await?;
+    if collection.spec().mode == Mode::Plain {
+        let spinner = output.progress(None, "{spinner} building the search graph ({elapsed})");
+        collection.optimize().await?;
+        spinner.finish_and_clear();
+    }
+    Ok(())
 }
 
 async fn write_batch(

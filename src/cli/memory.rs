@@ -19,6 +19,7 @@ pub(super) struct RememberArgs {
     /// Its key
     key: String,
     /// The value: JSON, or any text; `-` reads it from standard input
+    #[arg(allow_negative_numbers = true)]
     value: String,
     /// Forget it after this time, as in 30s, 15m, 12h, 30d
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
@@ -57,6 +58,9 @@ pub(super) struct ForgetArgs {
     /// Remove the history too
     #[arg(long)]
     purge: bool,
+    /// Really forget all of them
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Args)]
@@ -115,6 +119,10 @@ pub(super) async fn recall(global: &Global, args: RecallArgs, output: &Output) -
 }
 
 pub(super) async fn forget(global: &Global, args: ForgetArgs, output: &Output) -> Result<()> {
+    if args.all && !args.yes {
+        return Err(Error::invalid(format!("this forgets every memory in `{}` and below", args.namespace))
+            .with_remedy("add `--yes` if that is what you want"));
+    }
     let forgotten = global
         .with_tenant(&args.tenant, async |tenant| match &args.key {
             Some(key) => tenant.forget(&args.namespace, key, args.purge).await.map(usize::from),

@@ -127,7 +127,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, output: &Output) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let global = &cli.global;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         match cli.command {
             Command::Init(args) => store::init(global, args, output).await,
             Command::Status => store::status(global, output).await,
@@ -149,7 +149,10 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
                 output.raw(&script)
             }
         }
-    })
+    });
+    // Somebody may still be reading standard input: do not wait for its end.
+    runtime.shutdown_background();
+    result
 }
 
 impl Global {

@@ -86,7 +86,9 @@ pub(super) fn time(unix_ms: u64) -> String {
 
 /// `text` cut to one line of at most `width` characters.
 pub(super) fn one_line(text: &str, width: usize) -> String {
-    let flat: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // Stored text must not be able to command a terminal.
+    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let flat: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().map(shown).collect();
     if flat.chars().count() <= width {
         return flat;
     }

@@ -23,7 +23,7 @@ pub(super) struct InitArgs {
 #[derive(Args)]
 pub(super) struct VerifyArgs {
     /// Only this tenant
-    #[arg(long, short, env = "STRONGROOM_TENANT", value_name = "TENANT")]
+    #[arg(long, short, value_name = "TENANT")]
     tenant: Option<TenantId>,
 }
 

@@ -97,6 +97,12 @@ pub fn default_provider() -> &'static dyn Provider {
     &aws_lc::AwsLc
 }
 
+/// The first half of a MAC tag or digest: what names and registry rows keep of it.
+pub(crate) fn first_16(tag: [u8; 32]) -> [u8; 16] {
+    let [first @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = tag;
+    first
+}
+
 /// The one way in which opening fails, whatever the reason was.
 pub fn open_failed() -> Error {
     Error::integrity("a sealed record")

@@ -29,8 +29,8 @@ impl Passphrase {
         Ok(Self(bytes))
     }
 
-    /// From the first of: `file`, the environment ([`PASSPHRASE_ENV`], then [`PASSPHRASE_FILE_ENV`]), the systemd
-    /// credential [`CREDENTIAL_NAME`], and the terminal, where `confirm` asks twice.
+    /// From the first of: `file`, the environment (`STRONGROOM_PASSPHRASE`, then `STRONGROOM_PASSPHRASE_FILE`), the
+    /// systemd credential `strongroom-passphrase`, and the terminal, where `confirm` asks twice.
     pub fn find(file: Option<&Path>, confirm: bool) -> Result<Self> {
         if let Some(file) = file {
             return Self::from_file(file);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use quick_cache::sync::Cache;
 
+use crate::crypto;
 use crate::error::Result;
 use crate::id::{Epoch, Namespace};
 use crate::keys::Keyring;
@@ -108,8 +109,7 @@ impl Addresses {
 
     fn tag(&self, parts: &[&[u8]]) -> Result<[u8; TAG_LEN]> {
         let tag = self.keyring.blinding(self.epoch(), SCOPE)?.tag(parts);
-        let [tag @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = tag;
-        Ok(tag)
+        Ok(crypto::first_16(tag))
     }
 }
 

@@ -46,49 +46,58 @@ pub enum Change {
 
 /// Changes that happen together or not at all.
 #[derive(Debug, Default)]
-pub struct Batch(Vec<Change>);
+pub struct Batch {
+    changes: Vec<Change>,
+    frees_space: bool,
+}
 
 impl Batch {
     /// Adds a write.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.0.push(Change::Put(table, key.into(), value.into()));
+        self.changes.push(Change::Put(table, key.into(), value.into()));
     }
 
     /// Adds a removal.
     pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
-        self.0.push(Change::Delete(table, key.into()));
+        self.changes.push(Change::Delete(table, key.into()));
     }
 
     /// Adds the removal of every key that starts with `prefix`.
     pub fn delete_prefix(&mut self, table: Table, prefix: &[u8]) {
         if let Some(end) = prefix_end(prefix) {
-            self.0.push(Change::DeleteRange(table, prefix.to_vec(), end));
+            self.changes.push(Change::DeleteRange(table, prefix.to_vec(), end));
         }
     }
 
     /// Adds the removal of every key from `from` (inclusive) to `to` (exclusive).
     pub fn delete_range(&mut self, table: Table, from: Vec<u8>, to: Vec<u8>) {
-        self.0.push(Change::DeleteRange(table, from, to));
+        self.changes.push(Change::DeleteRange(table, from, to));
     }
 
     /// Adds the changes of `other` after these.
     pub fn append(&mut self, other: Batch) {
-        self.0.extend(other.0);
+        self.changes.extend(other.changes);
     }
 
     /// The changes in order.
     pub fn into_changes(self) -> Vec<Change> {
-        self.0
+        self.changes
     }
 
-    /// Whether it only removes: such a batch is let through when the disk is full.
-    pub fn only_removes(&self) -> bool {
-        !self.0.iter().any(|c| matches!(c, Change::Put(..)))
+    /// Says that it is part of a deletion: it is let through when little room is left, although deleting is recorded
+    /// too.
+    pub fn frees_space(&mut self) {
+        self.frees_space = true;
+    }
+
+    /// Whether it is let through when little room is left.
+    pub fn is_freeing(&self) -> bool {
+        self.frees_space || !self.changes.iter().any(|c| matches!(c, Change::Put(..)))
     }
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.changes.is_empty()
     }
 }
 

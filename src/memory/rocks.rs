@@ -6,8 +6,8 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use rocksdb::compaction_filter::Decision;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode,
-    Options, ReadOptions, WriteBatch,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
+    IteratorMode, Options, ReadOptions, WriteBatch,
 };
 
 use super::backend::{Batch, Change, MemoryBackend, Row, Table, prefix_end};
@@ -44,11 +44,13 @@ impl Rocks {
         options.set_max_open_files(512);
         options.set_keep_log_file_num(2);
         options.set_max_total_wal_size(256 << 20);
+        // A torn last record is what a crash leaves; damage before the end must not pass for one.
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         let cache = Cache::new_lru_cache(cache_bytes);
         let tables = Table::ALL.map(|table| {
             let clock = clock.clone();
             let mut options = table_options(&cache);
-            if matches!(table, Table::Memory | Table::Registry) {
+            if table == Table::Memory {
                 options.set_compaction_filter("ttl", move |_, _, value| {
                     if expired(value, clock.now_ms()) { Decision::Remove } else { Decision::Keep }
                 });
@@ -89,8 +91,8 @@ impl MemoryBackend for Rocks {
     }
 
     fn write(&self, batch: Batch) -> Result<()> {
-        if !batch.only_removes() {
-            self.disk.ensure_room()?;
+        if !batch.is_freeing() {
+            self.disk.ensure_room(0)?;
         }
         let mut writes = WriteBatch::default();
         for change in batch.into_changes() {

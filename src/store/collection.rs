@@ -8,15 +8,19 @@ use crate::error::Result;
 use crate::id::RecordId;
 use crate::vectors::{self, Chunk, CollectionSpec, Hit, SearchRequest, StoredChunk};
 
-use super::blocking;
+use super::{blocking, tenant};
 
-/// Chunks that one durable write holds: enough to share a disk sync, few enough to keep other writers waiting briefly.
-const INGEST_AT_A_TIME: usize = 512;
+/// What one durable write holds at most, in chunks and about in bytes: enough to share a disk sync, little enough to
+/// keep other writers waiting briefly.
+const INGEST_CHUNKS: usize = 512;
+const INGEST_BYTES: usize = 8 << 20;
 
 /// A collection of an open tenant. Clones share it.
 #[derive(Clone)]
 pub struct Collection {
     inner: Arc<vectors::Collection>,
+    /// Keeps the tenant open: two of them must never work on one collection.
+    _tenant: Arc<tenant::Open>,
 }
 
 /// What a collection holds and keeps in memory.
@@ -33,8 +37,8 @@ pub struct CollectionStatus {
 }
 
 impl Collection {
-    pub(super) fn new(inner: Arc<vectors::Collection>) -> Self {
-        Self { inner }
+    pub(super) fn new(inner: Arc<vectors::Collection>, tenant: Arc<tenant::Open>) -> Self {
+        Self { inner, _tenant: tenant }
     }
 
     /// Its name.
@@ -49,13 +53,15 @@ impl Collection {
 
     /// Writes chunks, each replacing what has its id, and returns how many, once they would survive a power loss.
     ///
-    /// Up to 512 chunks are written all or nothing; more are written in such parts, in order.
+    /// Up to 512 chunks and about 8 MiB are written all or nothing; more are written in such parts, in order.
     pub async fn ingest(&self, mut chunks: Vec<Chunk>) -> Result<usize> {
         let inner = self.inner.clone();
         blocking(move || {
             let count = chunks.len();
+            // Nothing of a call that cannot be done whole is done at all.
+            chunks.iter().try_for_each(|chunk| chunk.validate(inner.spec()))?;
             while !chunks.is_empty() {
-                let rest = chunks.split_off(chunks.len().min(INGEST_AT_A_TIME));
+                let rest = chunks.split_off(part(&chunks));
                 inner.upsert(std::mem::replace(&mut chunks, rest))?;
                 if inner.flush_is_due() {
                     inner.flush()?;
@@ -122,4 +128,14 @@ impl Collection {
         let inner = self.inner.clone();
         blocking(move || inner.optimize()).await
     }
+}
+
+/// How many of `chunks` the next write takes: at least one.
+fn part(chunks: &[Chunk]) -> usize {
+    let mut bytes = 0;
+    let fitting = chunks.iter().take(INGEST_CHUNKS).take_while(|chunk| {
+        bytes += chunk.weight();
+        bytes <= INGEST_BYTES
+    });
+    fitting.count().max(1)
 }

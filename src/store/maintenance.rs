@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,10 @@ const TICK: Duration = Duration::from_millis(500);
 /// A collection is optimized once nothing was written to it for this long.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// How often expired memories are removed, and how many at a time.
+const REAP_INTERVAL: Duration = Duration::from_secs(60);
+const REAP_AT_A_TIME: usize = 4096;
+
 type Tenants = Arc<Mutex<HashMap<TenantId, Arc<Open>>>>;
 
 /// The thread that maintains a store.
@@ -34,7 +39,8 @@ impl Maintenance {
         let idle_close = Duration::from_secs(options.config.idle_close_s.into());
         let stop = stopping.clone();
         let thread = std::thread::Builder::new().name("strongroom-maintenance".into()).spawn(move || {
-            let mut flushed = Instant::now();
+            let (mut flushed, mut reaped) = (Instant::now(), Instant::now());
+            let optimizing = Arc::new(AtomicBool::new(false));
             loop {
                 {
                     let (stopped, wake) = &*stop;
@@ -50,7 +56,11 @@ impl Maintenance {
                 if flush_all {
                     flushed = Instant::now();
                 }
-                tend(&tenants, flush_all, idle_close);
+                let reap = reaped.elapsed() >= REAP_INTERVAL;
+                if reap {
+                    reaped = Instant::now();
+                }
+                tend(&tenants, flush_all, reap, idle_close, &optimizing);
             }
         })?;
         Ok(Self { stopping, thread: Mutex::new(Some(thread)) })
@@ -69,32 +79,50 @@ impl Maintenance {
     }
 }
 
-fn tend(tenants: &Tenants, flush_all: bool, idle_close: Duration) {
+fn tend(tenants: &Tenants, flush_all: bool, reap: bool, idle_close: Duration, optimizing: &Arc<AtomicBool>) {
     let open: Vec<_> = tenants.lock().values().cloned().collect();
     for tenant in &open {
+        if reap && let Err(e) = tenant.memories.reap(REAP_AT_A_TIME) {
+            tracing::warn!(error = %e, "expired memories could not be removed and will be tried again");
+        }
         for collection in tenant.catalog.all().iter().filter(|c| c.is_open()) {
-            if let Err(e) = tend_collection(collection, flush_all, idle_close) {
+            if let Err(e) = tend_collection(collection, flush_all, idle_close, optimizing) {
                 tracing::warn!(collection = %collection.id(), error = %e, "maintenance failed and will be tried again");
             }
         }
     }
-    drop(open);
-    // A tenant whose collections are closed and whom nobody holds goes, and its keys with it.
-    tenants.lock().retain(|_, tenant| {
-        let idle = tenant.idle() > idle_close && tenant.catalog.all().iter().all(|c| !c.is_open());
-        !(idle && Arc::strong_count(tenant) == 1)
-    });
+    // A tenant whose collections are closed and whom nobody holds goes, and its keys with it. Whether its collections
+    // are open is looked at before the list is locked: everybody waits for that.
+    let idle: Vec<_> = open
+        .into_iter()
+        .filter(|tenant| tenant.idle() > idle_close && tenant.catalog.all().iter().all(|c| !c.is_open()))
+        .collect();
+    // The list's reference and ours.
+    tenants.lock().retain(|_, tenant| !(idle.iter().any(|i| Arc::ptr_eq(i, tenant)) && Arc::strong_count(tenant) == 2));
 }
 
-fn tend_collection(collection: &Arc<Collection>, flush_all: bool, idle_close: Duration) -> Result<()> {
+fn tend_collection(
+    collection: &Arc<Collection>,
+    flush_all: bool,
+    idle_close: Duration,
+    optimizing: &Arc<AtomicBool>,
+) -> Result<()> {
     if collection.idle() > idle_close {
         return collection.close().map(|_| ());
     }
     if collection.has_pending() && (flush_all || collection.flush_is_due()) {
         collection.flush()?;
     }
-    if collection.wants_optimizing() && collection.unwritten_for() > QUIET {
-        collection.optimize()?;
+    if collection.wants_optimizing() && collection.unwritten_for() > QUIET && !optimizing.swap(true, Ordering::SeqCst) {
+        // On a thread of its own, one at a time: building a graph takes minutes, and flushing must go on.
+        let (collection, optimizing) = (collection.clone(), optimizing.clone());
+        std::thread::Builder::new().name("strongroom-optimize".into()).spawn(move || {
+            if let Err(e) = collection.optimize() {
+                tracing::warn!(collection = %collection.id(), error = %e, "optimizing failed and will be tried again");
+            }
+            drop(collection);
+            optimizing.store(false, Ordering::SeqCst);
+        })?;
     }
     Ok(())
 }

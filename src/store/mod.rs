@@ -41,7 +41,7 @@ use crate::crypto::{self, Provider, SuiteId};
 use crate::disk::DataDir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
-use crate::keys::keystore::file::FileKeystore;
+use crate::keys::keystore::file::{FileKeystore, HEADER_FILE};
 use crate::keys::{Keyring, Keystore, Passphrase, TenantRecord};
 use crate::memory::rocks::Rocks;
 use crate::memory::{Batch, MemoryBackend, Table};
@@ -85,11 +85,22 @@ impl Store {
     pub async fn init(options: &StoreOptions, passphrase: Passphrase) -> Result<()> {
         let options = options.clone();
         blocking(move || {
-            let provider = crypto::default_provider();
+            let keys = options.keystore_dir();
+            if keys.join(HEADER_FILE).try_exists()? {
+                return Err(Error::new(ErrorKind::Conflict, "there is a store already")
+                    .with_remedy("use it, or choose another directory"));
+            }
             fs::create_dir_all(options.data_dir())?;
-            let keystore = FileKeystore::create(&options.keystore_dir(), provider, &passphrase, options.kdf_cost)?;
-            let now = options.clock.now_ms();
-            keystore.create(&TenantId::system(), SuiteId::Aes256GcmSivSha3_512, now).map(|_| ())
+            // Made apart and moved into place whole, so that a crash leaves no half of a keystore. Moving a directory
+            // never replaces one that has something in it.
+            let parent = keys.parent().unwrap_or(options.dir());
+            fs::create_dir_all(parent)?;
+            let apart = tempfile::Builder::new().prefix(".keys-").tempdir_in(parent)?;
+            let provider = crypto::default_provider();
+            let keystore = FileKeystore::create(apart.path(), provider, &passphrase, options.kdf_cost)?;
+            keystore.create(&TenantId::system(), SuiteId::Aes256GcmSivSha3_512, options.clock.now_ms())?;
+            fs::rename(apart.keep(), &keys)?;
+            Ok(fs::File::open(parent)?.sync_all()?)
         })
         .await
     }
@@ -118,9 +129,9 @@ impl Store {
             crate::vectors::expired,
         )?;
         let kv: Arc<dyn MemoryBackend> = Arc::new(rocks);
-        check_format(&*kv)?;
-        let engine = Arc::new(Edge::new(disk.subdir("shards")?));
-        drop_orphans(&*kv, &engine)?;
+        let engine = Arc::new(Edge::new(disk.subdir("shards")?, disk.clone()));
+        check_format(&*kv, &engine)?;
+        crate::vectors::finish_drops(&*kv, &*engine)?;
         let tenants = Arc::default();
         let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), &options)?;
         let inner = Inner { options, provider, keystore, system, kv, engine, tenants, maintenance };
@@ -177,11 +188,13 @@ impl Store {
     pub async fn close_tenant(&self, id: &TenantId) -> Result<()> {
         let (inner, id) = (self.inner.clone(), id.clone());
         blocking(move || {
-            let mut tenants = inner.tenants.lock();
-            let Some(open) = tenants.get(&id) else { return Ok(()) };
+            let Some(open) = inner.tenants.lock().get(&id).cloned() else { return Ok(()) };
             open.close()?;
-            if Arc::strong_count(open) > 1 {
-                return Err(Error::new(ErrorKind::Busy, "the tenant is in use").with_remedy("drop its handles first"));
+            let mut tenants = inner.tenants.lock();
+            // The list's and ours: any more is somebody's handle, or maintenance passing by.
+            if Arc::strong_count(&open) > 2 {
+                return Err(Error::new(ErrorKind::Busy, "the tenant is in use")
+                    .with_remedy("drop its tenant and collection handles first, then try again"));
             }
             tenants.remove(&id);
             Ok(())
@@ -200,8 +213,10 @@ impl Store {
         blocking(move || {
             inner.maintenance.stop();
             let open: Vec<_> = inner.tenants.lock().drain().map(|(_, open)| open).collect();
-            open.iter().try_for_each(|tenant| tenant.close())?;
-            inner.kv.sync()
+            // Whatever fails, the others are closed.
+            let closed: Vec<Result<()>> = open.iter().map(|tenant| tenant.close()).collect();
+            inner.kv.sync()?;
+            closed.into_iter().collect()
         })
         .await
     }
@@ -222,8 +237,7 @@ impl Inner {
     /// What the database knows a tenant by.
     fn tenant_tag(&self, id: &TenantId) -> Result<[u8; 16]> {
         let tag = self.system.blinding(Epoch::FIRST, TENANT_SCOPE)?.tag(&[b"tenant", id.as_str().as_bytes()]);
-        let [tag @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = tag;
-        Ok(tag)
+        Ok(crypto::first_16(tag))
     }
 }
 
@@ -233,7 +247,7 @@ impl Drop for Inner {
     }
 }
 
-fn check_format(kv: &dyn MemoryBackend) -> Result<()> {
+fn check_format(kv: &dyn MemoryBackend, engine: &Edge) -> Result<()> {
     match kv.get(Table::Meta, FORMAT_KEY)?.as_deref() {
         Some([FORMAT_VERSION]) => Ok(()),
         Some([newer]) if *newer > FORMAT_VERSION => {
@@ -241,6 +255,10 @@ fn check_format(kv: &dyn MemoryBackend) -> Result<()> {
                 .with_remedy("use a newer release"))
         }
         Some(_) => Err(Error::integrity("the format of the data directory")),
+        None if !engine.collections()?.is_empty() => {
+            Err(Error::integrity("a data directory with collections and an empty database")
+                .with_remedy("`db` is missing or not mounted: bring it back, or restore the whole data directory"))
+        }
         None => {
             let mut batch = Batch::default();
             batch.put(Table::Meta, FORMAT_KEY, [FORMAT_VERSION]);
@@ -248,21 +266,6 @@ fn check_format(kv: &dyn MemoryBackend) -> Result<()> {
             kv.sync()
         }
     }
-}
-
-/// Removes shards that no catalog knows: what a crash leaves behind when a collection is made or dropped.
-fn drop_orphans(kv: &dyn MemoryBackend, engine: &Edge) -> Result<()> {
-    use crate::vectors::engine::VectorBackend as _;
-    let known: Vec<_> = kv
-        .scan(Table::Catalog, b"")
-        .map(|row| Ok(row?.0.get(16..).unwrap_or_default().to_vec()))
-        .collect::<Result<_>>()?;
-    for id in engine.collections()? {
-        if !known.iter().any(|k| k == id.as_bytes()) {
-            engine.drop_collection(id)?;
-        }
-    }
-    Ok(())
 }
 
 /// Runs what waits for disks on a thread that may wait.

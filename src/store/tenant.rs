@@ -60,7 +60,8 @@ impl Open {
     }
 
     pub(super) fn close(&self) -> Result<()> {
-        self.catalog.all().iter().try_for_each(|collection| collection.close().map(|_| ()))
+        let closed: Vec<Result<bool>> = self.catalog.all().iter().map(|collection| collection.close()).collect();
+        closed.into_iter().try_for_each(|closed| closed.map(|_| ()))
     }
 
     pub(super) fn idle(&self) -> Duration {
@@ -91,18 +92,18 @@ impl Tenant {
     /// [`Conflict`](crate::ErrorKind::Conflict) when there is one with this name.
     pub async fn create_collection(&self, name: &str, spec: CollectionSpec) -> Result<Collection> {
         let (open, name) = (self.open.clone(), name.parse::<Name>()?);
-        blocking(move || Ok(Collection::new(open.catalog.create(&name, spec)?))).await
+        blocking(move || Ok(Collection::new(open.catalog.create(&name, spec)?, open.clone()))).await
     }
 
     /// The collection called `name`.
     pub fn collection(&self, name: &str) -> Result<Collection> {
         self.open.touch();
-        Ok(Collection::new(self.open.catalog.get(&name.parse()?)?))
+        Ok(Collection::new(self.open.catalog.get(&name.parse()?)?, self.open.clone()))
     }
 
     /// Its collections, in the order of their names.
     pub fn collections(&self) -> Vec<Collection> {
-        self.open.catalog.list().into_iter().map(Collection::new).collect()
+        self.open.catalog.list().into_iter().map(|c| Collection::new(c, self.open.clone())).collect()
     }
 
     /// Drops the collection called `name` and everything in it.

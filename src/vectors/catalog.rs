@@ -10,13 +10,17 @@ use crate::crypto;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Name;
 use crate::keys::Label;
-use crate::memory::{Batch, Table};
+use crate::memory::{Batch, MemoryBackend, Table};
 use crate::record::{self, Field, Place, StoreKind};
 
+use super::engine::VectorBackend;
 use super::{Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Metric};
 
 /// Descriptions are written once and never changed.
 const DESCRIPTION_VERSION: u64 = 1;
+
+/// What the keys begin with under which a drop in progress is noted.
+const DROPPED: &[u8] = b"dropped/";
 
 /// The collections of an open tenant.
 pub struct Catalog {
@@ -74,19 +78,20 @@ impl Catalog {
         let mut collections = self.collections.write();
         let key = (CollectionKind::Chunks as Kind, name.as_str().to_owned());
         let collection = collections.get(&key).ok_or_else(|| unknown(name))?;
-        if !collection.close()? {
-            return Err(Error::new(ErrorKind::Busy, "the collection is in use").with_remedy("try again"));
-        }
+        collection.retire()?;
         let id = collection.id();
         let mut batch = Batch::default();
+        batch.frees_space();
+        // Tells the next start to remove the engine's files, should this process not get to it.
+        batch.put(Table::Meta, dropped_key(id), []);
         batch.delete(Table::Catalog, self.key(id));
         batch.delete_prefix(Table::Registry, id.as_bytes());
         batch.delete_prefix(Table::Journal, id.as_bytes());
         self.context.kv.write(batch)?;
         self.context.kv.sync()?;
         collections.remove(&key);
-        // A crash from here on leaves a directory that nobody knows: the next start removes it.
-        self.context.engine.drop_collection(id)
+        drop(collections);
+        remove_dropped(&*self.context.kv, &*self.context.engine, id)
     }
 
     /// The collection of the memories' embeddings, if there is one.
@@ -97,7 +102,17 @@ impl Catalog {
     /// The collection of the memories' embeddings, made for vectors of `size` if there is none.
     pub fn memories_or_create(&self, size: usize) -> Result<Arc<Collection>> {
         match self.memories() {
-            Some(collection) => Ok(collection),
+            Some(collection) => {
+                let (_, params) = collection.spec().vector(None)?;
+                if params.size != size {
+                    return Err(Error::invalid(format!(
+                        "the embedding has {size} dimensions, those of the memories have {}",
+                        params.size
+                    ))
+                    .with_remedy("use one embedding model for all memories of a tenant"));
+                }
+                Ok(collection)
+            }
             None => match self.add("", CollectionKind::Memories, CollectionSpec::new(size, Metric::Cosine)) {
                 Err(e) if e.kind() == ErrorKind::Conflict => self.memories().ok_or(e),
                 other => other,
@@ -132,6 +147,26 @@ impl Catalog {
     fn key(&self, id: CollectionId) -> Vec<u8> {
         [&self.tenant_tag[..], id.as_bytes()].concat()
     }
+}
+
+/// Removes what a drop left behind when its process ended.
+pub(crate) fn finish_drops(kv: &dyn MemoryBackend, engine: &dyn VectorBackend) -> Result<()> {
+    let dropped: Vec<_> = kv.scan(Table::Meta, DROPPED).collect::<Result<_>>()?;
+    dropped.into_iter().try_for_each(|(key, _)| {
+        let id = CollectionId::try_from(key.get(DROPPED.len()..).unwrap_or_default())?;
+        remove_dropped(kv, engine, id)
+    })
+}
+
+fn remove_dropped(kv: &dyn MemoryBackend, engine: &dyn VectorBackend, id: CollectionId) -> Result<()> {
+    engine.drop_collection(id)?;
+    let mut batch = Batch::default();
+    batch.delete(Table::Meta, dropped_key(id));
+    kv.write(batch)
+}
+
+fn dropped_key(id: CollectionId) -> Vec<u8> {
+    [DROPPED, id.as_bytes()].concat()
 }
 
 fn unknown(name: &Name) -> Error {

@@ -72,13 +72,25 @@ impl Chunk {
         self
     }
 
-    /// Checks that it fits `spec`: every vector there, of the right size and finite.
+    /// About how many bytes it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let vectors: usize = self.vectors.iter().map(|(_, v)| size_of_val(v)).sum();
+        // Metadata that cannot be written is refused elsewhere.
+        self.text.len() + json_bytes(&self.metadata).unwrap_or_default() + 2 * vectors
+    }
+
+    /// Checks that it fits `spec`: every vector there, of the right size and finite, and the payload not too large.
     pub fn validate(&self, spec: &CollectionSpec) -> Result<()> {
         for (name, params) in &spec.vectors {
             let what = if name.is_empty() { "vector".into() } else { format!("vector `{name}`") };
             let vector =
                 self.vectors.get(name).ok_or_else(|| Error::invalid(format!("record `{}` has no {what}", self.id)))?;
             params.metric.validate(vector, params.size).map_err(|e| at_record(&self.id, &what, e))?;
+        }
+        let bytes = self.text.len() + json_bytes(&self.metadata)?;
+        if bytes > limits::PAYLOAD_BYTES {
+            return Err(Error::invalid(format!("text and metadata of record `{}` have {bytes} bytes", self.id))
+                .with_remedy(format!("split it: a record holds at most {} MiB", limits::PAYLOAD_BYTES >> 20)));
         }
         if let Some((name, _)) = self.vectors.iter().find(|(name, _)| !spec.vectors.contains_key(*name)) {
             return Err(Error::invalid(format!(
@@ -169,6 +181,24 @@ impl Drop for SearchRequest {
     fn drop(&mut self) {
         self.vector.zeroize();
     }
+}
+
+/// How long `metadata` is as JSON.
+fn json_bytes(metadata: &Map<String, Value>) -> Result<usize> {
+    /// Counts what is written to it.
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, metadata).map_err(|e| Error::invalid("metadata is no JSON").with_source(e))?;
+    Ok(count.0)
 }
 
 fn at_record(id: &RecordId, what: &str, e: Error) -> Error {

@@ -7,7 +7,7 @@ use crate::error::Result;
 use super::{CollectionId, Metric};
 
 /// A point as an engine holds it.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Point {
     /// The blinded record id.
     pub id: Uuid,
@@ -40,7 +40,7 @@ pub struct SearchableVector {
 pub type Page = (Vec<Point>, Option<Uuid>);
 
 /// A question to an engine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Nearest<'a> {
     /// Which vector.
     pub position: u8,

@@ -22,4 +22,5 @@ pub use metric::Metric;
 pub use registry::Entry;
 pub use spec::{CollectionId, CollectionKind, CollectionSpec, Mode, VectorParams};
 
+pub(crate) use catalog::finish_drops;
 pub(crate) use registry::{digest, expired};

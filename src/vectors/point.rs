@@ -15,7 +15,6 @@ use crate::crypto;
 use crate::error::{Error, Result};
 use crate::id::{Epoch, RecordId};
 use crate::keys::{Keyring, Label};
-use crate::limits;
 use crate::record::{self, Field, Place, StoreKind};
 use crate::secret::SecretBytes;
 
@@ -63,8 +62,7 @@ impl PointSealer {
     /// The id that the engine and the registry know `id` by in `epoch`.
     pub(super) fn blind(&self, epoch: Epoch, id: &RecordId) -> Result<Uuid> {
         let tag = self.keyring.blinding(epoch, self.id.as_bytes())?.tag(&[b"record", &id.to_bytes()]);
-        let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = tag;
-        Ok(Uuid::from_bytes(id))
+        Ok(Uuid::from_bytes(crypto::first_16(tag)))
     }
 
     /// Seals `chunk` as `version` in the active epoch.
@@ -179,14 +177,6 @@ fn payload_plain(chunk: &Chunk) -> Result<SecretBytes> {
     let metadata = Zeroizing::new(
         serde_json::to_string(&chunk.metadata).map_err(|e| Error::internal("encoding metadata").with_source(e))?,
     );
-    if chunk.text.len() + metadata.len() > limits::PAYLOAD_BYTES {
-        return Err(Error::invalid(format!(
-            "text and metadata of record `{}` have {} bytes",
-            chunk.id,
-            chunk.text.len() + metadata.len()
-        ))
-        .with_remedy(format!("split it: a record holds at most {} MiB", limits::PAYLOAD_BYTES >> 20)));
-    }
     let plain = postcard::to_stdvec(&PayloadPlain { text: &chunk.text, metadata: &metadata });
     Ok(SecretBytes::new(plain.map_err(|e| Error::internal("encoding a payload").with_source(e))?))
 }

@@ -1,14 +1,19 @@
 //! The integrity registry (R7): what version and content every record must have, whatever an engine says.
 //!
-//! A row is 36 bytes: expiry (u64, Unix milliseconds, 0 for never), epoch (u32), version (u64), digest (16 bytes), all
-//! big-endian. The expiry comes first in rows of memories too, so that compaction can read it without a key.
+//! A row is 52 bytes: expiry (u64, Unix milliseconds, 0 for never), epoch (u32), version (u64), digest (16 bytes), all
+//! big-endian, and a MAC (16 bytes) over the row's key and those, under a key of the tenant: who has no key cannot make
+//! one up. The expiry comes first in rows of memories too, so that it can be read without a key.
 
-use crate::crypto::Provider;
+use crate::crypto::{self, Provider};
 use crate::error::{Error, Result};
 use crate::id::Epoch;
+use crate::keys::Keyring;
 
-/// Bytes of a row.
-pub(crate) const ENTRY_LEN: usize = 36;
+/// Bytes of a row without its MAC.
+const ENTRY_LEN: usize = 36;
+const MAC_LEN: usize = 16;
+/// The scope of the key that authenticates rows.
+const SCOPE: &[u8] = b"registry";
 
 /// What a record must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +29,25 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The row.
-    pub fn to_bytes(&self) -> [u8; ENTRY_LEN] {
+    /// The row under `key`.
+    pub fn to_row(&self, keyring: &Keyring, key: &[u8]) -> Result<Vec<u8>> {
+        let entry = self.to_bytes();
+        Ok([&entry[..], &mac(keyring, self.epoch, key, &entry)?].concat())
+    }
+
+    /// Reads the row under `key`; one that this tenant did not write there is refused.
+    pub fn from_row(keyring: &Keyring, key: &[u8], row: &[u8]) -> Result<Self> {
+        let (bytes, tag) = row.split_last_chunk::<MAC_LEN>().ok_or_else(|| Error::integrity("a registry row"))?;
+        let entry = Self::from_bytes(bytes)?;
+        let expected = mac(keyring, entry.epoch, key, bytes)?;
+        if bool::from(subtle::ConstantTimeEq::ct_eq(&expected[..], &tag[..])) {
+            Ok(entry)
+        } else {
+            Err(Error::integrity("a registry row"))
+        }
+    }
+
+    fn to_bytes(self) -> [u8; ENTRY_LEN] {
         let mut row = [0; ENTRY_LEN];
         let (expiry, rest) = row.split_at_mut(8);
         let (epoch, rest) = rest.split_at_mut(4);
@@ -37,8 +59,7 @@ impl Entry {
         row
     }
 
-    /// The inverse of [`Entry::to_bytes`]; anything else is refused.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let bad = || Error::integrity("a registry row");
         let (expiry, rest) = bytes.split_first_chunk::<8>().ok_or_else(bad)?;
         let (epoch, rest) = rest.split_first_chunk::<4>().ok_or_else(bad)?;
@@ -59,8 +80,12 @@ impl Entry {
 
 /// The digest of a sealed payload.
 pub(crate) fn digest(provider: &dyn Provider, sealed: &[u8]) -> [u8; 16] {
-    let [digest @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = provider.sha256(&[sealed]);
-    digest
+    crypto::first_16(provider.sha256(&[sealed]))
+}
+
+fn mac(keyring: &Keyring, epoch: Epoch, key: &[u8], entry: &[u8]) -> Result<[u8; MAC_LEN]> {
+    // The entry has a fixed length, so key and entry cannot be confused.
+    Ok(crypto::first_16(keyring.blinding(epoch, SCOPE)?.tag(&[entry, key])))
 }
 
 /// Whether a row that begins with an expiry may be dropped at `now_ms`.

@@ -22,7 +22,8 @@ use crate::id::{Epoch, TenantId};
 use crate::keys::{EpochRecord, EpochState, Fingerprint, Passphrase};
 use crate::secret::{Secret, SecretBytes};
 
-const HEADER_FILE: &str = "keystore.json";
+/// The file that makes a directory a keystore.
+pub const HEADER_FILE: &str = "keystore.json";
 const TENANT_SUFFIX: &str = "tenant";
 const VERSION: u8 = 1;
 const MASTER_AAD: &[u8] = b"strongroom file keystore master v1";
@@ -103,8 +104,11 @@ impl FileKeystore {
     /// Makes a new keystore in `dir`, which is created if need be. An existing one is never overwritten.
     pub fn create(dir: &Path, provider: &'static dyn Provider, passphrase: &Passphrase, cost: KdfCost) -> Result<Self> {
         fs::create_dir_all(dir)?;
+        if !cost.is_sane() {
+            return Err(Error::invalid("the Argon2id parameters are out of range"));
+        }
         let path = dir.join(HEADER_FILE);
-        if path.exists() {
+        if path.try_exists()? {
             return Err(Error::new(ErrorKind::Conflict, "there is a keystore already")
                 .with_remedy("use it, or choose another directory"));
         }

@@ -65,21 +65,21 @@ impl Memories {
         self.addresses.of(namespace, key)
     }
 
-    /// What the registry says of a memory; `None` when there is none or it has expired.
+    /// What the registry says of a memory, expired or not.
     fn entry(&self, address: &Address) -> Result<Option<Entry>> {
-        let entry = match self.entries.get(address) {
-            Some(entry) => Some(entry),
-            None => {
-                let row = self.context.kv.get(Table::Registry, &self.addresses.current(address))?;
-                let entry = row.map(|row| Entry::from_bytes(&row)).transpose()?;
-                if let Some(entry) = entry {
-                    self.entries.insert(address.clone(), entry);
-                }
-                entry
-            }
-        };
-        let now = self.context.clock.now_ms();
-        Ok(entry.filter(|e| e.expires_at_ms == 0 || e.expires_at_ms > now))
+        if let Some(entry) = self.entries.get(address) {
+            return Ok(Some(entry));
+        }
+        let key = self.addresses.current(address);
+        let Some(row) = self.context.kv.get(Table::Registry, &key)? else { return Ok(None) };
+        let entry = Entry::from_row(&self.context.keyring, &key, &row)?;
+        self.entries.insert(address.clone(), entry);
+        Ok(Some(entry))
+    }
+
+    /// Whether something that expires then has.
+    fn has_expired(&self, expires_at_ms: u64) -> bool {
+        expires_at_ms != 0 && expires_at_ms <= self.context.clock.now_ms()
     }
 
     /// Locks the keys of `addresses`, always in the same order.

@@ -26,7 +26,10 @@ impl Memories {
         for row in self.context.kv.scan(Table::Memory, &self.addresses.history(&address, None)) {
             let (key, value) = row?;
             let version = key.last_chunk::<8>().map(|v| u64::from_be_bytes(*v)).ok_or_else(crypto::open_failed)?;
-            versions.push(self.sealer.open(&address, self.addresses.epoch(), version, &value)?);
+            let opened = self.sealer.open(&address, self.addresses.epoch(), version, &value)?;
+            if !self.has_expired(opened.item.expires_at_ms.unwrap_or(0)) {
+                versions.push(opened);
+            }
         }
         if let Some((_, item)) = self.current_row(&address)? {
             versions.push(MemoryVersion { item, deleted: false });
@@ -115,7 +118,7 @@ impl Memories {
             let mut recalled = Vec::with_capacity(request.limit);
             for (id, score) in nearest {
                 let address = address::parse_embedding_id(&id.to_string()).ok_or_else(crypto::open_failed)?;
-                if let Some(item) = self.at(&address)?.filter(&fits) {
+                if let Some(item) = self.at(&address)?.filter(|item| item.has_embedding && fits(item)) {
                     recalled.push(Recalled { item, score: Some(score) });
                 }
             }
@@ -132,8 +135,7 @@ impl Memories {
             Err(e) if e.kind() == ErrorKind::Integrity => {
                 // A write may have been under way between the two rows. Without one, they have to fit.
                 let _locked = self.lock([address]);
-                self.entries.remove(address);
-                Ok(self.try_current_row(address)?.map(|(_, item)| item))
+                Ok(self.current_row(address)?.map(|(_, item)| item))
             }
             other => Ok(other?.map(|(_, item)| item)),
         }
@@ -141,11 +143,18 @@ impl Memories {
 
     /// The row and the opened memory at `address`, which the caller has locked.
     pub(super) fn current_row(&self, address: &Address) -> Result<Option<(Vec<u8>, MemoryItem)>> {
-        self.try_current_row(address)
+        match self.try_current_row(address) {
+            Err(e) if e.kind() == ErrorKind::Integrity => {
+                // A reader may have put an older registry row back into the cache.
+                self.entries.remove(address);
+                self.try_current_row(address)
+            }
+            other => other,
+        }
     }
 
     fn try_current_row(&self, address: &Address) -> Result<Option<(Vec<u8>, MemoryItem)>> {
-        let entry = self.entry(address)?;
+        let entry = self.entry(address)?.filter(|entry| !self.has_expired(entry.expires_at_ms));
         let row = self.context.kv.get(Table::Memory, &self.addresses.current(address))?;
         match (entry, row) {
             (None, _) => Ok(None),

@@ -44,20 +44,19 @@ impl Memories {
     }
 
     fn verify_current(&self, report: &mut MemoryReport) -> Result<()> {
-        let now = self.context.clock.now_ms();
         let prefix = self.addresses.prefix(RowKind::Current, &[]);
         for row in self.context.kv.scan(Table::Registry, &prefix) {
             let (key, value) = row?;
-            if expired(&value, now) {
+            let entry = Entry::from_row(&self.context.keyring, &key, &value);
+            if entry.as_ref().is_ok_and(|entry| self.has_expired(entry.expires_at_ms)) {
                 continue;
             }
-            let entry = Entry::from_bytes(&value);
             let memory = self.context.kv.get(Table::Memory, &key)?;
             match (address::parse_current(&key), entry, memory) {
                 (_, _, None) => report.dropped += 1,
                 (Some(address), Ok(entry), Some(row)) => match self.open_row(&address, &entry, &row) {
                     Ok(_) => report.sound += 1,
-                    Err(e) if e.kind() == ErrorKind::Integrity => report.damaged += 1,
+                    Err(e) if matches!(e.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => report.damaged += 1,
                     Err(e) => return Err(e),
                 },
                 _ => report.damaged += 1,
@@ -65,7 +64,7 @@ impl Memories {
         }
         for row in self.context.kv.scan(Table::Memory, &prefix) {
             let (key, value) = row?;
-            if !expired(&value, now) && self.context.kv.get(Table::Registry, &key)?.is_none() {
+            if !expired(&value, self.context.clock.now_ms()) && self.context.kv.get(Table::Registry, &key)?.is_none() {
                 report.unknown += 1;
             }
         }

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use crate::error::{Error, Result};
 use crate::id::{Namespace, RecordId};
 use crate::limits;
-use crate::memory::address::{Address, RowKind, TAG_LEN};
+use crate::memory::address::{self, Address, RowKind, TAG_LEN};
 use crate::memory::sealer::MemoryPlain;
 use crate::memory::{Batch, Memory, MemoryItem, MemoryOp, Table};
-use crate::vectors::{Chunk, Entry, Staged};
+use crate::vectors::{Chunk, Entry, Metric, Staged};
 
 use super::Memories;
 
@@ -39,11 +39,11 @@ impl Memories {
     pub fn update(&self, mut memory: Memory) -> Result<u64> {
         let address = self.address(&memory.namespace, &memory.key)?;
         let _locked = self.lock([&address]);
-        let Some(entry) = self.entry(&address)? else {
+        let Some((_, item)) = self.current_row(&address)? else {
             return Err(Error::not_found("there is no such memory").with_remedy("use `put` or `remember` to make one"));
         };
-        if memory.ttl_ms.is_none() && entry.expires_at_ms != 0 {
-            memory.ttl_ms = Some(entry.expires_at_ms.saturating_sub(self.context.clock.now_ms()));
+        if let (None, Some(expires_at_ms)) = (memory.ttl_ms, item.expires_at_ms) {
+            memory.ttl_ms = Some(expires_at_ms.saturating_sub(self.context.clock.now_ms()));
         }
         let mut write = Write::default();
         let version = self.stage_put(&address, &memory, &mut write)?;
@@ -84,6 +84,34 @@ impl Memories {
         Ok(deleted)
     }
 
+    /// Removes up to `limit` expired memories with their embeddings; returns how many. Reading never shows them; this
+    /// gives back their space.
+    pub fn reap(&self, limit: usize) -> Result<usize> {
+        let now = self.context.clock.now_ms();
+        let mut expired = Vec::new();
+        for row in self.context.kv.scan(Table::Registry, &self.addresses.prefix(RowKind::Current, &[])) {
+            let (key, value) = row?;
+            if crate::vectors::expired(&value, now) {
+                expired.extend(address::parse_current(&key));
+            }
+            if expired.len() == limit {
+                break;
+            }
+        }
+        let _locked = self.lock(&expired);
+        let mut write = Write::default();
+        write.batch.frees_space();
+        for address in &expired {
+            // It may have been written anew since; and a row that is not ours is left for `verify` to report.
+            let Ok(Some(entry)) = self.entry(address) else { continue };
+            if self.has_expired(entry.expires_at_ms) {
+                self.stage_expired(address, &mut write)?;
+            }
+        }
+        self.commit(write)?;
+        Ok(expired.len())
+    }
+
     /// Makes all of `ops`, in their order, or none. Two of them cannot be about the same memory.
     pub fn batch(&self, ops: Vec<MemoryOp>) -> Result<()> {
         if ops.len() > limits::MEMORY_BATCH {
@@ -118,13 +146,16 @@ impl Memories {
     }
 
     fn stage_put(&self, address: &Address, memory: &Memory, write: &mut Write) -> Result<u64> {
+        if let Some(embedding) = &memory.embedding {
+            Metric::Cosine.validate(embedding, embedding.len())?;
+        }
         let now = self.context.clock.now_ms();
         let before = self.current_row(address)?;
         let last = match &before {
             Some((_, item)) => item.version,
-            None => self.last_version(address)?,
+            None => self.stage_expired(address, write)?.max(self.last_version(address)?),
         };
-        let version = last + 1;
+        let version = last.saturating_add(1);
         let plain = MemoryPlain {
             namespace: memory.namespace.labels().iter().map(String::as_str).collect(),
             key: &memory.key,
@@ -137,7 +168,7 @@ impl Memories {
         };
         let row = self.sealer.seal(address, version, &plain)?;
         self.stage_labels(address, &memory.namespace, write)?;
-        self.stage_row(address, version, plain.expires_at_ms, row, write);
+        self.stage_row(address, version, plain.expires_at_ms, row, write)?;
         let had_embedding = before.as_ref().is_some_and(|(_, item)| item.has_embedding);
         if let Some((row, item)) = before {
             self.stage_history(address, item.version, row, write);
@@ -146,6 +177,8 @@ impl Memories {
             Some(embedding) => {
                 write.size = Some(embedding.len());
                 let id = RecordId::text(&address.embedding_id())?;
+                // It takes the place of one that an expired memory left.
+                write.embeddings.deletes.retain(|stale| *stale != id);
                 write.embeddings.upserts.push(Chunk::new(id, "", embedding.clone()));
             }
             None if had_embedding => {
@@ -156,13 +189,33 @@ impl Memories {
         Ok(version)
     }
 
-    fn stage_row(&self, address: &Address, version: u64, expires_at_ms: u64, row: Vec<u8>, write: &mut Write) {
+    /// Adds the removal of what an expired memory left behind, its embedding too, and returns the version it had; 0 when
+    /// there is none.
+    fn stage_expired(&self, address: &Address, write: &mut Write) -> Result<u64> {
+        let Some(entry) = self.entry(address)? else { return Ok(0) };
+        let key = self.addresses.current(address);
+        write.batch.delete(Table::Memory, key.clone());
+        write.batch.delete(Table::Registry, key);
+        write.entries.push((address.clone(), None));
+        write.embeddings.deletes.push(RecordId::text(&address.embedding_id())?);
+        Ok(entry.version)
+    }
+
+    fn stage_row(
+        &self,
+        address: &Address,
+        version: u64,
+        expires_at_ms: u64,
+        row: Vec<u8>,
+        write: &mut Write,
+    ) -> Result<()> {
         let key = self.addresses.current(address);
         let digest = self.digest(&row);
         let entry = Entry { expires_at_ms, epoch: self.addresses.epoch(), version, digest };
-        write.batch.put(Table::Registry, key.clone(), entry.to_bytes());
+        write.batch.put(Table::Registry, key.clone(), entry.to_row(&self.context.keyring, &key)?);
         write.batch.put(Table::Memory, key, row);
         write.entries.push((address.clone(), Some(entry)));
+        Ok(())
     }
 
     fn stage_history(&self, address: &Address, version: u64, row: Vec<u8>, write: &mut Write) {
@@ -176,7 +229,11 @@ impl Memories {
         if purge {
             write.batch.delete_prefix(Table::Memory, &self.addresses.history(address, None));
         }
-        let Some((row, item)) = self.current_row(address)? else { return Ok(false) };
+        write.batch.frees_space();
+        let Some((row, item)) = self.current_row(address)? else {
+            self.stage_expired(address, write)?;
+            return Ok(false);
+        };
         let key = self.addresses.current(address);
         write.batch.delete(Table::Memory, key.clone());
         write.batch.delete(Table::Registry, key);
@@ -242,8 +299,12 @@ impl Memories {
             }
         }
         for (address, entry) in entries {
-            if let Some(entry) = entry {
-                self.entries.insert(address, entry);
+            match entry {
+                Some(entry) => self.entries.insert(address, entry),
+                // Again: a reader may have put it back meanwhile.
+                None => {
+                    self.entries.remove(&address);
+                }
             }
         }
         Ok(())

@@ -66,7 +66,8 @@ pub struct Collection {
 #[derive(Default)]
 struct Slot {
     current: Option<Arc<Open>>,
-    last: Weak<Open>,
+    last: Weak<()>,
+    dropped: bool,
 }
 
 /// The parts of a collection that are in memory only while it is used.
@@ -74,6 +75,8 @@ struct Open {
     engine: Box<dyn EngineCollection>,
     /// One index per vector, by position; `None` until the first search.
     resident: RwLock<Option<BTreeMap<u8, Resident>>>,
+    /// Lives until the engine's files are closed: fields are dropped in order.
+    files: Arc<()>,
 }
 
 impl Collection {
@@ -170,28 +173,43 @@ impl Collection {
     /// Makes the engine put everything on disk and trims the journal. `false` when a running optimisation is in the
     /// way: the journal then keeps what it has.
     pub fn flush(&self) -> Result<bool> {
-        let Some(open) = self.open.read().current.clone() else { return Ok(true) };
+        // First the turn, then the engine: one that failed is let go while its turn lasts, and must not be flushed.
         let applied = self.applied.lock();
+        let Some(open) = self.open.read().current.clone() else { return Ok(true) };
         // What the engine has on disk must never be newer than what the journal and the registry have.
         self.context.kv.sync()?;
         let through = *applied;
-        let (entries, bytes) = (self.pending_entries.load(Ordering::SeqCst), self.pending_bytes.load(Ordering::SeqCst));
         if !open.engine.flush()? {
             return Ok(false);
         }
+        self.pending_entries.store(0, Ordering::SeqCst);
+        self.pending_bytes.store(0, Ordering::SeqCst);
         drop(applied);
         let mut batch = Batch::default();
         journal::trim(&mut batch, self.id(), through);
         self.context.kv.write(batch)?;
-        self.pending_entries.fetch_sub(entries, Ordering::SeqCst);
-        self.pending_bytes.fetch_sub(bytes, Ordering::SeqCst);
         Ok(true)
     }
 
     /// Lets the engine build search graphs and reclaim space; long. Returns whether anything was done.
     pub fn optimize(&self) -> Result<bool> {
         self.wants_optimizing.store(false, Ordering::Relaxed);
-        self.open()?.engine.optimize()
+        let done = self.open().and_then(|open| open.engine.optimize());
+        if done.is_err() {
+            self.wants_optimizing.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// Closes it for good, before everything in it is removed. [`Busy`](ErrorKind::Busy) while somebody reads or writes.
+    pub(super) fn retire(&self) -> Result<()> {
+        let mut slot = self.open.write();
+        if slot.current.as_ref().is_some_and(|open| Arc::strong_count(open) > 1) || is_closing(&slot) {
+            return Err(Error::new(ErrorKind::Busy, "the collection is in use").with_remedy("try again"));
+        }
+        slot.current = None;
+        slot.dropped = true;
+        Ok(())
     }
 
     /// Drops the resident indexes, which erases them, flushes, and closes the engine's files.
@@ -220,7 +238,10 @@ impl Collection {
         if let Some(open) = slot.current.clone() {
             return Ok(open);
         }
-        if slot.last.strong_count() > 0 {
+        if slot.dropped {
+            return Err(Error::not_found("the collection was dropped"));
+        }
+        if is_closing(&slot) {
             return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
         }
         let engine = self.context.engine.open(self.id(), &self.searchable())?;
@@ -234,8 +255,10 @@ impl Collection {
         }
         self.pending_entries.store(entries, Ordering::SeqCst);
         self.pending_bytes.store(bytes, Ordering::SeqCst);
-        let open = Arc::new(Open { engine, resident: RwLock::new(None) });
-        *slot = Slot { current: Some(open.clone()), last: Arc::downgrade(&open) };
+        let open = Arc::new(Open { engine, resident: RwLock::new(None), files: Arc::new(()) });
+        slot.last = Arc::downgrade(&open.files);
+        slot.current = Some(open.clone());
+        self.wants_optimizing.store(true, Ordering::Relaxed);
         Ok(open)
     }
 
@@ -282,6 +305,11 @@ impl Collection {
     fn since(&self, ms: &AtomicU64) -> Duration {
         self.made.elapsed().saturating_sub(Duration::from_millis(ms.load(Ordering::Relaxed)))
     }
+}
+
+/// Whether the engine's files are still being closed.
+fn is_closing(slot: &Slot) -> bool {
+    slot.current.is_none() && slot.last.strong_count() > 0
 }
 
 /// Gives one write to the engine; returns about how many bytes it was.

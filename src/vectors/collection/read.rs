@@ -1,6 +1,6 @@
 //! Reading: by id, by nearness, page by page. Everything is opened against the registry before it is returned.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rayon::prelude::*;
 use uuid::Uuid;
@@ -19,6 +19,14 @@ use super::{Collection, Open};
 
 /// Points that are read from the engine at a time when all are.
 const SCROLL_POINTS: usize = 1024;
+
+/// What the registry says a collection holds.
+#[derive(Default)]
+pub(super) struct Registered {
+    pub(super) entries: HashMap<Uuid, Entry>,
+    /// Points whose row is not what Strongroom wrote.
+    pub(super) damaged: HashSet<Uuid>,
+}
 
 impl Collection {
     /// The chunks with `ids` that are there, in the order of `ids`.
@@ -121,7 +129,7 @@ impl Collection {
         let points: HashMap<Uuid, Point> = points.into_iter().map(|p| (p.id, p)).collect();
         let open_one = |(id, row): (&Uuid, &Option<Vec<u8>>)| match (points.get(id), row) {
             (None, None) => Ok(None),
-            (Some(point), Some(row)) => self.sealer.open(point, &Entry::from_bytes(row)?).map(Some),
+            (Some(point), Some(row)) => self.sealer.open(point, &self.entry(id, row)?).map(Some),
             (None, Some(_)) => Err(Error::integrity("a record that the vector engine dropped")),
             (Some(_), None) => Err(Error::integrity("a record that the vector engine made up")),
         };
@@ -152,26 +160,29 @@ impl Collection {
         if open.resident.read().is_some() {
             return Ok(());
         }
-        let mut registered = self.registered()?;
+        let Registered { mut entries, damaged } = self.registered()?;
+        if !damaged.is_empty() {
+            return Err(Error::integrity("a registry row"));
+        }
         let mut indexes: BTreeMap<u8, Resident> = (0_u8..)
             .zip(self.spec().vectors.values())
             .map(|(position, p)| Ok((position, Resident::new(p.size, p.metric, self.context.lock_policy)?)))
             .collect::<Result<_>>()?;
         for index in indexes.values_mut() {
-            index.reserve(registered.len());
+            index.reserve(entries.len());
         }
         let mut from = None;
         loop {
             let (points, next) = open.engine.scroll(from, SCROLL_POINTS)?;
-            let entries: Vec<_> = points
+            let expected: Vec<_> = points
                 .iter()
                 .map(|p| {
-                    registered.remove(&p.id).ok_or_else(|| Error::integrity("a record that the vector engine made up"))
+                    entries.remove(&p.id).ok_or_else(|| Error::integrity("a record that the vector engine made up"))
                 })
                 .collect::<Result<_>>()?;
             let opened: Vec<OpenedVector> = points
                 .par_iter()
-                .zip(entries.par_iter())
+                .zip(expected.par_iter())
                 .with_min_len(32)
                 .map(|(point, entry)| {
                     entry.check(self.context.keyring.provider(), &point.payload)?;
@@ -188,22 +199,34 @@ impl Collection {
                 None => break,
             }
         }
-        if !registered.is_empty() {
-            return Err(Error::integrity(format!("the vector engine dropped {} records: it", registered.len())));
+        if !entries.is_empty() {
+            return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
         }
         *open.resident.write() = Some(indexes);
         Ok(())
     }
 
     /// What the registry says the collection holds.
-    pub(super) fn registered(&self) -> Result<HashMap<Uuid, Entry>> {
-        let rows = self.context.kv.scan(Table::Registry, self.id().as_bytes());
-        rows.map(|row| {
+    pub(super) fn registered(&self) -> Result<Registered> {
+        let mut registered = Registered::default();
+        for row in self.context.kv.scan(Table::Registry, self.id().as_bytes()) {
             let (key, value) = row?;
             let id = key.get(16..).and_then(|id| Uuid::from_slice(id).ok());
-            Ok((id.ok_or_else(|| Error::integrity("a registry row"))?, Entry::from_bytes(&value)?))
-        })
-        .collect()
+            let id = id.ok_or_else(|| Error::integrity("a registry row"))?;
+            match self.entry(&id, &value) {
+                Ok(entry) => {
+                    registered.entries.insert(id, entry);
+                }
+                Err(_) => {
+                    registered.damaged.insert(id);
+                }
+            }
+        }
+        Ok(registered)
+    }
+
+    fn entry(&self, id: &Uuid, row: &[u8]) -> Result<Entry> {
+        Entry::from_row(&self.context.keyring, &self.registry_key(id), row)
     }
 
     /// Asks the engine, then trusts nothing but the sealed vectors: the score is computed from them, and an engine that

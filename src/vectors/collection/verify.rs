@@ -8,6 +8,7 @@ use crate::vectors::engine::Point;
 use crate::vectors::registry::Entry;
 
 use super::Collection;
+use super::read::Registered;
 
 const SCROLL_POINTS: usize = 256;
 
@@ -36,17 +37,18 @@ impl Collection {
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<CollectionReport> {
         let open = self.open()?;
         let _settled = self.settled();
-        let mut registered = self.registered()?;
+        let Registered { mut entries, mut damaged } = self.registered()?;
         let mut report = CollectionReport::default();
         let (mut from, mut seen) = (None, 0);
         loop {
             let (points, next) = open.engine.scroll(from, SCROLL_POINTS)?;
             for point in points {
                 seen += 1;
-                match registered.remove(&point.id) {
-                    None => report.unknown.push(point.id),
+                match entries.remove(&point.id) {
                     Some(entry) if self.is_sound(&point, &entry)? => report.sound += 1,
                     Some(_) => report.damaged.push(point.id),
+                    None if damaged.remove(&point.id) => report.damaged.push(point.id),
+                    None => report.unknown.push(point.id),
                 }
             }
             progress(seen);
@@ -55,7 +57,7 @@ impl Collection {
                 None => break,
             }
         }
-        report.dropped.extend(registered.into_keys());
+        report.dropped.extend(entries.into_keys().chain(damaged));
         report.dropped.sort();
         Ok(report)
     }
@@ -63,7 +65,7 @@ impl Collection {
     fn is_sound(&self, point: &Point, entry: &Entry) -> Result<bool> {
         let vector = match self.sealer.open(point, entry) {
             Ok((vector, _)) => vector,
-            Err(e) if e.kind() == ErrorKind::Integrity => return Ok(false),
+            Err(e) if matches!(e.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => return Ok(false),
             Err(e) => return Err(e),
         };
         for search in self.searchable() {

@@ -1,7 +1,8 @@
 //! Writing: seal → registry and journal in one batch → disk → engine and indexes in the order of the journal.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use parking_lot::{Condvar, MutexGuard};
 use rayon::prelude::*;
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use crate::vectors::Chunk;
 use crate::vectors::engine::Point;
 use crate::vectors::journal::{self, JournalEntry};
 use crate::vectors::registry::Entry;
+use crate::vectors::resident::Resident;
 
 use super::{Collection, apply};
 
@@ -25,6 +27,20 @@ pub struct Staged {
     pub deletes: Vec<RecordId>,
 }
 
+/// The turn of one write: passes on when dropped, whatever happened meanwhile.
+struct Turn<'a> {
+    applied: MutexGuard<'a, u64>,
+    seq: u64,
+    passed: &'a Condvar,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.applied = self.seq;
+        self.passed.notify_all();
+    }
+}
+
 impl Collection {
     /// Writes `chunks`, all or nothing; each replaces what has its id. Returns the version they have now, once they
     /// would survive a power loss.
@@ -33,7 +49,9 @@ impl Collection {
     }
 
     /// Deletes `ids`, all or nothing, and returns how many were there.
-    pub fn delete(&self, ids: Vec<RecordId>) -> Result<usize> {
+    pub fn delete(&self, mut ids: Vec<RecordId>) -> Result<usize> {
+        ids.sort();
+        ids.dedup();
         self.write(Staged { upserts: Vec::new(), deletes: ids }, Batch::default()).map(|(_, deleted)| deleted)
     }
 
@@ -43,7 +61,10 @@ impl Collection {
         self.check(&staged)?;
         let open = self.open()?;
         let mut head = self.head.lock();
-        let seq = *head + 1;
+        if staged.upserts.is_empty() && staged.deletes.is_empty() && beside.is_empty() {
+            return Ok((*head, 0));
+        }
+        let seq = head.checked_add(1).ok_or_else(|| Error::integrity("the head of a journal"))?;
         let sealed: Vec<(Point, Entry)> =
             staged.upserts.par_iter().with_min_len(32).map(|c| self.sealer.seal(c, seq)).collect::<Result<_>>()?;
         let epoch = self.context.keyring.active();
@@ -52,8 +73,13 @@ impl Collection {
         let deleted = self.context.kv.get_many(Table::Registry, &registered)?.iter().flatten().count();
 
         let mut batch = beside;
+        if sealed.is_empty() {
+            batch.frees_space();
+        }
         for (point, entry) in &sealed {
-            batch.put(Table::Registry, self.registry_key(&point.id), entry.to_bytes());
+            let key = self.registry_key(&point.id);
+            let row = entry.to_row(&self.context.keyring, &key)?;
+            batch.put(Table::Registry, key, row);
         }
         registered.into_iter().for_each(|key| batch.delete(Table::Registry, key));
         let writes =
@@ -62,23 +88,26 @@ impl Collection {
         self.context.kv.write(batch)?;
         *head = seq;
         drop(head);
-        self.note_write(bytes);
 
         // From here on the number is taken: whatever happens, its turn must pass.
         let synced = self.context.kv.sync();
+        let turn = self.wait_for_turn(seq);
+        self.note_write(bytes);
+        let result = synced.and_then(|()| self.take_effect(&open, writes, &staged));
+        if result.is_err() {
+            // Within the turn: nobody may flush an engine that misses a write and trim the journal that has it.
+            self.give_up();
+        }
+        drop(turn);
+        result.map(|()| (seq, deleted))
+    }
+
+    fn wait_for_turn(&self, seq: u64) -> Turn<'_> {
         let mut applied = self.applied.lock();
         while *applied != seq - 1 {
             self.turn.wait(&mut applied);
         }
-        let result = synced.and_then(|()| self.take_effect(&open, writes, &staged));
-        *applied = seq;
-        self.turn.notify_all();
-        drop(applied);
-        drop(open);
-        if result.is_err() {
-            self.give_up();
-        }
-        result.map(|()| (seq, deleted))
+        Turn { applied, seq, passed: &self.turn }
     }
 
     fn take_effect(&self, open: &super::Open, writes: [JournalEntry; 2], staged: &Staged) -> Result<()> {
@@ -93,6 +122,15 @@ impl Collection {
         }
         let mut resident = open.resident.write();
         let Some(indexes) = resident.as_mut() else { return Ok(()) };
+        if let Err(e) = self.update_indexes(indexes, staged) {
+            // The write is done all the same; the next search loads the indexes anew and says what is wrong.
+            tracing::warn!(collection = %self.id(), error = %e, "an index could not be updated and was dropped");
+            *resident = None;
+        }
+        Ok(())
+    }
+
+    fn update_indexes(&self, indexes: &mut BTreeMap<u8, Resident>, staged: &Staged) -> Result<()> {
         for (position, name) in (0_u8..).zip(self.spec().vectors.keys()) {
             let Some(index) = indexes.get_mut(&position) else { continue };
             for chunk in &staged.upserts {
@@ -119,8 +157,8 @@ impl Collection {
                 return Err(Error::invalid(format!("record `{}` is in the write twice", chunk.id)));
             }
         }
-        match staged.deletes.iter().find(|id| ids.contains(id)) {
-            Some(id) => Err(Error::invalid(format!("record `{id}` is both written and deleted"))),
+        match staged.deletes.iter().find(|id| !ids.insert(id)) {
+            Some(id) => Err(Error::invalid(format!("record `{id}` is in the write twice"))),
             None => Ok(()),
         }
     }

@@ -2,13 +2,15 @@
 //!
 //! What the joint does not show: an upsert is lost on `kill -9` until the shard is flushed, a flush panics when the
 //! shard is busy or the disk fails, and the engine's own log is never read back nor trimmed. So writes and flushes take
-//! turns here, panics become errors, and closed log files are removed on open.
+//! turns here, panics become errors, and closed log files are removed after each flush.
 
 mod shard;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::disk::DataDir;
 use crate::error::{Error, Result};
 
 use super::CollectionId;
@@ -17,12 +19,13 @@ use super::engine::{EngineCollection, SearchableVector, VectorBackend};
 /// Shards below one directory.
 pub struct Edge {
     dir: PathBuf,
+    disk: Arc<DataDir>,
 }
 
 impl Edge {
-    /// Shards below `dir`, which exists.
-    pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+    /// Shards below `dir`, which exists on `disk`.
+    pub fn new(dir: PathBuf, disk: Arc<DataDir>) -> Self {
+        Self { dir, disk }
     }
 
     /// The collections that have a directory here, for finding those that nobody knows any more.
@@ -39,9 +42,8 @@ impl Edge {
 
 impl VectorBackend for Edge {
     fn open(&self, id: CollectionId, searchable: &[SearchableVector]) -> Result<Box<dyn EngineCollection>> {
-        let dir = self.dir.join(id.to_string());
-        trim_engine_log(&dir)?;
-        Ok(Box::new(shard::Shard::open(&dir, searchable)?))
+        let shard = shard::Shard::open(self.dir.join(id.to_string()), self.disk.clone(), searchable)?;
+        Ok(Box::new(shard))
     }
 
     fn drop_collection(&self, id: CollectionId) -> Result<()> {
@@ -52,7 +54,8 @@ impl VectorBackend for Edge {
     }
 }
 
-/// Removes the closed files of the engine's log but the newest, which carries the numbering on.
+/// Removes the closed files of the engine's log but the newest, which carries the numbering on. An open shard may go on
+/// holding them: nobody reads them.
 fn trim_engine_log(shard: &Path) -> Result<()> {
     let Ok(entries) = fs::read_dir(shard.join("wal")) else { return Ok(()) };
     let mut closed = Vec::new();
@@ -69,6 +72,18 @@ fn trim_engine_log(shard: &Path) -> Result<()> {
         fs::remove_file(path)?;
     }
     Ok(())
+}
+
+/// Bytes of the files below `dir`.
+fn bytes_below(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+        Ok(meta) => meta.blocks() * 512,
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
 
 pub(super) fn failed(what: &str, e: impl std::fmt::Display) -> Error {

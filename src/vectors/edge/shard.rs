@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
@@ -17,6 +18,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::failed;
+use crate::disk::DataDir;
 use crate::error::{Error, Result};
 use crate::vectors::Metric;
 use crate::vectors::engine::{EngineCollection, EngineStatus, Nearest, Point, SearchableVector};
@@ -27,6 +29,8 @@ const NO_VECTOR: &str = "none";
 const LOG_FILE_BYTES: usize = 4 << 20;
 
 pub(super) struct Shard {
+    dir: PathBuf,
+    disk: Arc<DataDir>,
     /// `None` only while it is dropped.
     shard: Option<EdgeShard>,
     searchable: bool,
@@ -36,20 +40,22 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn open(dir: &Path, searchable: &[SearchableVector]) -> Result<Self> {
+    pub(super) fn open(dir: PathBuf, disk: Arc<DataDir>, searchable: &[SearchableVector]) -> Result<Self> {
         let config = config(searchable);
         let shard = guarded("open", || {
             // A directory without a configuration is one whose creation was interrupted: nothing is in it yet.
-            if dir.join("edge_config.json").exists() && dir.join("segments").exists() {
-                return EdgeShard::load(dir, Some(config));
+            if dir.join("edge_config.json").try_exists()? && dir.join("segments").try_exists()? {
+                return EdgeShard::load(&dir, Some(config));
             }
-            if dir.exists() {
-                std::fs::remove_dir_all(dir)?;
+            if dir.try_exists()? {
+                std::fs::remove_dir_all(&dir)?;
             }
-            std::fs::create_dir_all(dir)?;
-            EdgeShard::new(dir, config)
+            std::fs::create_dir_all(&dir)?;
+            EdgeShard::new(&dir, config)
         })?;
         Ok(Self {
+            dir,
+            disk,
             shard: Some(shard),
             searchable: !searchable.is_empty(),
             turn: Mutex::new(()),
@@ -148,20 +154,23 @@ impl EngineCollection for Shard {
         if self.optimizing.load(Ordering::SeqCst) {
             return Ok(false);
         }
-        guarded::<_, std::convert::Infallible>("flush", || {
-            shard.flush();
-            Ok(())
-        })?;
+        flush(shard)?;
+        super::trim_engine_log(&self.dir)?;
         Ok(true)
     }
 
     fn optimize(&self) -> Result<bool> {
         let shard = self.shard()?;
+        // It writes new segments before it removes the old ones.
+        self.disk.ensure_room(super::bytes_below(&self.dir))?;
         {
             let _turn = self.turn.lock();
-            if self.optimizing.swap(true, Ordering::SeqCst) {
+            if self.optimizing.load(Ordering::SeqCst) {
                 return Ok(false);
             }
+            // Segments that it makes are on disk at once: the log that numbers their points must be there before.
+            flush(shard)?;
+            self.optimizing.store(true, Ordering::SeqCst);
         }
         let result = guarded("optimize", || shard.optimize());
         self.optimizing.store(false, Ordering::SeqCst);
@@ -175,6 +184,13 @@ impl Drop for Shard {
         let shard = self.shard.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(shard)));
     }
+}
+
+fn flush(shard: &EdgeShard) -> Result<()> {
+    guarded::<_, std::convert::Infallible>("flush", || {
+        shard.flush();
+        Ok(())
+    })
 }
 
 /// Runs one call of the engine, which panics where others return an error.
@@ -236,36 +252,29 @@ fn to_engine(point: Point) -> PointStruct {
     PointStruct::new(PointId::Uuid(point.id), vectors, Value::Object(payload))
 }
 
+/// What an engine says is hostile: a field that is missing or malformed becomes an empty one, which does not open.
 fn from_engine(
     id: PointId,
     payload: Option<Map<String, Value>>,
     vectors: Option<VectorStructInternal>,
 ) -> Result<Point> {
-    let bad = || Error::integrity("a point of the engine");
-    let PointId::Uuid(id) = id else { return Err(bad()) };
-    let payload = payload.ok_or_else(bad)?;
-    let number = |key: &str| payload.get(key).and_then(Value::as_u64).ok_or_else(bad);
+    let PointId::Uuid(id) = id else { return Err(Error::integrity("a point of the engine")) };
+    let payload = payload.unwrap_or_default();
+    let number = |key: &str| payload.get(key).and_then(Value::as_u64).unwrap_or_default();
     let bytes = |key: &str| {
-        let text = payload.get(key).and_then(Value::as_str).ok_or_else(bad)?;
-        BASE64.decode(text).map_err(|_| bad())
+        let text = payload.get(key).and_then(Value::as_str).unwrap_or_default();
+        BASE64.decode(text).unwrap_or_default()
     };
     let searchable = match vectors {
-        None => Vec::new(),
         Some(VectorStructInternal::Named(named)) => named
             .into_iter()
-            .map(|(name, vector)| match vector {
-                VectorInternal::Dense(v) => Ok((name.parse().map_err(|_| bad())?, v)),
-                _ => Err(bad()),
+            .filter_map(|(name, vector)| match vector {
+                VectorInternal::Dense(v) => Some((name.parse().ok()?, v)),
+                _ => None,
             })
-            .collect::<Result<_>>()?,
-        Some(_) => return Err(bad()),
+            .collect(),
+        _ => Vec::new(),
     };
-    Ok(Point {
-        id,
-        epoch: u32::try_from(number("e")?).map_err(|_| bad())?,
-        version: number("v")?,
-        payload: bytes("p")?,
-        vector: bytes("x")?,
-        searchable,
-    })
+    let epoch = u32::try_from(number("e")).unwrap_or_default();
+    Ok(Point { id, epoch, version: number("v"), payload: bytes("p"), vector: bytes("x"), searchable })
 }

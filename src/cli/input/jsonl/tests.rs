@@ -65,7 +65,7 @@ fn ids_are_numbers_uuids_or_text() {
     ));
     assert!(found[0].id == RecordId::from(u64::MAX));
     assert!(found[1].id == uuid.parse().unwrap() && matches!(found[1].id, RecordId::Uuid(_)));
-    assert!(found[2].id == RecordId::text("7").unwrap());
+    assert!(found[2].id == RecordId::from(7), "as on the command line");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn an_id_may_come_only_once() {
     );
     let found = all(reader(input));
     let bad: Vec<u64> = found.iter().filter_map(|r| r.as_ref().err()).map(|e| e.line).collect();
-    assert_eq!(bad, [2, 4], "a bad line does not take its id");
+    assert_eq!(bad, [2, 3, 4], "a bad line does not take its id, and `\"1\"` is 1");
     assert!(found[1].as_ref().err().unwrap().to_string().contains("id `1` was given on an earlier line"));
 }
 

@@ -20,6 +20,11 @@ impl Output {
         Self { json, quiet }
     }
 
+    /// Whether answers are for machines.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// One answer: `value` as a line of JSON, or what `text` makes of it.
     pub(super) fn answer<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
         let line = if self.json {

@@ -1,0 +1,127 @@
+//! The floors: `qdrant-edge` and RocksDB by themselves, with the settings that Strongroom gives them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use qdrant_edge::{
+    Distance, EdgeConfig, EdgeShard, EdgeVectorParams, NamedQuery, PointId, PointInsertOperations, PointOperations,
+    PointStruct, QueryEnum, SearchRequest, UpdateOperation, Vector, VectorInternal, Vectors, WithPayloadInterface,
+};
+use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteOptions};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::id::RecordId;
+use crate::vectors::Chunk;
+
+const VECTOR: &str = "0";
+
+/// A shard with plain vectors and plain payloads.
+pub(super) struct BareShard(EdgeShard);
+
+impl BareShard {
+    pub(super) fn new(dir: &Path, dim: usize) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let vector = EdgeVectorParams {
+            size: dim,
+            distance: Distance::Cosine,
+            on_disk: None,
+            multivector_config: None,
+            datatype: None,
+            quantization_config: None,
+            hnsw_config: None,
+        };
+        let config = EdgeConfig { vectors: HashMap::from([(VECTOR.into(), vector)]), ..EdgeConfig::default() };
+        EdgeShard::new(dir, config).map(Self).map_err(failed)
+    }
+
+    /// The chunks as the engine takes them.
+    pub(super) fn points(chunks: Vec<Chunk>) -> Vec<PointStruct> {
+        chunks.into_iter().map(to_point).collect()
+    }
+
+    pub(super) fn upsert(&self, points: Vec<PointStruct>) -> Result<()> {
+        let points = PointInsertOperations::PointsList(points.into_iter().map(Into::into).collect());
+        self.0.update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(points))).map_err(failed)
+    }
+
+    pub(super) fn flush(&self) {
+        self.0.flush();
+    }
+
+    /// Builds search graphs until there is nothing left to do, and returns how many vectors are in one.
+    pub(super) fn optimize(&self) -> Result<usize> {
+        while self.0.optimize().map_err(failed)? {}
+        Ok(self.0.info().indexed_vectors_count)
+    }
+
+    /// The positions and payloads of the `k` nearest.
+    pub(super) fn search(&self, query: &[f32], k: usize) -> Result<Vec<(u64, Map<String, Value>)>> {
+        let request = SearchRequest {
+            query: QueryEnum::Nearest(NamedQuery::new(VectorInternal::Dense(query.to_vec()), VECTOR)),
+            filter: None,
+            params: None,
+            limit: k,
+            offset: 0,
+            with_payload: Some(WithPayloadInterface::Bool(true)),
+            with_vector: None,
+            score_threshold: None,
+        };
+        let found = self.0.search(request).map_err(failed)?;
+        let hits = found.into_iter().map(|point| match (point.id, point.payload) {
+            (PointId::NumId(id), Some(payload)) => Ok((id, payload.0)),
+            _ => Err(Error::internal("the engine returned something else than was stored")),
+        });
+        hits.collect()
+    }
+}
+
+fn to_point(chunk: Chunk) -> PointStruct {
+    let id = if let RecordId::Number(n) = chunk.id { n } else { 0 };
+    let vector = chunk.vectors.get("").unwrap_or_default().to_vec();
+    let payload = Map::from_iter([("text".into(), chunk.text.into()), ("metadata".into(), chunk.metadata.into())]);
+    let vectors = Vectors::new_named([(VECTOR, Vector::new_dense(vector))]);
+    PointStruct::new(PointId::NumId(id), vectors, Value::Object(payload))
+}
+
+/// A database with one table.
+pub(super) struct BareRocks {
+    db: DB,
+    synced: WriteOptions,
+}
+
+impl BareRocks {
+    pub(super) fn open(dir: &Path, cache_mib: u32) -> Result<Self> {
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&Cache::new_lru_cache((cache_mib as usize) << 20));
+        blocks.set_bloom_filter(10.0, false);
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_max_background_jobs(2);
+        options.set_compression_type(DBCompressionType::None);
+        options.set_block_based_table_factory(&blocks);
+        options.set_write_buffer_size(32 << 20);
+        let mut synced = WriteOptions::default();
+        synced.set_sync(true);
+        Ok(Self { db: DB::open(&options, dir).map_err(failed)?, synced })
+    }
+
+    /// Writes and returns once it would survive a power loss.
+    pub(super) fn put_synced(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.db.put_opt(key, value, &self.synced).map_err(failed)
+    }
+
+    pub(super) fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.db.put(key, value).map_err(failed)
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.db.get(key).map_err(failed)
+    }
+}
+
+fn failed(e: impl std::fmt::Display) -> Error {
+    Error::internal("the floor failed").with_source(e.to_string())
+}

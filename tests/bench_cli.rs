@@ -1,0 +1,78 @@
+//! Guards against benches that fail, leave files behind, or print lines that their readers do not understand.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+const KEYS: [&str; 9] = ["bench", "case", "floor", "ours", "ratio", "unit", "n", "bar", "met"];
+
+/// Runs a bench with tiny sizes and returns its lines, each checked.
+fn bench(name: &str, args: &[&str]) -> Vec<Value> {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_strongroom"))
+        .args(["bench", name, "--json", "--rounds", "2", "--scratch"])
+        .arg(scratch.path())
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "{name} left files behind");
+    let lines: Vec<Value> =
+        String::from_utf8(run.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.iter().for_each(|line| check(name, line));
+    lines
+}
+
+fn check(name: &str, line: &Value) {
+    let keys: BTreeSet<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, BTreeSet::from(KEYS), "{line}");
+    assert_eq!(line["bench"], name);
+    assert!(!line["case"].as_str().unwrap().is_empty() && !line["unit"].as_str().unwrap().is_empty());
+    assert!(line["n"].as_u64().unwrap() > 0);
+    let number = |key: &str| line[key].as_f64().unwrap();
+    assert!(number("floor") > 0.0 && number("ours") > 0.0, "{line}");
+    assert!((number("ratio") - number("ours") / number("floor")).abs() < 1e-9 * number("ratio"), "{line}");
+    match line["bar"].as_f64() {
+        Some(bar) => assert_eq!(line["met"].as_bool(), Some(number("ratio") <= bar), "{line}"),
+        None => assert!(line["bar"].is_null() && line["met"].is_null(), "{line}"),
+    }
+}
+
+fn cases(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["case"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn seal_measures_both_providers_and_both_ciphers() {
+    let lines = bench("seal", &["-n", "20"]);
+    let expected = ["aws-lc gcm-siv", "aws-lc gcm", "rustcrypto gcm-siv", "rustcrypto gcm"];
+    let expected: Vec<_> = expected.iter().flat_map(|c| [format!("seal {c}"), format!("open {c}")]).collect();
+    assert_eq!(cases(&lines), expected);
+}
+
+#[test]
+fn ingest_measures_both_modes() {
+    assert_eq!(cases(&bench("ingest", &["-n", "60", "--dim", "8"])), ["sealed", "plain"]);
+}
+
+#[test]
+fn search_measures_every_size_and_sealed_search_finds_all() {
+    let args = ["-n", "50,90", "--dim", "8", "--mode", "sealed"];
+    let lines = bench("search", &args);
+    assert_eq!(cases(&lines), ["sealed p50", "sealed p99", "recall sealed"].repeat(2));
+    let recalls = lines.iter().filter(|line| line["unit"] == "recall");
+    assert!(recalls.map(|line| line["ours"].as_f64().unwrap()).all(|recall| recall == 1.0));
+}
+
+#[test]
+fn search_in_plain_mode_uses_the_engine() {
+    let lines = bench("search", &["-n", "60", "--dim", "8", "--mode", "plain", "--seed", "3"]);
+    assert_eq!(cases(&lines), ["plain p50", "plain p99", "recall plain"]);
+}
+
+#[test]
+fn memories_are_read_and_written() {
+    assert_eq!(cases(&bench("memory-get", &["-n", "30"])), ["p50", "p99"]);
+    assert_eq!(cases(&bench("memory-put", &["-n", "20"])), ["1 writer", "8 writers"]);
+}

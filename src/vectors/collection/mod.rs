@@ -194,11 +194,11 @@ impl Collection {
     /// Lets the engine build search graphs and reclaim space; long. Returns whether anything was done.
     pub fn optimize(&self) -> Result<bool> {
         self.wants_optimizing.store(false, Ordering::Relaxed);
-        let done = self.open().and_then(|open| open.engine.optimize());
-        if done.is_err() {
+        self.open()?.engine.optimize().inspect_err(|_| {
+            // The engine has to be opened again after it failed: only then what it had begun is undone.
+            self.give_up();
             self.wants_optimizing.store(true, Ordering::Relaxed);
-        }
-        done
+        })
     }
 
     /// Closes it for good, before everything in it is removed. [`Busy`](ErrorKind::Busy) while somebody reads or writes.

@@ -1,10 +1,12 @@
 //! `qdrant-edge` as the vector engine: one shard directory per collection, in this process.
 //!
 //! What the joint does not show: an upsert is lost on `kill -9` until the shard is flushed, a flush panics when the
-//! shard is busy or the disk fails, and the engine's own log is never read back nor trimmed. So writes and flushes take
-//! turns here, panics become errors, and closed log files are removed after each flush.
+//! shard is busy or the disk fails, the engine's own log is never read back nor trimmed, and an optimisation that a crash
+//! ends leaves points twice. So writes and flushes take turns here, panics become errors, closed log files are removed
+//! after each flush, and an optimisation either ends or is undone.
 
 mod shard;
+mod undo;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,8 +44,9 @@ impl Edge {
 
 impl VectorBackend for Edge {
     fn open(&self, id: CollectionId, searchable: &[SearchableVector]) -> Result<Box<dyn EngineCollection>> {
-        let shard = shard::Shard::open(self.dir.join(id.to_string()), self.disk.clone(), searchable)?;
-        Ok(Box::new(shard))
+        let dir = self.dir.join(id.to_string());
+        undo::restore(&dir)?;
+        Ok(Box::new(shard::Shard::open(dir, self.disk.clone(), searchable)?))
     }
 
     fn drop_collection(&self, id: CollectionId) -> Result<()> {

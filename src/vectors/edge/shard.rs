@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +17,7 @@ use qdrant_edge::{
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::failed;
+use super::{failed, undo};
 use crate::disk::DataDir;
 use crate::error::{Error, Result};
 use crate::vectors::Metric;
@@ -36,6 +36,7 @@ pub(super) struct Shard {
     searchable: bool,
     /// Held by a write and by a flush: the engine panics when they meet.
     turn: Mutex<()>,
+    /// Whether an optimisation runs, or failed and is undone when the shard is opened again.
     optimizing: AtomicBool,
 }
 
@@ -43,10 +44,10 @@ impl Shard {
     pub(super) fn open(dir: PathBuf, disk: Arc<DataDir>, searchable: &[SearchableVector]) -> Result<Self> {
         let config = config(searchable);
         let shard = guarded("open", || {
-            // A directory without a configuration is one whose creation was interrupted: nothing is in it yet.
-            if dir.join("edge_config.json").try_exists()? && dir.join("segments").try_exists()? {
+            if has_segments(&dir)? {
                 return EdgeShard::load(&dir, Some(config));
             }
+            // Without a segment, it was never made or its making was interrupted: nothing is in it yet.
             if dir.try_exists()? {
                 std::fs::remove_dir_all(&dir)?;
             }
@@ -69,6 +70,15 @@ impl Shard {
 
     fn with_vector(&self) -> WithVector {
         WithVector::Bool(self.searchable)
+    }
+
+    /// The caller has the turn.
+    fn flush_now(&self) -> Result<()> {
+        let shard = self.shard()?;
+        guarded::<_, std::convert::Infallible>("flush", || {
+            shard.flush();
+            Ok(())
+        })
     }
 
     fn write(&self, what: &'static str, operation: PointOperations) -> Result<()> {
@@ -148,13 +158,12 @@ impl EngineCollection for Shard {
     }
 
     fn flush(&self) -> Result<bool> {
-        let shard = self.shard()?;
         let _turn = self.turn.lock();
         // While segments are being replaced the engine's flush may find them locked, and panic.
         if self.optimizing.load(Ordering::SeqCst) {
             return Ok(false);
         }
-        flush(shard)?;
+        self.flush_now()?;
         super::trim_engine_log(&self.dir)?;
         Ok(true)
     }
@@ -169,12 +178,16 @@ impl EngineCollection for Shard {
                 return Ok(false);
             }
             // Segments that it makes are on disk at once: the log that numbers their points must be there before.
-            flush(shard)?;
+            self.flush_now()?;
+            undo::keep(&self.dir)?;
             self.optimizing.store(true, Ordering::SeqCst);
         }
-        let result = guarded("optimize", || shard.optimize());
+        let done = guarded("optimize", || shard.optimize())?;
+        let _turn = self.turn.lock();
+        self.flush_now()?;
+        undo::forget(&self.dir)?;
         self.optimizing.store(false, Ordering::SeqCst);
-        result
+        Ok(done)
     }
 }
 
@@ -184,13 +197,6 @@ impl Drop for Shard {
         let shard = self.shard.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(shard)));
     }
-}
-
-fn flush(shard: &EdgeShard) -> Result<()> {
-    guarded::<_, std::convert::Infallible>("flush", || {
-        shard.flush();
-        Ok(())
-    })
 }
 
 /// Runs one call of the engine, which panics where others return an error.
@@ -205,6 +211,14 @@ fn guarded<T, E: std::fmt::Display>(what: &'static str, call: impl FnOnce() -> R
                 .unwrap_or("it panicked");
             Err(failed(what, text))
         }
+    }
+}
+
+fn has_segments(shard: &Path) -> std::io::Result<bool> {
+    match std::fs::read_dir(shard.join("segments")) {
+        Ok(mut segments) => Ok(segments.next().is_some()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

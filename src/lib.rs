@@ -18,6 +18,7 @@ pub mod locked;
 pub mod manual;
 pub mod memory;
 pub mod record;
+mod scrub;
 pub mod secret;
 pub mod store;
 pub mod vectors;

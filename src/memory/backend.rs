@@ -117,6 +117,16 @@ pub trait MemoryBackend: Send + Sync {
     /// The rows whose keys start with `prefix`, in key order, as of the moment of the call.
     fn scan<'a>(&'a self, table: Table, prefix: &[u8]) -> Box<dyn Iterator<Item = Result<Row>> + 'a>;
 
+    /// As [`scan`](MemoryBackend::scan), without the rows before `from`.
+    fn scan_from<'a>(
+        &'a self,
+        table: Table,
+        prefix: &[u8],
+        from: Vec<u8>,
+    ) -> Box<dyn Iterator<Item = Result<Row>> + 'a> {
+        Box::new(self.scan(table, prefix).skip_while(move |row| matches!(row, Ok((key, _)) if **key < from[..])))
+    }
+
     /// Applies `batch`, all or nothing. It survives the death of the process; for power loss see
     /// [`sync`](MemoryBackend::sync).
     fn write(&self, batch: Batch) -> Result<()>;

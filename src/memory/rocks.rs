@@ -77,13 +77,22 @@ impl MemoryBackend for Rocks {
     }
 
     fn scan<'a>(&'a self, table: Table, prefix: &[u8]) -> Box<dyn Iterator<Item = Result<Row>> + 'a> {
+        self.scan_from(table, prefix, prefix.to_vec())
+    }
+
+    fn scan_from<'a>(
+        &'a self,
+        table: Table,
+        prefix: &[u8],
+        from: Vec<u8>,
+    ) -> Box<dyn Iterator<Item = Result<Row>> + 'a> {
         let mut options = ReadOptions::default();
         if let Some(end) = prefix_end(prefix) {
             options.set_iterate_upper_bound(end);
         }
         match self.table(table) {
             Ok(cf) => {
-                let rows = self.db.iterator_cf_opt(cf, options, IteratorMode::From(prefix, Direction::Forward));
+                let rows = self.db.iterator_cf_opt(cf, options, IteratorMode::From(&from, Direction::Forward));
                 Box::new(rows.map(|row| row.map_err(failed)))
             }
             Err(e) => Box::new(std::iter::once(Err(e))),

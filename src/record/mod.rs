@@ -80,7 +80,7 @@ impl SealingKey {
 /// The epoch that `sealed` says it belongs to: which key to try where nothing else knows it. Opening proves it.
 pub fn claimed_epoch(sealed: &[u8]) -> Result<Epoch> {
     let epoch = sealed.get(3..7).and_then(|bytes| bytes.try_into().ok()).ok_or_else(crypto::open_failed)?;
-    Epoch::try_from(u32::from_be_bytes(epoch))
+    Epoch::try_from(u32::from_be_bytes(epoch)).map_err(|_| crypto::open_failed())
 }
 
 #[cfg(test)]

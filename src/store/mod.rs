@@ -45,6 +45,7 @@ use crate::keys::keystore::file::{FileKeystore, HEADER_FILE};
 use crate::keys::{Keyring, Keystore, Passphrase, TenantRecord};
 use crate::memory::rocks::Rocks;
 use crate::memory::{Batch, MemoryBackend, Table};
+use crate::scrub::scrub;
 use crate::vectors::CollectionContext;
 use crate::vectors::edge::Edge;
 
@@ -199,7 +200,10 @@ impl Store {
             tenants.remove(&id);
             Ok(())
         })
-        .await
+        .await?;
+        // Memories are read on the caller's own thread.
+        scrub();
+        Ok(())
     }
 
     /// The implementation of the algorithms in use.
@@ -268,8 +272,13 @@ fn check_format(kv: &dyn MemoryBackend, engine: &Edge) -> Result<()> {
     }
 }
 
-/// Runs what waits for disks on a thread that may wait.
+/// Runs what waits for disks on a thread that may wait, and leaves nothing of it there.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let work = || {
+        let result = work();
+        scrub();
+        result
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(e) => Err(Error::internal("a task ended unexpectedly").with_source(e)),

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::id::{Name, TenantId};
 use crate::memory::{Memories, MemoryContext, MemoryReport};
+use crate::scrub::scrub_workers;
 use crate::vectors::{Catalog, CollectionContext, CollectionReport, CollectionSpec};
 
 use super::{Collection, blocking};
@@ -71,6 +72,12 @@ impl Open {
     fn touch(&self) {
         let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.used_ms.store(now, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        scrub_workers();
     }
 }
 

@@ -66,7 +66,7 @@ impl Entry {
         let (version, digest) = rest.split_first_chunk::<8>().ok_or_else(bad)?;
         Ok(Self {
             expires_at_ms: u64::from_be_bytes(*expiry),
-            epoch: Epoch::try_from(u32::from_be_bytes(*epoch))?,
+            epoch: Epoch::try_from(u32::from_be_bytes(*epoch)).map_err(|_| bad())?,
             version: u64::from_be_bytes(*version),
             digest: digest.try_into().map_err(|_| bad())?,
         })

@@ -1,6 +1,8 @@
 //! What several tests need: a store in a temporary directory and the sample corpus.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod cli;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -68,4 +70,39 @@ pub fn sample_chunks() -> Vec<Chunk> {
             Chunk::new(value["id"].as_u64().unwrap(), value["text"].as_str().unwrap(), vector).metadata(metadata)
         })
         .collect()
+}
+
+/// A vector that looks like no other, from −1 to 1, the same for the same `seed`.
+pub fn vector(seed: u64, size: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x51_7c_c1_b7_27_22_0a_95;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+    };
+    // The first draws of this generator are alike for seeds that are.
+    for _ in 0..16 {
+        next();
+    }
+    (0..size).map(|_| next()).collect()
+}
+
+/// `rows` as numpy would save them, in single precision.
+pub fn npy(rows: &[Vec<f32>]) -> Vec<u8> {
+    let shape = format!("({}, {})", rows.len(), rows[0].len());
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend(u16::try_from(header.len()).unwrap().to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(rows.iter().flatten().flat_map(|x| x.to_le_bytes()));
+    bytes
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

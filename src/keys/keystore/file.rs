@@ -141,7 +141,7 @@ impl FileKeystore {
         }
         let salt = BASE64.decode(&header.salt).map_err(|_| bad())?;
         let sealed = BASE64.decode(&header.master).map_err(|_| bad())?;
-        let wrapping = wrapping_key(provider, passphrase, header.cost, &salt)?;
+        let wrapping = wrapping_key(provider, passphrase, header.cost, &salt).map_err(|e| bad().with_source(e))?;
         let master = open(&*wrapping, MASTER_AAD, &sealed).map_err(|_| {
             Error::new(ErrorKind::Denied, "the passphrase does not open the keystore")
                 .with_remedy("check the passphrase; if it is right, `keystore.json` was changed: restore it")

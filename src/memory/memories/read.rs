@@ -8,7 +8,7 @@ use crate::id::{Namespace, RecordId};
 use crate::limits;
 use crate::memory::address::{self, Address, RowKind, TAG_LEN};
 use crate::memory::{MemoryItem, MemoryVersion, RecallRequest, Recalled, Table};
-use crate::vectors::{Entry, SearchRequest};
+use crate::vectors::{Entry, SearchRequest, expired};
 
 use super::Memories;
 
@@ -55,16 +55,22 @@ impl Memories {
         let now = self.context.clock.now_ms();
         let chain = self.addresses.chain(prefix)?;
         let mut chains = BTreeSet::new();
+        let mut unregistered = self.addresses_in(Table::Memory, &chain)?;
         for row in self.context.kv.scan(Table::Registry, &self.addresses.prefix(RowKind::Current, &chain)) {
             let (key, value) = row?;
             let address = address::parse_current(&key).ok_or_else(crypto::open_failed)?;
+            unregistered.remove(&address);
             let depth = max_depth.unwrap_or(usize::MAX).saturating_mul(TAG_LEN).min(address.chain().len());
-            if !crate::vectors::expired(&value, now)
+            let is_there = !expired(&value, now) || self.at(&address)?.is_some();
+            if is_there
                 && address.chain().starts_with(&chain)
                 && let Some(cut) = address.chain().get(..depth).filter(|cut| !cut.is_empty())
             {
                 chains.insert(cut.to_vec());
             }
+        }
+        for address in &unregistered {
+            self.at(address)?;
         }
         let mut labels = BTreeMap::new();
         let mut namespaces: Vec<_> =
@@ -109,12 +115,11 @@ impl Memories {
             RecordId::Text(id) => id.len() >= prefix.len() + 2 * TAG_LEN && id.starts_with(&prefix),
             RecordId::Number(_) | RecordId::Uuid(_) => false,
         };
-        let total = collection.count()?;
         let mut ask = request.limit.min(limits::SEARCH_RESULTS);
         loop {
             // Some of the nearest may have expired or may not fit: ask for more until there are enough or no more.
             let nearest = collection.nearest(&SearchRequest::new(embedding.to_vec(), ask), Some(&below))?;
-            let exhausted = nearest.len() < ask || ask >= total.min(limits::SEARCH_RESULTS);
+            let exhausted = nearest.len() < ask || ask == limits::SEARCH_RESULTS;
             let mut recalled = Vec::with_capacity(request.limit);
             for (id, score) in nearest {
                 let address = address::parse_embedding_id(&id.to_string()).ok_or_else(crypto::open_failed)?;
@@ -154,14 +159,18 @@ impl Memories {
     }
 
     fn try_current_row(&self, address: &Address) -> Result<Option<(Vec<u8>, MemoryItem)>> {
-        let entry = self.entry(address)?.filter(|entry| !self.has_expired(entry.expires_at_ms));
+        let entry = self.entry(address)?;
         let row = self.context.kv.get(Table::Memory, &self.addresses.current(address))?;
         match (entry, row) {
-            (None, _) => Ok(None),
+            (None, None) => Ok(None),
+            // Compaction drops the rows of expired memories, their registry rows stay until they are reaped.
+            (Some(entry), None) if self.has_expired(entry.expires_at_ms) => Ok(None),
+            (None, Some(_)) => Err(Error::integrity("a memory that the database made up")),
             (Some(_), None) => Err(Error::integrity("a memory that the database dropped")),
             (Some(entry), Some(row)) => {
+                // Opened even when it has expired: only the sealed expiry is to be believed.
                 let item = self.open_row(address, &entry, &row)?;
-                Ok(Some((row, item)))
+                Ok((!self.has_expired(entry.expires_at_ms)).then_some((row, item)))
             }
         }
     }
@@ -191,17 +200,25 @@ impl Memories {
         Ok(last)
     }
 
-    pub(super) fn current_addresses(&self, chain: &[u8]) -> Result<Vec<Address>> {
-        let rows = self.context.kv.scan(Table::Registry, &self.addresses.prefix(RowKind::Current, chain));
+    /// Where `table` has memories in the namespace at `chain` and below.
+    pub(super) fn addresses_in(&self, table: Table, chain: &[u8]) -> Result<BTreeSet<Address>> {
+        let rows = self.context.kv.scan(table, &self.addresses.prefix(RowKind::Current, chain));
         rows.map(|row| address::parse_current(&row?.0).ok_or_else(crypto::open_failed))
             .filter(|address| address.as_ref().map_or(true, |a| a.chain().starts_with(chain)))
             .collect()
     }
 
-    /// Every memory below `prefix`: the registry says which there must be.
+    /// Every memory below `prefix`: the registry says which there must be, and what it does not know must not be there.
     fn all(&self, prefix: &[String]) -> Result<Vec<MemoryItem>> {
-        let addresses = self.current_addresses(&self.addresses.chain(prefix)?)?;
+        let chain = self.addresses.chain(prefix)?;
+        let mut addresses = self.addresses_in(Table::Registry, &chain)?;
+        addresses.append(&mut self.addresses_in(Table::Memory, &chain)?);
         addresses.iter().filter_map(|address| self.at(address).transpose()).collect()
+    }
+
+    /// The label in a row. Labels do not expire.
+    pub(super) fn sealed_label(row: &[u8]) -> Result<&[u8]> {
+        row.strip_prefix(&[0; 8]).ok_or_else(crypto::open_failed)
     }
 
     fn namespace(&self, chain: &[u8], known: &mut BTreeMap<Vec<u8>, String>) -> Result<Namespace> {
@@ -213,8 +230,7 @@ impl Memories {
                 None => {
                     let row = self.context.kv.get(Table::Memory, &self.addresses.prefix(RowKind::Label, level))?;
                     let row = row.ok_or_else(|| Error::integrity("the label of a namespace"))?;
-                    let sealed = row.get(8..).ok_or_else(crypto::open_failed)?;
-                    let label = self.sealer.open_label(level, sealed)?;
+                    let label = self.sealer.open_label(level, Self::sealed_label(&row)?)?;
                     known.insert(level.to_vec(), label.clone());
                     label
                 }

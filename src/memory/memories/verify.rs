@@ -1,11 +1,12 @@
 //! Verifying: every memory, every earlier version and every label opens, and nothing is missing or too much.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use crate::crypto;
 use crate::error::{ErrorKind, Result};
 use crate::memory::Table;
-use crate::memory::address::{self, RowKind};
+use crate::memory::address::{self, RowKind, TAG_LEN};
 use crate::vectors::{Entry, expired};
 
 use super::Memories;
@@ -17,7 +18,7 @@ pub struct MemoryReport {
     pub sound: u64,
     /// Earlier versions that opened.
     pub history: u64,
-    /// Memories that the registry has and the table does not.
+    /// Memories and labels of namespaces that must be there and are not.
     pub dropped: u64,
     /// Memories that the registry does not have.
     pub unknown: u64,
@@ -37,25 +38,28 @@ impl Memories {
     pub fn verify(&self) -> Result<MemoryReport> {
         let _quiet: Vec<_> = self.stripes.iter().map(|stripe| stripe.lock()).collect();
         let mut report = MemoryReport::default();
-        self.verify_current(&mut report)?;
+        let chains = self.verify_current(&mut report)?;
         self.verify_history(&mut report)?;
-        self.verify_labels(&mut report)?;
+        self.verify_labels(&chains, &mut report)?;
         Ok(report)
     }
 
-    fn verify_current(&self, report: &mut MemoryReport) -> Result<()> {
+    /// Returns the namespaces that hold memories.
+    fn verify_current(&self, report: &mut MemoryReport) -> Result<BTreeSet<Vec<u8>>> {
+        let mut chains = BTreeSet::new();
         let prefix = self.addresses.prefix(RowKind::Current, &[]);
         for row in self.context.kv.scan(Table::Registry, &prefix) {
             let (key, value) = row?;
             let entry = Entry::from_row(&self.context.keyring, &key, &value);
-            if entry.as_ref().is_ok_and(|entry| self.has_expired(entry.expires_at_ms)) {
-                continue;
-            }
             let memory = self.context.kv.get(Table::Memory, &key)?;
             match (address::parse_current(&key), entry, memory) {
-                (_, _, None) => report.dropped += 1,
+                (_, Ok(entry), None) if self.has_expired(entry.expires_at_ms) => {}
+                (_, Ok(_), None) => report.dropped += 1,
                 (Some(address), Ok(entry), Some(row)) => match self.open_row(&address, &entry, &row) {
-                    Ok(_) => report.sound += 1,
+                    Ok(_) => {
+                        report.sound += u64::from(!self.has_expired(entry.expires_at_ms));
+                        chains.insert(address.chain().to_vec());
+                    }
                     Err(e) if matches!(e.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => report.damaged += 1,
                     Err(e) => return Err(e),
                 },
@@ -68,7 +72,7 @@ impl Memories {
                 report.unknown += 1;
             }
         }
-        Ok(())
+        Ok(chains)
     }
 
     fn verify_history(&self, report: &mut MemoryReport) -> Result<()> {
@@ -87,16 +91,24 @@ impl Memories {
         Ok(())
     }
 
-    fn verify_labels(&self, report: &mut MemoryReport) -> Result<()> {
+    /// Every label opens, and every level of `chains` has one.
+    fn verify_labels(&self, chains: &BTreeSet<Vec<u8>>, report: &mut MemoryReport) -> Result<()> {
+        let level = |chain: &[u8], end| chain.get(..end).map(<[u8]>::to_vec);
+        let mut missing: BTreeSet<Vec<u8>> = chains
+            .iter()
+            .flat_map(|chain| (TAG_LEN..=chain.len()).step_by(TAG_LEN).filter_map(move |end| level(chain, end)))
+            .collect();
         let prefix = self.addresses.prefix(RowKind::Label, &[]);
         for row in self.context.kv.scan(Table::Memory, &prefix) {
             let (key, value) = row?;
-            let sealed = value.get(8..).ok_or_else(crypto::open_failed)?;
             let chain = key.get(prefix.len()..).unwrap_or_default();
-            if self.sealer.open_label(chain, sealed).is_err() {
+            missing.remove(chain);
+            let label = Self::sealed_label(&value).and_then(|sealed| self.sealer.open_label(chain, sealed));
+            if label.is_err() {
                 report.damaged += 1;
             }
         }
+        report.dropped += missing.len() as u64;
         Ok(())
     }
 }

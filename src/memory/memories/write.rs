@@ -66,7 +66,7 @@ impl Memories {
     /// meanwhile may stay. A crash may leave a part; run it again.
     pub fn delete_all(&self, prefix: &[String], purge: bool) -> Result<usize> {
         let chain = self.addresses.chain(prefix)?;
-        let addresses = self.current_addresses(&chain)?;
+        let addresses: Vec<_> = self.addresses_in(Table::Registry, &chain)?.into_iter().collect();
         let mut deleted = 0;
         for some in addresses.chunks(DELETE_AT_A_TIME) {
             let _locked = self.lock(some);

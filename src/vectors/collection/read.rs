@@ -67,7 +67,7 @@ impl Collection {
         Ok(found)
     }
 
-    /// How many chunks there are.
+    /// How many chunks there are, as the engine says; [`Collection::verify`] proves it.
     pub fn count(&self) -> Result<usize> {
         self.engine_status().map(|status| status.points)
     }
@@ -88,14 +88,18 @@ impl Collection {
             Some(id) => {
                 let last = self.sealer.blind(self.context.keyring.active(), id)?.as_u128();
                 let Some(next) = last.checked_add(1) else { return Ok((Vec::new(), false)) };
-                Some(Uuid::from_u128(next))
+                Uuid::from_u128(next)
             }
-            None => None,
+            None => Uuid::nil(),
         };
-        let (points, next) = open.engine.scroll(from, limit)?;
-        let ids: Vec<_> = points.iter().map(|p| p.id).collect();
+        // The registry says what there is: an engine that leaves something out is noticed.
+        let rows = self.context.kv.scan_from(Table::Registry, self.id().as_bytes(), self.registry_key(&from));
+        let mut ids = rows.take(limit + 1).map(|row| registered_id(&row?.0)).collect::<Result<Vec<_>>>()?;
+        let more = ids.len() > limit;
+        ids.truncate(limit);
+        let points = open.engine.retrieve(&ids)?;
         let opened = self.open_points(&open, &ids, points)?;
-        Ok((opened.into_iter().flatten().map(|(_, chunk)| chunk).collect(), next.is_some()))
+        Ok((opened.into_iter().flatten().map(|(_, chunk)| chunk).collect(), more))
     }
 
     fn fetch(&self, ids: &[RecordId]) -> Result<Vec<Option<(OpenedVector, StoredChunk)>>> {
@@ -211,8 +215,7 @@ impl Collection {
         let mut registered = Registered::default();
         for row in self.context.kv.scan(Table::Registry, self.id().as_bytes()) {
             let (key, value) = row?;
-            let id = key.get(16..).and_then(|id| Uuid::from_slice(id).ok());
-            let id = id.ok_or_else(|| Error::integrity("a registry row"))?;
+            let id = registered_id(&key)?;
             match self.entry(&id, &value) {
                 Ok(entry) => {
                     registered.entries.insert(id, entry);
@@ -265,6 +268,9 @@ impl Collection {
         let nearest = Nearest { position, vector: &request.vector, limit, exact: request.exact, ef: request.ef };
         let (points, scores): (Vec<Point>, Vec<f32>) = open.engine.search(&nearest)?.into_iter().unzip();
         let ids: Vec<_> = points.iter().map(|p| p.id).collect();
+        if ids.iter().collect::<HashSet<_>>().len() < ids.len() {
+            return Err(Error::integrity("what the vector engine found"));
+        }
         let opened = self.try_open_points(&ids, points)?;
         let mut found = Vec::with_capacity(opened.len());
         for (opened, engine_score) in opened.into_iter().zip(scores) {
@@ -284,4 +290,10 @@ impl Collection {
         let found = found.into_iter().map(|(id, score)| (id, score as f32)).collect();
         Ok(found)
     }
+}
+
+/// The id in the key of a registry row.
+fn registered_id(key: &[u8]) -> Result<Uuid> {
+    let id = key.get(16..).and_then(|id| Uuid::from_slice(id).ok());
+    id.ok_or_else(|| Error::integrity("a registry row"))
 }

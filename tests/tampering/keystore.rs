@@ -1,0 +1,76 @@
+//! The keystore's files.
+
+use std::path::{Path, PathBuf};
+
+use strongroom::crypto::{SuiteId, default_provider};
+use strongroom::keys::keystore::file::{FileKeystore, KdfCost};
+use strongroom::keys::{Keyring, Keystore as _};
+use strongroom::{ErrorKind, Passphrase, Result, TenantId};
+
+use crate::world::mutations;
+
+fn passphrase() -> Passphrase {
+    Passphrase::new(b"a passphrase for tests".to_vec()).unwrap()
+}
+
+/// Opens the keystore and the keys of both tenants.
+fn open(dir: &Path) -> Result<()> {
+    let keys = FileKeystore::open(dir, default_provider(), &passphrase())?;
+    let tenants = keys.tenants()?;
+    assert_eq!(tenants, self::tenants());
+    tenants.iter().try_for_each(|tenant| Keyring::open(&keys, default_provider(), tenant).map(|_| ()))
+}
+
+fn tenants() -> [TenantId; 2] {
+    ["acme", "globex"].map(|id| id.parse().unwrap())
+}
+
+fn keystore() -> (tempfile::TempDir, Vec<PathBuf>) {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = FileKeystore::create(dir.path(), default_provider(), &passphrase(), KdfCost::INSECURE_FAST).unwrap();
+    for tenant in tenants() {
+        keys.create(&tenant, SuiteId::Aes256GcmSivSha3_512, 1).unwrap();
+    }
+    let mut files = crate::common::cli::walk(dir.path());
+    files.sort();
+    assert_eq!(files.len(), 3);
+    (dir, files)
+}
+
+#[track_caller]
+fn refused(what: &str, dir: &Path) {
+    let error = open(dir).err().unwrap_or_else(|| panic!("{what} is believed"));
+    // A wrong salt or cost cannot be told from a wrong passphrase.
+    assert!(matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Denied), "{what}: {:?}: {error}", error.kind());
+}
+
+#[test]
+fn every_bit_of_every_file() {
+    let (dir, files) = keystore();
+    for file in &files {
+        let content = std::fs::read(file).unwrap();
+        for (what, changed) in mutations(&content) {
+            std::fs::write(file, changed).unwrap();
+            let what = format!("{}, {what}", file.display());
+            // White space at the end of JSON is all that may be added to anything.
+            if what.ends_with("keystore.json, a byte more") {
+                std::fs::write(file, [&content[..], b"x"].concat()).unwrap();
+            }
+            refused(&what, dir.path());
+        }
+        std::fs::write(file, content).unwrap();
+    }
+    open(dir.path()).unwrap();
+}
+
+#[test]
+fn tenant_files_under_other_names() {
+    let (dir, files) = keystore();
+    let [one, other] = [1, 0].map(|at| files.iter().filter(|f| f.extension().is_some_and(|e| e == "tenant")).nth(at));
+    let [one, other] = [one.unwrap(), other.unwrap()];
+    let contents = [one, other].map(|file| std::fs::read(file).unwrap());
+    std::fs::write(one, &contents[1]).unwrap();
+    refused("one tenant's file as another's", dir.path());
+    std::fs::write(other, &contents[0]).unwrap();
+    refused("two tenants' files swapped", dir.path());
+}

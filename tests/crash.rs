@@ -48,7 +48,7 @@ fn killed_while_ingesting() {
         target: Kind::Ingest,
         occurrences: 80,
         reopenings: false,
-        kills: 42,
+        kills: 50,
     });
 }
 

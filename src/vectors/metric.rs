@@ -86,15 +86,16 @@ impl Metric {
         }
     }
 
-    /// Whether `stored` is what an engine holds for the vector `exact`: the same, or for cosine scaled to length 1.
+    /// Whether `stored` is what an engine holds for the vector `exact`: the same, or for cosine of the same direction.
     pub(crate) fn same_for_engine(self, exact: &[f32], stored: &[f32]) -> bool {
-        let scale = match self {
-            Metric::Cosine => 1.0 / dot(exact, exact).sqrt(),
+        let scale = |v: &[f32]| match self {
+            Metric::Cosine => 1.0 / dot(v, v).sqrt(),
             Metric::Dot | Metric::Euclid => 1.0,
         };
+        let (of_exact, of_stored) = (scale(exact), scale(stored));
         exact.len() == stored.len()
             && exact.iter().zip(stored).all(|(x, y)| {
-                let (x, y) = (f64::from(*x) * scale, f64::from(*y));
+                let (x, y) = (f64::from(*x) * of_exact, f64::from(*y) * of_stored);
                 (x - y).abs() <= 1e-5 * x.abs().max(1e-3)
             })
     }

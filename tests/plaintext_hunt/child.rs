@@ -34,7 +34,7 @@ impl Child {
         std::fs::write(root.join("passphrase"), &corpus.passphrase).unwrap();
         let log = root.join("log");
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child::process", "--nocapture", "--include-ignored"])
+            .args(["--exact", "child::process", "--nocapture"])
             .env(CORPUS_FILE, &file)
             .env(STORE_DIR, store)
             // One heap for all threads: each reserves 64 MiB, all of which would be dumped.
@@ -77,7 +77,6 @@ impl Child {
 
 /// Not a test of its own: [`Child::start`] runs it.
 #[test]
-#[ignore = "the process that another test dumps"]
 fn process() {
     let (Some(corpus), Some(store)) = (std::env::var_os(CORPUS_FILE), std::env::var_os(STORE_DIR)) else { return };
     // So that a debugger that is not our parent may look, where the kernel asks for that.

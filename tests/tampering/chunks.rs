@@ -387,6 +387,10 @@ fn every_bit_of_the_catalog() {
     assert_eq!(world.catalog().unwrap().list().len(), 2);
 }
 
+fn disk(dir: &std::path::Path) -> Arc<strongroom::disk::DataDir> {
+    Arc::new(strongroom::disk::DataDir::hold(dir, 0).unwrap())
+}
+
 /// The same by way of the real engine: its points are altered behind the store's back, through its files.
 #[test]
 fn altered_in_the_real_engine() {
@@ -394,7 +398,7 @@ fn altered_in_the_real_engine() {
         let world = World::new(|dir| {
             let shards = dir.path().join("shards");
             std::fs::create_dir(&shards).unwrap();
-            Arc::new(Edge::new(shards))
+            Arc::new(Edge::new(shards, disk(&dir.path().join("a"))))
         });
         let spec = CollectionSpec::new(SIZE, Metric::Cosine).mode(mode);
         let docs = world.catalog().unwrap().create(&"docs".parse().unwrap(), spec).unwrap();
@@ -402,7 +406,7 @@ fn altered_in_the_real_engine() {
         docs.close().unwrap();
         let searchable = [SearchableVector { position: 0, size: SIZE, metric: Metric::Cosine }];
         let searchable = if mode == Mode::Plain { &searchable[..] } else { &[] };
-        let edge = Edge::new(world.dir.path().join("shards"));
+        let edge = Edge::new(world.dir.path().join("shards"), disk(&world.dir.path().join("b")));
         let edit = |change: &dyn Fn(&mut [Point])| {
             let engine = edge.open(docs.id(), searchable).unwrap();
             let mut points = engine.scroll(None, 100).unwrap().0;

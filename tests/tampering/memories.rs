@@ -312,7 +312,7 @@ fn an_expiry_that_was_changed() {
             scene.reported(&format!("{table:?} row, to expire at {expiry}"));
         }
     }
-    // An honest expiry is no damage, whichever of the rows compaction has dropped by then.
+    // An honest expiry is no damage, whether compaction has dropped the memory by then or not.
     scene.world.clock.set(NOW_MS + EXPIRES_IN_MS);
     let (namespace, key) = place(2);
     let gone = |what: &str| {
@@ -325,10 +325,9 @@ fn an_expiry_that_was_changed() {
     gone("both rows are there");
     let expired: Vec<_> = scene.rows.iter().filter(|(_, row)| is(row, CURRENT) && row.value[..8] != [0; 8]).collect();
     assert_eq!(expired.len(), 2);
-    for (table, row) in &expired {
+    for (table, row) in expired.iter().filter(|(table, _)| *table == Table::Memory) {
         scene.world.delete(*table, &row.key);
-        gone(&format!("the {table:?} row is gone"));
-        scene.world.put(*table, &row.key, &row.value);
+        gone("compaction has dropped the memory");
     }
     expired.iter().for_each(|(table, row)| scene.world.delete(*table, &row.key));
     gone("both rows are gone");

@@ -1,6 +1,7 @@
 //! A collection: one description, one engine collection, one resident index per vector, and the order between writes.
 
 mod read;
+mod search;
 mod verify;
 mod write;
 

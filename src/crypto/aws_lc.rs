@@ -125,7 +125,8 @@ impl Provider for AwsLc {
     }
 
     fn mac(&self, key: &Secret<32>) -> Box<dyn MacKey> {
-        Box::new(HmacSha256(hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret())))
+        // Names are short: there the portable one takes two thirds of the time.
+        RustCrypto.mac(key)
     }
 }
 
@@ -153,17 +154,6 @@ impl AeadKey for Cipher {
         let opened = self.0.open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, &mut plaintext);
         opened.map_err(|_| open_failed())?;
         Ok(SecretBytes::new(mem::take(&mut *plaintext)))
-    }
-}
-
-/// HMAC-SHA-256 with its key absorbed: each tag starts from a copy of this state.
-struct HmacSha256(hmac::Key);
-
-impl MacKey for HmacSha256 {
-    fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.0);
-        parts.iter().for_each(|part| context.update(part));
-        fixed(context.sign().as_ref())
     }
 }
 

@@ -20,12 +20,12 @@ pub struct Keyring {
     active: Epoch,
     epochs: HashMap<Epoch, OpenEpoch>,
     destroyed: Vec<Epoch>,
-    sealing: Derived<(Label, Epoch, Box<[u8]>), SealingKey>,
-    blinding: Derived<(Epoch, Box<[u8]>), dyn MacKey>,
+    sealing: Derived<(Label, Epoch), SealingKey>,
+    blinding: Derived<Epoch, dyn MacKey>,
 }
 
-/// Keys by what they were derived for.
-type Derived<K, V> = RwLock<HashMap<K, Arc<V>>>;
+/// Keys by what they were derived for, and then by scope: looked up for every record, so without making a key of both.
+type Derived<K, V> = RwLock<HashMap<K, HashMap<Box<[u8]>, Arc<V>>>>;
 
 struct OpenEpoch {
     suite: SuiteId,
@@ -76,24 +76,22 @@ impl Keyring {
 
     /// The key that seals and opens records of `label` and `scope` in `epoch`.
     pub fn sealing(&self, label: Label, epoch: Epoch, scope: &[u8]) -> Result<Arc<SealingKey>> {
-        let key = (label, epoch, scope.into());
-        if let Some(found) = self.sealing.read().get(&key) {
+        if let Some(found) = self.sealing.read().get(&(label, epoch)).and_then(|scopes| scopes.get(scope)) {
             return Ok(found.clone());
         }
         let (suite, dek) = self.derive(label, epoch, scope)?;
         let made = Arc::new(SealingKey::new(self.provider, suite, epoch, &dek)?);
-        Ok(self.sealing.write().entry(key).or_insert(made).clone())
+        Ok(self.sealing.write().entry((label, epoch)).or_default().entry(scope.into()).or_insert(made).clone())
     }
 
     /// The key that blinds names and ids of `scope` in `epoch`.
     pub fn blinding(&self, epoch: Epoch, scope: &[u8]) -> Result<Arc<dyn MacKey>> {
-        let key = (epoch, scope.into());
-        if let Some(found) = self.blinding.read().get(&key) {
+        if let Some(found) = self.blinding.read().get(&epoch).and_then(|scopes| scopes.get(scope)) {
             return Ok(found.clone());
         }
         let (_, secret) = self.derive(Label::BlindIndex, epoch, scope)?;
         let made: Arc<dyn MacKey> = self.provider.mac(&secret).into();
-        Ok(self.blinding.write().entry(key).or_insert(made).clone())
+        Ok(self.blinding.write().entry(epoch).or_default().entry(scope.into()).or_insert(made).clone())
     }
 
     fn derive(&self, label: Label, epoch: Epoch, scope: &[u8]) -> Result<(SuiteId, Secret<32>)> {

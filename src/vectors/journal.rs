@@ -22,10 +22,28 @@ pub(super) enum JournalEntry {
     Delete(Vec<Uuid>),
 }
 
+impl JournalEntry {
+    /// About how many bytes it takes, rather more than less.
+    fn weight(&self) -> usize {
+        // Lengths, version, epoch and id of a point; a vector's position and length.
+        const POINT: usize = 48;
+        match self {
+            Self::Upsert(points) => {
+                let vectors =
+                    |p: &Point| p.searchable.iter().map(|(_, v)| v.len() * size_of::<f32>() + 8).sum::<usize>();
+                points.iter().map(|p| POINT + p.payload.len() + p.vector.len() + vectors(p)).sum::<usize>() + 16
+            }
+            Self::Delete(ids) => ids.len() * 17 + 16,
+        }
+    }
+}
+
 /// Adds `entries` as write number `seq` of a collection to `batch` and moves the head. Returns the bytes it takes.
 pub(super) fn append(batch: &mut Batch, id: CollectionId, seq: u64, entries: &[JournalEntry]) -> Result<usize> {
-    let value = postcard::to_extend(entries, vec![FORMAT_VERSION])
-        .map_err(|e| Error::internal("encoding a journal entry").with_source(e))?;
+    let mut value = Vec::with_capacity(1 + entries.iter().map(JournalEntry::weight).sum::<usize>());
+    value.push(FORMAT_VERSION);
+    let value =
+        postcard::to_extend(entries, value).map_err(|e| Error::internal("encoding a journal entry").with_source(e))?;
     let bytes = value.len();
     if bytes > limits::WRITE_BYTES {
         return Err(Error::invalid(format!("a write of {} MiB is too large", bytes >> 20))

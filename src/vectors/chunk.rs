@@ -168,6 +168,11 @@ impl SearchRequest {
         self
     }
 
+    /// Whether `score` is good enough to be a result.
+    pub(super) fn accepts(&self, metric: Metric, score: f32) -> bool {
+        self.score_threshold.is_none_or(|worst| !metric.better(f64::from(worst), f64::from(score)))
+    }
+
     /// Checks that it fits a vector of `size` dimensions.
     pub(super) fn validate(&self, size: usize, metric: Metric) -> Result<()> {
         if self.limit > limits::SEARCH_RESULTS {

@@ -39,6 +39,15 @@ pub struct SearchableVector {
 /// A page of points, and the id to go on from.
 pub type Page = (Vec<Point>, Option<Uuid>);
 
+/// Which sealed fields of a point are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fields {
+    /// Payload and vector.
+    Both,
+    /// The payload; the vector is left empty.
+    Payload,
+}
+
 /// A question to an engine.
 #[derive(Clone, Copy)]
 pub struct Nearest<'a> {
@@ -80,8 +89,8 @@ pub trait EngineCollection: Send + Sync {
     /// Removes points; ids that are not there are no error.
     fn delete(&self, ids: &[Uuid]) -> Result<()>;
 
-    /// The points with `ids` that are there, in any order.
-    fn retrieve(&self, ids: &[Uuid]) -> Result<Vec<Point>>;
+    /// The points with `ids` that are there, in any order; those `fields` of them that are asked for.
+    fn retrieve(&self, ids: &[Uuid], fields: Fields) -> Result<Vec<Point>>;
 
     /// Up to `limit` points in the order of their ids, from `from` on, and the id to go on from.
     fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<Page>;

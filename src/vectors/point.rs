@@ -29,12 +29,33 @@ pub(super) struct PointSealer {
     pub(super) spec: CollectionSpec,
 }
 
+/// A sealed chunk: the point, what the registry must say of it, and the digest of its embeddings.
+pub(super) struct Sealed {
+    pub(super) point: Point,
+    pub(super) entry: Entry,
+    pub(super) embedding: Embedding,
+}
+
+/// Which version of a record's embeddings was sealed or opened. With it, that version's payload opens without the
+/// vector field, and still only beside the embeddings that it was stored with.
+#[derive(Clone, Copy)]
+pub(super) struct Embedding {
+    version: u64,
+    digest: [u8; 32],
+}
+
+/// An opened payload field.
+pub(super) struct OpenedPayload {
+    pub(super) text: String,
+    pub(super) metadata: Map<String, Value>,
+}
+
 /// An opened vector field.
 pub(super) struct OpenedVector {
     pub(super) id: RecordId,
     /// Each embedding by its position in the collection's description.
     pub(super) vectors: Vec<(u8, Zeroizing<Vec<f32>>)>,
-    digest: [u8; 32],
+    pub(super) embedding: Embedding,
 }
 
 impl OpenedVector {
@@ -66,15 +87,15 @@ impl PointSealer {
     }
 
     /// Seals `chunk` as `version` in the active epoch.
-    pub(super) fn seal(&self, chunk: &Chunk, version: u64) -> Result<(Point, Entry)> {
+    pub(super) fn seal(&self, chunk: &Chunk, version: u64) -> Result<Sealed> {
         let epoch = self.keyring.active();
         let id = self.blind(epoch, &chunk.id)?;
         let key = self.keyring.sealing(Label::VectorStore, epoch, self.id.as_bytes())?;
         let vector_plain = self.vector_plain(chunk)?;
-        let digest = self.keyring.provider().sha256(&[vector_plain.expose_secret()]);
+        let embedding = Embedding { version, digest: self.keyring.provider().sha256(&[vector_plain.expose_secret()]) };
         let vector = key.seal(&self.place(&id, version, Field::Vector, None), vector_plain.expose_secret())?;
         let payload_plain = record::pack(self.spec.packing, payload_plain(chunk)?.expose_secret())?;
-        let place = self.place(&id, version, Field::Payload, Some(&digest));
+        let place = self.place(&id, version, Field::Payload, Some(&embedding.digest));
         let payload = key.seal(&place, payload_plain.expose_secret())?;
         let searchable = match self.spec.mode {
             Mode::Sealed => Vec::new(),
@@ -82,7 +103,8 @@ impl PointSealer {
         };
         let digest = registry::digest(self.keyring.provider(), &payload);
         let entry = Entry { expires_at_ms: 0, epoch, version, digest };
-        Ok((Point { id, epoch: epoch.as_u32(), version, payload, vector, searchable }, entry))
+        let point = Point { id, epoch: epoch.as_u32(), version, payload, vector, searchable };
+        Ok(Sealed { point, entry, embedding })
     }
 
     /// Opens the vector field of `point`, which must be what the registry's `entry` says.
@@ -107,19 +129,14 @@ impl PointSealer {
             }
             Ok((position, Zeroizing::new(values.iter().map(|b| f32::from_le_bytes(*b)).collect())))
         });
-        Ok(OpenedVector { id, vectors: vectors.collect::<Result<_>>()?, digest })
+        let embedding = Embedding { version: entry.version, digest };
+        Ok(OpenedVector { id, vectors: vectors.collect::<Result<_>>()?, embedding })
     }
 
     /// Opens both fields of `point`, which must be what the registry's `entry` says.
     pub(super) fn open(&self, point: &Point, entry: &Entry) -> Result<(OpenedVector, StoredChunk)> {
         let opened = self.open_vector(point, entry)?;
-        let key = self.keyring.sealing(Label::VectorStore, entry.epoch, self.id.as_bytes())?;
-        entry.check(self.keyring.provider(), &point.payload)?;
-        let place = self.place(&point.id, entry.version, Field::Payload, Some(&opened.digest));
-        let content = record::unpack(&key.open(&place, &point.payload)?)?;
-        let plain: PayloadPlain<'_> =
-            postcard::from_bytes(content.expose_secret()).map_err(|_| crypto::open_failed())?;
-        let metadata: Map<String, Value> = serde_json::from_str(plain.metadata).map_err(|_| crypto::open_failed())?;
+        let OpenedPayload { text, metadata } = self.open_payload(point, entry, &opened.embedding)?;
         let names: Vec<&String> = self.spec.vectors.keys().collect();
         let vectors: BTreeMap<String, Vec<f32>> = opened
             .vectors
@@ -132,11 +149,27 @@ impl PointSealer {
         let chunk = StoredChunk {
             id: opened.id.clone(),
             version: entry.version,
-            text: plain.text.to_owned(),
+            text,
             metadata,
             vectors: Vectors::named(vectors),
         };
         Ok((opened, chunk))
+    }
+
+    /// Opens the payload field of `point`, which must be what the registry's `entry` says and belong to `embedding`.
+    pub(super) fn open_payload(&self, point: &Point, entry: &Entry, embedding: &Embedding) -> Result<OpenedPayload> {
+        let versions = [point.version, embedding.version];
+        if versions != [entry.version; 2] || point.epoch != entry.epoch.as_u32() {
+            return Err(crypto::open_failed());
+        }
+        entry.check(self.keyring.provider(), &point.payload)?;
+        let key = self.keyring.sealing(Label::VectorStore, entry.epoch, self.id.as_bytes())?;
+        let place = self.place(&point.id, entry.version, Field::Payload, Some(&embedding.digest));
+        let content = record::unpack(&key.open(&place, &point.payload)?)?;
+        let plain: PayloadPlain<'_> =
+            postcard::from_bytes(content.expose_secret()).map_err(|_| crypto::open_failed())?;
+        let metadata = serde_json::from_str(plain.metadata).map_err(|_| crypto::open_failed())?;
+        Ok(OpenedPayload { text: plain.text.to_owned(), metadata })
     }
 
     fn place<'a>(&'a self, id: &'a Uuid, version: u64, field: Field, embedding: Option<&'a [u8; 32]>) -> Place<'a> {

@@ -5,7 +5,7 @@ mod search;
 mod verify;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::RecordId;
 use crate::keys::Keyring;
 use crate::locked::LockPolicy;
 use crate::memory::{Batch, MemoryBackend};
 
 use super::engine::{EngineCollection, SearchableVector, VectorBackend};
 use super::journal::{self, JournalEntry};
-use super::point::PointSealer;
+use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
 use super::{CollectionId, CollectionKind, CollectionSpec, Mode};
 
@@ -74,10 +75,18 @@ struct Slot {
 /// The parts of a collection that are in memory only while it is used.
 struct Open {
     engine: Box<dyn EngineCollection>,
-    /// One index per vector, by position; `None` until the first search.
-    resident: RwLock<Option<BTreeMap<u8, Resident>>>,
+    /// `None` until the first search.
+    resident: RwLock<Option<Indexes>>,
     /// Lives until the engine's files are closed: fields are dropped in order.
     files: Arc<()>,
+}
+
+/// What searching in trusted memory needs.
+struct Indexes {
+    /// One index per vector, by position.
+    by_vector: BTreeMap<u8, Resident>,
+    /// Which embeddings the indexes hold, by record.
+    embeddings: HashMap<RecordId, Embedding>,
 }
 
 impl Collection {
@@ -163,7 +172,10 @@ impl Collection {
     pub fn resident_bytes(&self) -> usize {
         let Some(open) = self.open.read().current.clone() else { return 0 };
         let resident = open.resident.read();
-        resident.iter().flat_map(BTreeMap::values).map(Resident::bytes).sum()
+        resident.as_ref().map_or(0, |indexes| {
+            let embeddings = indexes.embeddings.capacity() * size_of::<(RecordId, Embedding)>();
+            indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings
+        })
     }
 
     /// Whether the engine's files are open.

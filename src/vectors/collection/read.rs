@@ -10,7 +10,7 @@ use crate::id::RecordId;
 use crate::limits;
 use crate::memory::Table;
 use crate::vectors::StoredChunk;
-use crate::vectors::engine::{EngineStatus, Point};
+use crate::vectors::engine::{EngineStatus, Fields, Point};
 use crate::vectors::point::OpenedVector;
 use crate::vectors::registry::Entry;
 
@@ -73,7 +73,7 @@ impl Collection {
         let open = self.open()?;
         let epoch = self.context.keyring.active();
         let blinded: Vec<_> = ids.iter().map(|id| self.sealer.blind(epoch, id)).collect::<Result<_>>()?;
-        let points = open.engine.retrieve(&blinded)?;
+        let points = open.engine.retrieve(&blinded, Fields::Both)?;
         self.open_points(&open, &blinded, points)
     }
 
@@ -88,7 +88,7 @@ impl Collection {
             Err(e) if e.kind() == ErrorKind::Integrity => {
                 // A write may have been under way between registry and engine. Without one, it has to fit.
                 let _settled = self.settled();
-                self.try_open_points(ids, open.engine.retrieve(ids)?)
+                self.try_open_points(ids, open.engine.retrieve(ids, Fields::Both)?)
             }
             other => other,
         }
@@ -130,7 +130,7 @@ impl Collection {
         Ok(registered)
     }
 
-    fn entry(&self, id: &Uuid, row: &[u8]) -> Result<Entry> {
+    pub(super) fn entry(&self, id: &Uuid, row: &[u8]) -> Result<Entry> {
         Entry::from_row(&self.context.keyring, &self.registry_key(id), row)
     }
 }

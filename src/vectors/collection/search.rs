@@ -1,67 +1,121 @@
 //! Searching: by the resident index or by the engine. What is found is opened against the registry.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rayon::prelude::*;
+use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
-use crate::vectors::engine::{Nearest, Point};
-use crate::vectors::point::OpenedVector;
+use crate::memory::Table;
+use crate::vectors::engine::{Fields, Nearest, Point};
+use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
 use crate::vectors::resident::Resident;
-use crate::vectors::{Hit, Mode, SearchRequest};
+use crate::vectors::{Hit, Metric, Mode, SearchRequest, StoredChunk};
 
 use super::read::{Registered, SCROLL_POINTS};
-use super::{Collection, Open};
+use super::{Collection, Indexes, Open};
+
+/// Which records may be found; `None` is all.
+type Filter<'a> = Option<&'a (dyn Fn(&RecordId) -> bool + Sync)>;
 
 impl Collection {
     /// The nearest chunks, best first.
     pub fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>> {
-        let nearest = self.nearest(request, None)?;
-        let ids: Vec<_> = nearest.iter().map(|(id, _)| id.clone()).collect();
-        let chunks = self.fetch(&ids)?;
-        // What was deleted since the index was asked is left out.
-        let hits = nearest.into_iter().zip(chunks).filter_map(|((id, score), found)| {
-            let (_, chunk) = found?;
-            Some(Hit { id, score, text: chunk.text, metadata: chunk.metadata })
-        });
-        Ok(hits.collect())
+        let open = self.open()?;
+        match self.spec().mode {
+            Mode::Sealed => {
+                let nearest = self.nearest_in_memory(&open, request, None)?;
+                self.open_hits(&open, nearest)
+            }
+            Mode::Plain => {
+                let found = self.nearest_by_engine(&open, request, None)?;
+                let hits = found.into_iter().map(|(chunk, score)| {
+                    let StoredChunk { id, text, metadata, .. } = chunk;
+                    Hit { id, score, text, metadata }
+                });
+                Ok(hits.collect())
+            }
+        }
     }
 
     /// The ids and exact scores of the nearest records, best first; with a filter, among those whose ids pass.
-    pub fn nearest(
+    pub fn nearest(&self, request: &SearchRequest, filter: Filter<'_>) -> Result<Vec<(RecordId, f32)>> {
+        let open = self.open()?;
+        match self.spec().mode {
+            Mode::Sealed => self.nearest_in_memory(&open, request, filter),
+            Mode::Plain => {
+                let found = self.nearest_by_engine(&open, request, filter)?;
+                Ok(found.into_iter().map(|(chunk, score)| (chunk.id, score)).collect())
+            }
+        }
+    }
+
+    fn nearest_in_memory(
         &self,
+        open: &Open,
         request: &SearchRequest,
-        filter: Option<&(dyn Fn(&RecordId) -> bool + Sync)>,
+        filter: Filter<'_>,
     ) -> Result<Vec<(RecordId, f32)>> {
         let (position, params) = self.spec().vector(request.using.as_deref())?;
         request.validate(params.size, params.metric)?;
-        let open = self.open()?;
-        let mut found = match self.spec().mode {
-            Mode::Sealed => self.search_resident(&open, position, request, filter)?,
-            Mode::Plain => self.search_engine(&open, position, request, filter)?,
-        };
-        if let Some(worst) = request.score_threshold {
-            found.retain(|(_, score)| !params.metric.better(f64::from(worst), f64::from(*score)));
-        }
-        Ok(found)
-    }
-
-    fn search_resident(
-        &self,
-        open: &Open,
-        position: u8,
-        request: &SearchRequest,
-        filter: Option<&(dyn Fn(&RecordId) -> bool + Sync)>,
-    ) -> Result<Vec<(RecordId, f32)>> {
         loop {
             if let Some(indexes) = open.resident.read().as_ref() {
-                let index = indexes.get(&position).ok_or_else(|| Error::internal("a vector without an index"))?;
+                let index = indexes.by_vector.get(&position);
+                let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
                 let hits = index.search(&request.vector, request.limit, filter)?;
-                return Ok(hits.into_iter().map(|hit| (hit.id, hit.score)).collect());
+                let found = hits.into_iter().map(|hit| (hit.id, hit.score));
+                return Ok(found.filter(|(_, score)| request.accepts(params.metric, *score)).collect());
             }
             self.load_resident(open)?;
         }
+    }
+
+    /// The payloads of what was found in memory. Their vectors were opened when the index took them in; a payload opens
+    /// only beside the embedding that was scored.
+    fn open_hits(&self, open: &Open, nearest: Vec<(RecordId, f32)>) -> Result<Vec<Hit>> {
+        match self.try_open_hits(open, &nearest) {
+            Err(e) if e.kind() == ErrorKind::Integrity => {
+                // A write came between index, registry and engine, or something is wrong: open everything, which tells.
+                let ids: Vec<_> = nearest.iter().map(|(id, _)| id.clone()).collect();
+                let chunks = self.fetch(&ids)?;
+                // What was deleted since the index was asked is left out.
+                let hits = nearest.into_iter().zip(chunks).filter_map(|((id, score), found)| {
+                    let (_, chunk) = found?;
+                    Some(Hit { id, score, text: chunk.text, metadata: chunk.metadata })
+                });
+                Ok(hits.collect())
+            }
+            other => other,
+        }
+    }
+
+    fn try_open_hits(&self, open: &Open, nearest: &[(RecordId, f32)]) -> Result<Vec<Hit>> {
+        let embeddings: Vec<Option<Embedding>> = {
+            let resident = open.resident.read();
+            let known = |id| resident.as_ref().and_then(|indexes| indexes.embeddings.get(id)).copied();
+            nearest.iter().map(|(id, _)| known(id)).collect()
+        };
+        let epoch = self.context.keyring.active();
+        let blinded: Vec<_> = nearest.iter().map(|(id, _)| self.sealer.blind(epoch, id)).collect::<Result<_>>()?;
+        let keys: Vec<_> = blinded.iter().map(|id| self.registry_key(id)).collect();
+        let rows = self.context.kv.get_many(Table::Registry, &keys)?;
+        let points = open.engine.retrieve(&blinded, Fields::Payload)?;
+        let points: HashMap<Uuid, Point> = points.into_iter().map(|p| (p.id, p)).collect();
+        let open_one = |(((id, score), blinded), (row, embedding)): (
+            (&(RecordId, f32), &Uuid),
+            (&Option<Vec<u8>>, &Option<Embedding>),
+        )| {
+            let (Some(point), Some(row), Some(embedding)) = (points.get(blinded), row, embedding) else {
+                return Err(Error::integrity("a record that was found"));
+            };
+            let OpenedPayload { text, metadata } =
+                self.sealer.open_payload(point, &self.entry(blinded, row)?, embedding)?;
+            Ok(Hit { id: id.clone(), score: *score, text, metadata })
+        };
+        let found = nearest.par_iter().zip(&blinded).zip(rows.par_iter().zip(&embeddings));
+        // Opening takes microseconds: only a long page is worth other threads.
+        found.with_min_len(64).map(open_one).collect()
     }
 
     /// Opens every sealed vector into the resident indexes, and notices whatever the engine dropped or changed.
@@ -74,11 +128,12 @@ impl Collection {
         if !damaged.is_empty() {
             return Err(Error::integrity("a registry row"));
         }
-        let mut indexes: BTreeMap<u8, Resident> = (0_u8..)
+        let mut embeddings = HashMap::with_capacity(entries.len());
+        let mut by_vector: BTreeMap<u8, Resident> = (0_u8..)
             .zip(self.spec().vectors.values())
             .map(|(position, p)| Ok((position, Resident::new(p.size, p.metric, self.context.lock_policy)?)))
             .collect::<Result<_>>()?;
-        for index in indexes.values_mut() {
+        for index in by_vector.values_mut() {
             index.reserve(entries.len());
         }
         let mut from = None;
@@ -100,9 +155,10 @@ impl Collection {
                 })
                 .collect::<Result<_>>()?;
             for vector in &opened {
-                for (position, index) in &mut indexes {
+                for (position, index) in &mut by_vector {
                     index.upsert(vector.id.clone(), vector.at(*position)?)?;
                 }
+                embeddings.insert(vector.id.clone(), vector.embedding);
             }
             match next {
                 Some(id) => from = Some(id),
@@ -112,38 +168,38 @@ impl Collection {
         if !entries.is_empty() {
             return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
         }
-        *open.resident.write() = Some(indexes);
+        *open.resident.write() = Some(Indexes { by_vector, embeddings });
         Ok(())
     }
 
     /// Asks the engine, then trusts nothing but the sealed vectors: the score is computed from them, and an engine that
     /// scored something else is refused.
-    fn search_engine(
+    fn nearest_by_engine(
         &self,
         open: &Open,
-        position: u8,
         request: &SearchRequest,
-        filter: Option<&(dyn Fn(&RecordId) -> bool + Sync)>,
-    ) -> Result<Vec<(RecordId, f32)>> {
-        match self.try_search_engine(open, position, request, filter) {
+        filter: Filter<'_>,
+    ) -> Result<Vec<(StoredChunk, f32)>> {
+        let (position, params) = self.spec().vector(request.using.as_deref())?;
+        request.validate(params.size, params.metric)?;
+        match self.try_nearest_by_engine(open, position, params.metric, request, filter) {
             Err(e) if e.kind() == ErrorKind::Integrity => {
                 // A write may have been under way between the engine's score and our look. Without one, it has to fit.
                 let _settled = self.settled();
-                self.try_search_engine(open, position, request, filter)
+                self.try_nearest_by_engine(open, position, params.metric, request, filter)
             }
             other => other,
         }
     }
 
-    fn try_search_engine(
+    fn try_nearest_by_engine(
         &self,
         open: &Open,
         position: u8,
+        metric: Metric,
         request: &SearchRequest,
-        filter: Option<&(dyn Fn(&RecordId) -> bool + Sync)>,
-    ) -> Result<Vec<(RecordId, f32)>> {
-        let (_, params) = self.spec().vector(request.using.as_deref())?;
-        let metric = params.metric;
+        filter: Filter<'_>,
+    ) -> Result<Vec<(StoredChunk, f32)>> {
         // The engine cannot filter by what it must not know: ask for everything and filter here.
         let limit = if filter.is_some() { open.engine.status()?.points } else { request.limit };
         if limit == 0 {
@@ -165,13 +221,13 @@ impl Collection {
                 return Err(Error::integrity("a vector that the engine searches"));
             }
             if filter.is_none_or(|pass| pass(&chunk.id)) {
-                found.push((chunk.id.clone(), exact));
+                found.push((chunk, exact));
             }
         }
-        found.sort_by(|a, b| metric.best_first(a.1, b.1).then_with(|| a.0.cmp(&b.0)));
+        found.sort_by(|a, b| metric.best_first(a.1, b.1).then_with(|| a.0.id.cmp(&b.0.id)));
         found.truncate(request.limit);
         #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
-        let found = found.into_iter().map(|(id, score)| (id, score as f32)).collect();
-        Ok(found)
+        let found = found.into_iter().map(|(chunk, score)| (chunk, score as f32));
+        Ok(found.filter(|(_, score)| request.accepts(metric, *score)).collect())
     }
 }

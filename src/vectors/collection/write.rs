@@ -1,6 +1,6 @@
 //! Writing: seal → registry and journal in one batch → disk → engine and indexes in the order of the journal.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use parking_lot::{Condvar, MutexGuard};
 use rayon::prelude::*;
@@ -11,12 +11,10 @@ use crate::id::RecordId;
 use crate::limits;
 use crate::memory::{Batch, Table};
 use crate::vectors::Chunk;
-use crate::vectors::engine::Point;
 use crate::vectors::journal::{self, JournalEntry};
-use crate::vectors::registry::Entry;
-use crate::vectors::resident::Resident;
+use crate::vectors::point::{Embedding, Sealed};
 
-use super::{Collection, apply};
+use super::{Collection, Indexes, apply};
 
 /// Chunks to write and ids to delete, as one change.
 #[derive(Default)]
@@ -65,7 +63,7 @@ impl Collection {
             return Ok((*head, 0));
         }
         let seq = head.checked_add(1).ok_or_else(|| Error::integrity("the head of a journal"))?;
-        let sealed: Vec<(Point, Entry)> =
+        let sealed: Vec<Sealed> =
             staged.upserts.par_iter().with_min_len(32).map(|c| self.sealer.seal(c, seq)).collect::<Result<_>>()?;
         let epoch = self.context.keyring.active();
         let deletes: Vec<Uuid> = staged.deletes.iter().map(|id| self.sealer.blind(epoch, id)).collect::<Result<_>>()?;
@@ -76,14 +74,14 @@ impl Collection {
         if sealed.is_empty() {
             batch.frees_space();
         }
-        for (point, entry) in &sealed {
+        for Sealed { point, entry, .. } in &sealed {
             let key = self.registry_key(&point.id);
             let row = entry.to_row(&self.context.keyring, &key)?;
             batch.put(Table::Registry, key, row);
         }
         registered.into_iter().for_each(|key| batch.delete(Table::Registry, key));
-        let writes =
-            [JournalEntry::Upsert(sealed.into_iter().map(|(point, _)| point).collect()), JournalEntry::Delete(deletes)];
+        let (points, embeddings) = sealed.into_iter().map(|sealed| (sealed.point, sealed.embedding)).unzip();
+        let writes = [JournalEntry::Upsert(points), JournalEntry::Delete(deletes)];
         let bytes = journal::append(&mut batch, self.id(), seq, &writes)?;
         self.context.kv.write(batch)?;
         *head = seq;
@@ -93,7 +91,7 @@ impl Collection {
         let synced = self.context.kv.sync();
         let turn = self.wait_for_turn(seq);
         self.note_write(bytes);
-        let result = synced.and_then(|()| self.take_effect(&open, writes, &staged));
+        let result = synced.and_then(|()| self.take_effect(&open, writes, &staged, embeddings));
         if result.is_err() {
             // Within the turn: nobody may flush an engine that misses a write and trim the journal that has it.
             self.give_up();
@@ -110,7 +108,13 @@ impl Collection {
         Turn { applied, seq, passed: &self.turn }
     }
 
-    fn take_effect(&self, open: &super::Open, writes: [JournalEntry; 2], staged: &Staged) -> Result<()> {
+    fn take_effect(
+        &self,
+        open: &super::Open,
+        writes: [JournalEntry; 2],
+        staged: &Staged,
+        embeddings: Vec<Embedding>,
+    ) -> Result<()> {
         for write in writes {
             let empty = match &write {
                 JournalEntry::Upsert(points) => points.is_empty(),
@@ -122,7 +126,7 @@ impl Collection {
         }
         let mut resident = open.resident.write();
         let Some(indexes) = resident.as_mut() else { return Ok(()) };
-        if let Err(e) = self.update_indexes(indexes, staged) {
+        if let Err(e) = self.update_indexes(indexes, staged, embeddings) {
             // The write is done all the same; the next search loads the indexes anew and says what is wrong.
             tracing::warn!(collection = %self.id(), error = %e, "an index could not be updated and was dropped");
             *resident = None;
@@ -130,9 +134,9 @@ impl Collection {
         Ok(())
     }
 
-    fn update_indexes(&self, indexes: &mut BTreeMap<u8, Resident>, staged: &Staged) -> Result<()> {
+    fn update_indexes(&self, indexes: &mut Indexes, staged: &Staged, embeddings: Vec<Embedding>) -> Result<()> {
         for (position, name) in (0_u8..).zip(self.spec().vectors.keys()) {
-            let Some(index) = indexes.get_mut(&position) else { continue };
+            let Some(index) = indexes.by_vector.get_mut(&position) else { continue };
             for chunk in &staged.upserts {
                 let vector = chunk.vectors.get(name).ok_or_else(|| Error::internal("a checked vector is missing"))?;
                 index.upsert(chunk.id.clone(), vector)?;
@@ -141,6 +145,12 @@ impl Collection {
                 index.remove(id);
             });
         }
+        for (chunk, embedding) in staged.upserts.iter().zip(embeddings) {
+            indexes.embeddings.insert(chunk.id.clone(), embedding);
+        }
+        staged.deletes.iter().for_each(|id| {
+            indexes.embeddings.remove(id);
+        });
         Ok(())
     }
 

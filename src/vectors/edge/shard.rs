@@ -21,7 +21,7 @@ use super::{failed, undo};
 use crate::disk::DataDir;
 use crate::error::{Error, Result};
 use crate::vectors::Metric;
-use crate::vectors::engine::{EngineCollection, EngineStatus, Nearest, Point, SearchableVector};
+use crate::vectors::engine::{EngineCollection, EngineStatus, Fields, Nearest, Point, SearchableVector};
 
 /// The vector that sealed points declare and never have: the engine wants at least one.
 const NO_VECTOR: &str = "none";
@@ -99,13 +99,13 @@ impl EngineCollection for Shard {
         self.write("delete points", PointOperations::DeletePoints { ids })
     }
 
-    fn retrieve(&self, ids: &[Uuid]) -> Result<Vec<Point>> {
+    fn retrieve(&self, ids: &[Uuid], fields: Fields) -> Result<Vec<Point>> {
         let shard = self.shard()?;
         let ids: Vec<_> = ids.iter().copied().map(PointId::Uuid).collect();
         let found = guarded("read points", || {
             shard.retrieve(&ids, Some(WithPayloadInterface::Bool(true)), Some(WithVector::Bool(false)))
         })?;
-        found.into_iter().map(|r| from_engine(r.id, r.payload.map(|p| p.0), None)).collect()
+        found.into_iter().map(|r| from_engine(r.id, r.payload.map(|p| p.0), None, fields)).collect()
     }
 
     fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<(Vec<Point>, Option<Uuid>)> {
@@ -121,7 +121,7 @@ impl EngineCollection for Shard {
         let (records, next) = guarded("list points", || shard.scroll(request))?;
         let points = records.into_iter().map(|r| {
             let vectors = r.vector;
-            from_engine(r.id, r.payload.map(|p| p.0), vectors)
+            from_engine(r.id, r.payload.map(|p| p.0), vectors, Fields::Both)
         });
         let next = match next {
             Some(PointId::Uuid(id)) => Some(id),
@@ -147,7 +147,8 @@ impl EngineCollection for Shard {
             score_threshold: None,
         };
         let found = guarded("search", || shard.search(request))?;
-        let points = found.into_iter().map(|p| Ok((from_engine(p.id, p.payload.map(|p| p.0), None)?, p.score)));
+        let points =
+            found.into_iter().map(|p| Ok((from_engine(p.id, p.payload.map(|p| p.0), None, Fields::Both)?, p.score)));
         points.collect()
     }
 
@@ -271,6 +272,7 @@ fn from_engine(
     id: PointId,
     payload: Option<Map<String, Value>>,
     vectors: Option<VectorStructInternal>,
+    fields: Fields,
 ) -> Result<Point> {
     let PointId::Uuid(id) = id else { return Err(Error::integrity("a point of the engine")) };
     let payload = payload.unwrap_or_default();
@@ -279,6 +281,7 @@ fn from_engine(
         let text = payload.get(key).and_then(Value::as_str).unwrap_or_default();
         BASE64.decode(text).unwrap_or_default()
     };
+    let vector = if fields == Fields::Both { bytes("x") } else { Vec::new() };
     let searchable = match vectors {
         Some(VectorStructInternal::Named(named)) => named
             .into_iter()
@@ -290,5 +293,5 @@ fn from_engine(
         _ => Vec::new(),
     };
     let epoch = u32::try_from(number("e")).unwrap_or_default();
-    Ok(Point { id, epoch, version: number("v"), payload: bytes("p"), vector: bytes("x"), searchable })
+    Ok(Point { id, epoch, version: number("v"), payload: bytes("p"), vector, searchable })
 }

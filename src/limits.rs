@@ -22,6 +22,8 @@ pub const WRITE_RECORDS: usize = 4096;
 pub const WRITE_BYTES: usize = 64 << 20;
 /// Most results of one search.
 pub const SEARCH_RESULTS: usize = 10_000;
+/// Most values that a search looks through on the caller's own thread: about 0.2 milliseconds of work.
+pub const SEARCH_AT_ONCE_VALUES: usize = 8 << 20;
 /// Most records on one page of a listing.
 pub const PAGE_RECORDS: usize = 10_000;
 /// Earlier versions kept of one memory.

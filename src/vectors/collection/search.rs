@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
+use crate::limits;
 use crate::memory::Table;
 use crate::vectors::engine::{Fields, Nearest, Point};
 use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
@@ -49,6 +50,16 @@ impl Collection {
                 Ok(found.into_iter().map(|(chunk, score)| (chunk.id, score)).collect())
             }
         }
+    }
+
+    /// Whether a search takes so little that it may run where others wait: its index is there and small.
+    pub fn searches_at_once(&self) -> bool {
+        let open = self.open.read();
+        let Some(resident) = open.current.as_ref().and_then(|open| open.resident.try_read()) else { return false };
+        resident.as_ref().is_some_and(|indexes| {
+            let values = indexes.by_vector.values().map(|index| index.len().saturating_mul(index.dimension()));
+            values.max().unwrap_or(0) <= limits::SEARCH_AT_ONCE_VALUES
+        })
     }
 
     fn nearest_in_memory(

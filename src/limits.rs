@@ -26,6 +26,8 @@ pub const SEARCH_RESULTS: usize = 10_000;
 pub const SEARCH_AT_ONCE_VALUES: usize = 8 << 20;
 /// Most records on one page of a listing.
 pub const PAGE_RECORDS: usize = 10_000;
+/// Sealed rows of memories that an open tenant keeps in memory, in bytes.
+pub const MEMORY_CACHE_BYTES: u64 = 32 << 20;
 /// Earlier versions kept of one memory.
 pub const MEMORY_VERSIONS: usize = 64;
 /// Most operations in one memory batch.

@@ -7,12 +7,14 @@ mod write;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::id::Namespace;
 use crate::keys::Keyring;
+use crate::limits;
 use crate::vectors::{Catalog, Entry};
 
 use super::address::{Address, Addresses, TAG_LEN};
@@ -46,6 +48,17 @@ pub struct Memories {
     context: MemoryContext,
     stripes: Vec<Mutex<()>>,
     entries: Cache<Address, Entry>,
+    rows: Cache<Address, Arc<[u8]>, RowWeight>,
+}
+
+/// Sealed rows count by their bytes and what the cache itself takes for each.
+#[derive(Clone)]
+struct RowWeight;
+
+impl Weighter<Address, Arc<[u8]>> for RowWeight {
+    fn weight(&self, address: &Address, row: &Arc<[u8]>) -> u64 {
+        (row.len() + address.chain().len() + 128) as u64
+    }
 }
 
 impl Memories {
@@ -57,6 +70,7 @@ impl Memories {
             context,
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             entries: Cache::new(CACHED_ENTRIES),
+            rows: Cache::with_weighter(CACHED_ENTRIES, limits::MEMORY_CACHE_BYTES, RowWeight),
         }
     }
 
@@ -82,12 +96,36 @@ impl Memories {
         expires_at_ms != 0 && expires_at_ms <= self.context.clock.now_ms()
     }
 
+    /// Forgets what is in memory of `address`.
+    fn uncache(&self, address: &Address) {
+        self.entries.remove(address);
+        self.rows.remove(address);
+    }
+
+    /// The sealed row at `address`. It is kept only when no write can come between: the cache never holds an older one.
+    fn row(&self, address: &Address) -> Result<Option<Arc<[u8]>>> {
+        if let Some(row) = self.rows.get(address) {
+            return Ok(Some(row));
+        }
+        let stripe = self.stripes.get(stripe(address)).and_then(Mutex::try_lock);
+        let row: Option<Arc<[u8]>> =
+            self.context.kv.get(Table::Memory, &self.addresses.current(address))?.map(Into::into);
+        if let (Some(_), Some(row)) = (&stripe, &row) {
+            self.rows.insert(address.clone(), row.clone());
+        }
+        Ok(row)
+    }
+
     /// Locks the keys of `addresses`, always in the same order.
     fn lock<'a>(&'a self, addresses: impl IntoIterator<Item = &'a Address>) -> Vec<MutexGuard<'a, ()>> {
-        let mut stripes: Vec<usize> =
-            addresses.into_iter().map(|a| usize::from(a.record().first().copied().unwrap_or_default())).collect();
+        let mut stripes: Vec<usize> = addresses.into_iter().map(stripe).collect();
         stripes.sort_unstable();
         stripes.dedup();
         stripes.into_iter().filter_map(|s| self.stripes.get(s)).map(|stripe| stripe.lock()).collect()
     }
+}
+
+/// The lock that stands for `address`.
+fn stripe(address: &Address) -> usize {
+    usize::from(address.record().first().copied().unwrap_or_default())
 }

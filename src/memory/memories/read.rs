@@ -1,6 +1,7 @@
 //! Reading memories: by key, by namespace, by meaning. Everything is opened against the registry before it is returned.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::crypto;
 use crate::error::{Error, ErrorKind, Result};
@@ -147,20 +148,20 @@ impl Memories {
     }
 
     /// The row and the opened memory at `address`, which the caller has locked.
-    pub(super) fn current_row(&self, address: &Address) -> Result<Option<(Vec<u8>, MemoryItem)>> {
+    pub(super) fn current_row(&self, address: &Address) -> Result<Option<(Arc<[u8]>, MemoryItem)>> {
         match self.try_current_row(address) {
             Err(e) if e.kind() == ErrorKind::Integrity => {
                 // A reader may have put an older registry row back into the cache.
-                self.entries.remove(address);
+                self.uncache(address);
                 self.try_current_row(address)
             }
             other => other,
         }
     }
 
-    fn try_current_row(&self, address: &Address) -> Result<Option<(Vec<u8>, MemoryItem)>> {
+    fn try_current_row(&self, address: &Address) -> Result<Option<(Arc<[u8]>, MemoryItem)>> {
         let entry = self.entry(address)?;
-        let row = self.context.kv.get(Table::Memory, &self.addresses.current(address))?;
+        let row = self.row(address)?;
         match (entry, row) {
             (None, None) => Ok(None),
             // Compaction drops the rows of expired memories, their registry rows stay until they are reaped.

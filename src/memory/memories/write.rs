@@ -171,7 +171,7 @@ impl Memories {
         self.stage_row(address, version, plain.expires_at_ms, row, write)?;
         let had_embedding = before.as_ref().is_some_and(|(_, item)| item.has_embedding);
         if let Some((row, item)) = before {
-            self.stage_history(address, item.version, row, write);
+            self.stage_history(address, item.version, row.to_vec(), write);
         }
         match &memory.embedding {
             Some(embedding) => {
@@ -242,7 +242,7 @@ impl Memories {
             write.embeddings.deletes.push(RecordId::text(&address.embedding_id())?);
         }
         if !purge {
-            self.stage_history(address, item.version, row, write);
+            self.stage_history(address, item.version, row.to_vec(), write);
             let tombstone = self.tombstone(address, &item)?;
             self.stage_history(address, item.version + 1, tombstone, write);
         }
@@ -284,7 +284,7 @@ impl Memories {
         }
         // A write that fails half-way leaves nothing in the cache to be believed.
         entries.iter().for_each(|(address, _)| {
-            self.entries.remove(address);
+            self.uncache(address);
         });
         let collection = match size {
             Some(size) => Some(self.context.catalog.memories_or_create(size)?),
@@ -303,7 +303,7 @@ impl Memories {
                 Some(entry) => self.entries.insert(address, entry),
                 // Again: a reader may have put it back meanwhile.
                 None => {
-                    self.entries.remove(&address);
+                    self.uncache(&address);
                 }
             }
         }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use strongroom::vectors::CollectionId;
-use strongroom::vectors::engine::{EngineCollection, EngineStatus, Nearest, Point, SearchableVector, VectorBackend};
+use strongroom::vectors::engine::{
+    EngineCollection, EngineStatus, Fields, Nearest, Point, SearchableVector, VectorBackend,
+};
 use strongroom::{Metric, Result};
 use uuid::Uuid;
 
@@ -71,7 +73,7 @@ impl EngineCollection for Opened {
         Ok(())
     }
 
-    fn retrieve(&self, ids: &[Uuid]) -> Result<Vec<Point>> {
+    fn retrieve(&self, ids: &[Uuid], _: Fields) -> Result<Vec<Point>> {
         Ok(self.answer(self.with(|stored| ids.iter().filter_map(|id| stored.get(id).cloned()).collect())))
     }
 

@@ -64,7 +64,7 @@ impl Collection {
         let mut ids = rows.take(limit + 1).map(|row| registered_id(&row?.0)).collect::<Result<Vec<_>>>()?;
         let more = ids.len() > limit;
         ids.truncate(limit);
-        let points = open.engine.retrieve(&ids)?;
+        let points = open.engine.retrieve(&ids, Fields::Both)?;
         let opened = self.open_points(&open, &ids, points)?;
         Ok((opened.into_iter().flatten().map(|(_, chunk)| chunk).collect(), more))
     }

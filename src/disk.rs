@@ -5,7 +5,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock, statvfs};
 
@@ -14,6 +14,10 @@ use crate::error::{Error, ErrorKind, Result};
 const LOCK_FILE: &str = "strongroom.lock";
 /// How long one look at the free space is believed, in milliseconds.
 const ROOM_FOR_MS: u64 = 200;
+
+/// How often, and after what time, is looked who holds the lock.
+const HOLDER_LOOKS: u32 = 5;
+const HOLDER_WAIT: Duration = Duration::from_millis(20);
 
 /// A data directory that this process holds.
 pub struct DataDir {
@@ -38,10 +42,7 @@ impl DataDir {
             .mode(0o600)
             .open(path.join(LOCK_FILE))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut holder = String::new();
-            let _ = lock.read_to_string(&mut holder);
-            let holder =
-                holder.trim().parse::<u32>().map_or_else(|_| "another process".into(), |p| format!("process {p}"));
+            let holder = holder(&mut lock).map_or_else(|| "another process".into(), |pid| format!("process {pid}"));
             return Err(Error::new(ErrorKind::Busy, format!("the data directory is in use by {holder}"))
                 .with_remedy("stop it or wait for it to end; two processes cannot share a data directory"));
         }
@@ -88,4 +89,18 @@ impl DataDir {
         self.room_until.store(now + ROOM_FOR_MS, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Who holds the lock, as it wrote into it. One that has only just got it may not have written yet.
+fn holder(lock: &mut File) -> Option<u32> {
+    for _ in 0..HOLDER_LOOKS {
+        let mut text = String::new();
+        lock.rewind().ok()?;
+        lock.read_to_string(&mut text).ok()?;
+        if let Ok(pid) = text.trim().parse() {
+            return Some(pid);
+        }
+        std::thread::sleep(HOLDER_WAIT);
+    }
+    None
 }

@@ -112,6 +112,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(cli.global.verbose);
+    quiet_engine_panics();
     let output = Output::new(cli.global.json, cli.global.quiet);
     let result = harden().and_then(|()| run(cli, &output));
     match result {
@@ -210,6 +211,18 @@ fn start_logging(verbose: u8) {
     let filter = EnvFilter::try_from_env("STRONGROOM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     // Whoever has started logging before us keeps it.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// The vector engine panics where others return an error, and its caller makes one of it: not to be shown twice.
+fn quiet_engine_panics() {
+    let shown = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if crate::vectors::edge::in_engine() {
+            tracing::debug!("the vector engine panicked: {panic}");
+        } else {
+            shown(panic);
+        }
+    }));
 }
 
 /// Keeps keys and plaintext out of core dumps, and other processes of the same user out of our memory.

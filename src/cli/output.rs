@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Where a command writes.
 pub(super) struct Output {
@@ -54,7 +54,7 @@ impl Output {
     pub(super) fn error(&self, e: &Error) {
         let mut stderr = std::io::stderr().lock();
         if self.json {
-            let error = json!({ "kind": e.kind().as_str(), "message": e.to_string(), "remedy": e.remedy() });
+            let error = json!({ "kind": e.kind().as_str(), "message": e.to_string(), "remedy": remedy(e) });
             let _ = writeln!(stderr, "{}", json!({ "error": error }));
             return;
         }
@@ -64,9 +64,7 @@ impl Output {
             let _ = writeln!(stderr, "  because: {cause}");
             source = cause.source();
         }
-        if let Some(remedy) = e.remedy() {
-            let _ = writeln!(stderr, "  help: {remedy}");
-        }
+        let _ = writeln!(stderr, "  help: {}", remedy(e));
     }
 
     /// A bar that counts to `total`, or a spinner without one; nothing unless on a terminal.
@@ -82,6 +80,21 @@ impl Output {
         bar.enable_steady_tick(Duration::from_millis(120));
         bar
     }
+}
+
+/// What to do about `e`: its own remedy, or what its kind says.
+fn remedy(e: &Error) -> &str {
+    e.remedy().unwrap_or(match e.kind() {
+        ErrorKind::Internal => "run the command again with `-vv` and report what it says",
+        ErrorKind::InvalidInput => "`strongroom help` and the command's `--help` say what is possible",
+        ErrorKind::NotFound => "check the name; `strongroom status` shows what there is",
+        ErrorKind::Conflict => "it is there already: use it, or choose another name",
+        ErrorKind::Denied => "check the passphrase",
+        ErrorKind::Busy | ErrorKind::Unavailable => "try again later",
+        ErrorKind::Integrity => "run `strongroom verify`; if it reports damage, restore from a backup",
+        ErrorKind::StorageFull => "free some space and run the command again",
+        ErrorKind::Partial => "mend what was named above and run the command again",
+    })
 }
 
 /// A time as people read it; an hour of the UTC day is enough.

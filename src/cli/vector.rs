@@ -52,11 +52,18 @@ impl VectorArgs {
     pub(super) async fn resolve(self, text: Option<&str>, output: &Output) -> Result<Option<Vec<f32>>> {
         if let Some(vector) = &self.vector {
             let json = match vector.strip_prefix('@') {
-                Some(file) => std::fs::read_to_string(file)?,
+                Some(file) => std::fs::read_to_string(file).map_err(|e| {
+                    let e = Error::from(e);
+                    Error::new(e.kind(), format!("`{}` cannot be read: {e}", crate::id::shown(file)))
+                        .with_remedy("give a file with a JSON array of numbers")
+                })?,
                 None => vector.clone(),
             };
-            let vector = serde_json::from_str(&json)
-                .map_err(|e| Error::invalid("the vector is not a JSON array of numbers").with_source(e))?;
+            let vector = serde_json::from_str(&json).map_err(|e| {
+                Error::invalid("the vector is not a JSON array of numbers")
+                    .with_source(e)
+                    .with_remedy("write it as in [0.1, -0.2, 0.3]")
+            })?;
             return Ok(Some(vector));
         }
         if let Some(npy) = &self.npy {

@@ -53,6 +53,7 @@ impl Passphrase {
         let mut bytes = std::fs::read(file).map_err(|e| {
             Error::new(ErrorKind::Denied, format!("the passphrase file `{}` cannot be read", file.display()))
                 .with_source(e)
+                .with_remedy("check its name and permissions")
         })?;
         if bytes.last() == Some(&b'\n') {
             bytes.pop();

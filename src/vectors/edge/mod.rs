@@ -8,6 +8,8 @@
 mod shard;
 mod undo;
 
+pub(crate) use shard::in_engine;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

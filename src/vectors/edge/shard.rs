@@ -1,5 +1,6 @@
 //! One shard of `qdrant-edge`: points in, points out.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,13 @@ use crate::vectors::engine::{EngineCollection, EngineStatus, Fields, Nearest, Po
 const NO_VECTOR: &str = "none";
 /// Bytes of one file of the engine's log: small, since it is never read and there may be thousands of shards.
 const LOG_FILE_BYTES: usize = 4 << 20;
+
+thread_local!(static IN_ENGINE: Cell<bool> = const { Cell::new(false) });
+
+/// Whether this thread is inside the engine: a panic there becomes an error and need not be shown as one.
+pub(crate) fn in_engine() -> bool {
+    IN_ENGINE.get()
+}
 
 pub(super) struct Shard {
     dir: PathBuf,
@@ -196,13 +204,19 @@ impl Drop for Shard {
     /// The engine flushes when dropped, and panics when that fails; the journal has what it could not write.
     fn drop(&mut self) {
         let shard = self.shard.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(shard)));
+        let _ = guarded::<_, std::convert::Infallible>("close", || {
+            drop(shard);
+            Ok(())
+        });
     }
 }
 
 /// Runs one call of the engine, which panics where others return an error.
 fn guarded<T, E: std::fmt::Display>(what: &'static str, call: impl FnOnce() -> Result<T, E>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(call)) {
+    IN_ENGINE.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(call));
+    IN_ENGINE.set(false);
+    match outcome {
         Ok(result) => result.map_err(|e| failed(what, e)),
         Err(panic) => {
             let text = panic

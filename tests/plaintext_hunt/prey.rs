@@ -111,7 +111,7 @@ fn every_form_is_found() {
         assert_eq!(hunter.hunt(&form).len(), 1);
     }
     for before in 0..4 {
-        let text = BASE64.encode(["xyzw"[..before].as_bytes(), b"a-secret-word", b"after"].concat());
+        let text = BASE64.encode([&b"xyzw"[..before], b"a-secret-word", b"after"].concat());
         assert_eq!(hunter.hunt(text.as_bytes()).len(), 1, "{text}");
     }
     assert!(hunter.hunt(b"nothing of the kind").is_empty());

@@ -387,6 +387,8 @@ fn every_bit_of_the_catalog() {
     assert_eq!(world.catalog().unwrap().list().len(), 2);
 }
 
+type Attack<'a> = &'a dyn Fn(&mut [Point]);
+
 fn disk(dir: &std::path::Path) -> Arc<strongroom::disk::DataDir> {
     Arc::new(strongroom::disk::DataDir::hold(dir, 0).unwrap())
 }
@@ -416,7 +418,7 @@ fn altered_in_the_real_engine() {
             assert!(engine.flush().unwrap());
             before
         };
-        let attacks: [&dyn Fn(&mut [Point]); 4] = [
+        let attacks: [Attack<'_>; 4] = [
             &|points| points[1].payload[40] ^= 1,
             &|points| points[1].vector[40] ^= 1,
             &|points| points[1].version += 1,

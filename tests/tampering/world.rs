@@ -78,7 +78,7 @@ impl World {
     }
 
     pub fn rows(&self, table: Table) -> Vec<Row> {
-        let row = |row: Result<(Box<[u8]>, Box<[u8]>)>| {
+        let row = |row: Result<strongroom::memory::Row>| {
             let (key, value) = row.unwrap();
             Row { key: key.into(), value: value.into() }
         };

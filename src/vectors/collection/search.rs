@@ -113,10 +113,11 @@ impl Collection {
         let rows = self.context.kv.get_many(Table::Registry, &keys)?;
         let points = open.engine.retrieve(&blinded, Fields::Payload)?;
         let points: HashMap<Uuid, Point> = points.into_iter().map(|p| (p.id, p)).collect();
-        let open_one = |(((id, score), blinded), (row, embedding)): (
-            (&(RecordId, f32), &Uuid),
-            (&Option<Vec<u8>>, &Option<Embedding>),
-        )| {
+        let open_one = |at: usize| {
+            let (Some((id, score)), Some(blinded)) = (nearest.get(at), blinded.get(at)) else {
+                return Err(Error::internal("a result without an id"));
+            };
+            let (row, embedding) = (rows.get(at).and_then(Option::as_ref), embeddings.get(at).and_then(Option::as_ref));
             let (Some(point), Some(row), Some(embedding)) = (points.get(blinded), row, embedding) else {
                 return Err(Error::integrity("a record that was found"));
             };
@@ -124,9 +125,8 @@ impl Collection {
                 self.sealer.open_payload(point, &self.entry(blinded, row)?, embedding)?;
             Ok(Hit { id: id.clone(), score: *score, text, metadata })
         };
-        let found = nearest.par_iter().zip(&blinded).zip(rows.par_iter().zip(&embeddings));
         // Opening takes microseconds: only a long page is worth other threads.
-        found.with_min_len(64).map(open_one).collect()
+        (0..nearest.len()).into_par_iter().with_min_len(64).map(open_one).collect()
     }
 
     /// Opens every sealed vector into the resident indexes, and notices whatever the engine dropped or changed.

@@ -279,6 +279,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         scrub();
         result
     };
+    // A new thread starts with the registers of the one that makes it.
+    scrub();
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(e) => Err(Error::internal("a task ended unexpectedly").with_source(e)),

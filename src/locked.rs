@@ -30,7 +30,7 @@ pub enum LockPolicy {
     Never,
 }
 
-/// What this process holds in [`LockedBuf`]s, for `status`.
+/// What this process holds in [`LockedBuf`]s.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct LockTotals {
     /// Bytes that cannot be swapped out.

@@ -16,7 +16,7 @@ pub enum StoreKind {
     Vectors = 1,
     /// Agent memories.
     Memory = 2,
-    /// Descriptions of collections and namespaces.
+    /// Descriptions of collections.
     Catalog = 3,
 }
 

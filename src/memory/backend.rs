@@ -13,7 +13,7 @@ pub enum Table {
     Memory,
     /// Writes to the vector engine that it may not have on disk yet, sealed.
     Journal,
-    /// Version and digest of every record (R7).
+    /// Version and digest of every record.
     Registry,
 }
 

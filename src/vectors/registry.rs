@@ -1,4 +1,4 @@
-//! The integrity registry (R7): what version and content every record must have, whatever an engine says.
+//! The integrity registry: what version and content every record must have, whatever an engine says.
 //!
 //! A row is 52 bytes: expiry (u64, Unix milliseconds, 0 for never), epoch (u32), version (u64), digest (16 bytes), all
 //! big-endian, and a MAC (16 bytes) over the row's key and those, under a key of the tenant: who has no key cannot make

@@ -1,4 +1,5 @@
-//! The data directory: held by one process at a time, readable by its owner only, never filled to the last byte.
+//! Directories held by one process at a time and readable by their owner only; a data directory is never filled to the
+//! last byte either.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -19,19 +20,14 @@ const ROOM_FOR_MS: u64 = 200;
 const HOLDER_LOOKS: u32 = 5;
 const HOLDER_WAIT: Duration = Duration::from_millis(20);
 
-/// A data directory that this process holds.
-pub struct DataDir {
-    path: PathBuf,
-    min_free_bytes: u64,
-    since: Instant,
-    /// Milliseconds after `since` until which there is known to be room.
-    room_until: AtomicU64,
+/// A directory that this process holds.
+pub struct DirLock {
     _lock: File,
 }
 
-impl DataDir {
+impl DirLock {
     /// Creates `path` if need be and locks it. A directory held by another process is [`Busy`](ErrorKind::Busy).
-    pub fn hold(path: &Path, min_free_bytes: u64) -> Result<Self> {
+    pub fn hold(path: &Path, what: &str) -> Result<Self> {
         fs::create_dir_all(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
         let mut lock = fs::OpenOptions::new()
@@ -43,12 +39,30 @@ impl DataDir {
             .open(path.join(LOCK_FILE))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let holder = holder(&mut lock).map_or_else(|| "another process".into(), |pid| format!("process {pid}"));
-            return Err(Error::new(ErrorKind::Busy, format!("the data directory is in use by {holder}"))
-                .with_remedy("stop it or wait for it to end; two processes cannot share a data directory"));
+            return Err(Error::new(ErrorKind::Busy, format!("the {what} is in use by {holder}"))
+                .with_remedy(format!("stop it or wait for it to end; two processes cannot share a {what}")));
         }
         lock.set_len(0)?;
         lock.rewind()?;
         writeln!(lock, "{}", std::process::id())?;
+        Ok(Self { _lock: lock })
+    }
+}
+
+/// A data directory that this process holds.
+pub struct DataDir {
+    path: PathBuf,
+    min_free_bytes: u64,
+    since: Instant,
+    /// Milliseconds after `since` until which there is known to be room.
+    room_until: AtomicU64,
+    _lock: DirLock,
+}
+
+impl DataDir {
+    /// Creates `path` if need be and locks it. A directory held by another process is [`Busy`](ErrorKind::Busy).
+    pub fn hold(path: &Path, min_free_bytes: u64) -> Result<Self> {
+        let lock = DirLock::hold(path, "data directory")?;
         Ok(Self {
             path: path.to_owned(),
             min_free_bytes,

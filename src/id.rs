@@ -24,23 +24,59 @@ impl TenantId {
     pub(crate) fn system() -> Self {
         Self("_system".to_owned())
     }
+
+    /// The entry of the authority that signs certificates with `algorithm`: a name that no tenant can have either.
+    pub(crate) fn authority(algorithm: &str) -> Self {
+        Self(format!("_authority-{algorithm}"))
+    }
+
+    /// The id in a keystore's own record, which may be an entry of its own.
+    pub(crate) fn stored(id: &str) -> Result<Self> {
+        id.strip_prefix('_').unwrap_or(id).parse::<Self>().map(|_| Self(id.to_owned()))
+    }
 }
 
 impl FromStr for TenantId {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        let ok = !s.is_empty()
-            && s.len() <= limits::TENANT_ID_BYTES
-            && s.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
-            && s.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
-        if ok {
+        if is_plain(s) {
             return Ok(Self(s.to_owned()));
         }
-        Err(Error::invalid(format!("`{}` is not a tenant id", shown(s))).with_remedy(format!(
-            "use 1 to {} of a-z, 0-9, `-`, `_` and `.`, starting with a letter or digit",
-            limits::TENANT_ID_BYTES
-        )))
+        Err(Error::invalid(format!("`{}` is not a tenant id", shown(s))).with_remedy(PLAIN))
+    }
+}
+
+/// What [`is_plain`] wants, in words.
+const PLAIN: &str = "use 1 to 64 of a-z, 0-9, `-`, `_` and `.`, starting with a letter or digit";
+
+/// Whether `s` can stand in file names, addresses and certificates as it is.
+fn is_plain(s: &str) -> bool {
+    !s.is_empty()
+        && s.len() <= limits::TENANT_ID_BYTES
+        && s.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
+        && s.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+}
+
+/// An agent of a tenant: the same letters as a tenant's id. It stands in the agent's session credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentId(String);
+
+impl AgentId {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AgentId {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        if is_plain(s) {
+            return Ok(Self(s.to_owned()));
+        }
+        Err(Error::invalid(format!("`{}` is not an agent's name", shown(s))).with_remedy(PLAIN))
     }
 }
 

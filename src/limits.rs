@@ -56,3 +56,5 @@ pub const EMBED_WAIT_MS: u64 = 60_000;
 pub const EMBED_TIMEOUT_MS: u64 = 120_000;
 /// Longest passphrase, in bytes.
 pub const PASSPHRASE_BYTES: usize = 4096;
+/// Most epochs of one tenant, destroyed ones included.
+pub const EPOCHS: usize = 65_536;

@@ -84,6 +84,8 @@ pub struct EpochRecord {
     pub suite: String,
     /// When it was made: Unix time in milliseconds.
     pub created_at_ms: u64,
+    /// When it got its state: Unix time in milliseconds.
+    pub since_ms: u64,
     /// The fingerprint of its encapsulated secret.
     pub fingerprint: Fingerprint,
 }

@@ -11,7 +11,7 @@ use crate::id::{Epoch, TenantId};
 use crate::record::SealingKey;
 use crate::secret::Secret;
 
-use super::{EpochSecret, EpochState, Keystore, Label};
+use super::{DataKeys, EpochSecret, EpochState, Label};
 
 /// Derives and keeps the data keys of one tenant.
 pub struct Keyring {
@@ -34,11 +34,11 @@ struct OpenEpoch {
 
 impl Keyring {
     /// Decapsulates the secret of every epoch of `tenant` whose records may be opened.
-    pub fn open(keystore: &dyn Keystore, provider: &'static dyn Provider, tenant: &TenantId) -> Result<Self> {
-        let record = keystore.tenant(tenant)?;
+    pub fn open(keys: &dyn DataKeys, provider: &'static dyn Provider, tenant: &TenantId) -> Result<Self> {
+        let record = keys.tenant(tenant)?;
         let mut epochs = HashMap::new();
         for epoch in record.epochs.iter().filter(|e| e.state.can_open()) {
-            let secret = keystore.open_epoch(tenant, epoch.epoch)?;
+            let secret = keys.epoch_secret(tenant, epoch.epoch)?;
             epochs.insert(epoch.epoch, OpenEpoch { suite: epoch.suite()?, secret });
         }
         let destroyed = record.epochs.iter().filter(|e| e.state == EpochState::Destroyed).map(|e| e.epoch).collect();

@@ -1,10 +1,13 @@
 //! The labels that separate one derived key from another, and the encoding of what else a key depends on.
 
+use serde::{Deserialize, Serialize};
+
 use crate::crypto::SuiteId;
 use crate::id::Epoch;
 
 /// What a derived key is for. The label is part of the HKDF `info` (RFC 5869, section 2.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Label {
     /// Seals chunks and embeddings of one collection.

@@ -2,14 +2,20 @@
 //!
 //! Labels and encodings stand in `schema/keys.md`, the states of an epoch in [`crate::manual::lifecycle`].
 
+pub mod certificate;
 mod epoch;
 mod keyring;
+pub mod kms;
 pub mod keystore;
 mod label;
 mod passphrase;
+mod profile;
+mod tenant;
 
 pub use epoch::{EpochRecord, EpochState, Fingerprint};
 pub use keyring::Keyring;
-pub use keystore::{EpochSecret, Keystore, TenantRecord};
+pub use keystore::{DataKeys, EpochSecret, Keystore};
 pub use label::Label;
 pub use passphrase::Passphrase;
+pub use profile::Profile;
+pub use tenant::TenantRecord;

@@ -1,32 +1,33 @@
-//! The keystore joint: who holds tenant root keys and encapsulated epoch secrets.
+//! The keystore: tenants' root and signing keys, their epochs' encapsulated secrets, and their certificates.
+//!
+//! A directory that one process holds at a time. What it keeps is sealed under a master key, which the [`Custody`] of
+//! the private keys wraps: under a passphrase (`file`), or in a PKCS#11 token. The layouts stand in `schema/keys.md`,
+//! the states of a tenant and of an epoch in [`crate::manual::lifecycle`].
 
+mod custody;
+mod epochs;
 pub mod file;
+mod header;
+mod onboarding;
+mod records;
+mod shredding;
 
-use serde::Serialize;
+use std::path::Path;
 
-use crate::crypto::SuiteId;
-use crate::error::Result;
+use parking_lot::Mutex;
+
+use crate::clock::Clock;
+use crate::crypto::{Provider, SigningKey, composite};
+use crate::disk::DirLock;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 
-use super::{EpochRecord, Fingerprint};
+use super::{Profile, TenantRecord};
+use records::{Records, Stored, TenantState};
 
-/// Holds each tenant's root key (TRK, ML-KEM-1024) and its epochs' encapsulated secrets, and nothing else of theirs.
-///
-/// The TRK's private half never leaves an implementation; what comes out is an [`EpochSecret`] that derives keys.
-pub trait Keystore: Send + Sync {
-    /// Every tenant, in the order of their ids.
-    fn tenants(&self) -> Result<Vec<TenantId>>;
-
-    /// Makes a root key for a new tenant and encapsulates its first epoch, all or nothing.
-    fn create(&self, tenant: &TenantId, suite: SuiteId, now_ms: u64) -> Result<TenantRecord>;
-
-    /// What may be shown of a tenant.
-    fn tenant(&self, tenant: &TenantId) -> Result<TenantRecord>;
-
-    /// Decapsulates the secret of one epoch.
-    fn open_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochSecret>>;
-}
+pub use custody::{Custody, CustodyKind, HeldKey, KeyAlgorithm, KeyPurpose, KeyRole};
+pub use header::{HEADER_FILE, Unlock};
 
 /// The secret of one epoch, in memory or in a token.
 pub trait EpochSecret: Send + Sync {
@@ -34,13 +35,185 @@ pub trait EpochSecret: Send + Sync {
     fn derive(&self, info: &[u8]) -> Result<Secret<32>>;
 }
 
-/// What may be shown of a tenant's keys.
-#[derive(Debug, Clone, Serialize)]
-pub struct TenantRecord {
-    /// The fingerprint of the root key's public half.
-    pub root_fingerprint: Fingerprint,
-    /// When the tenant was made: Unix time in milliseconds.
-    pub created_at_ms: u64,
-    /// Its epochs, oldest first.
-    pub epochs: Vec<EpochRecord>,
+/// Where data keys come from: a keystore of one's own, or the key service.
+pub trait DataKeys: Send + Sync {
+    /// What may be shown of a tenant.
+    fn tenant(&self, tenant: &TenantId) -> Result<TenantRecord>;
+
+    /// The secret of one epoch, which must be one that opens.
+    fn epoch_secret(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochSecret>>;
+}
+
+/// An open keystore.
+pub struct Keystore {
+    provider: &'static dyn Provider,
+    custody: Box<dyn Custody>,
+    records: Records,
+    /// Held from reading a record until it is replaced.
+    changing: Mutex<()>,
+    _lock: DirLock,
+}
+
+impl Keystore {
+    /// Makes a new keystore in `dir`, which is created if need be, with the store's own entry and the authority that
+    /// issues tenants' certificates. An existing one is never overwritten.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](ErrorKind::Conflict) when there is one already.
+    pub fn create(dir: &Path, provider: &'static dyn Provider, unlock: &Unlock<'_>, clock: &dyn Clock) -> Result<Self> {
+        let lock = DirLock::hold(dir, "keystore")?;
+        let (custody, master) = header::create(dir, provider, unlock)?;
+        let keystore = Self::with_master(dir, provider, custody, &master, lock)?;
+        keystore.create_system(clock.now_ms())?;
+        Ok(keystore)
+    }
+
+    /// Opens the keystore in `dir`. A wrong passphrase or PIN is [`Denied`](ErrorKind::Denied).
+    pub fn open(dir: &Path, provider: &'static dyn Provider, unlock: &Unlock<'_>) -> Result<Self> {
+        header::exists(dir)?;
+        let lock = DirLock::hold(dir, "keystore")?;
+        let (custody, master) = header::open(dir, provider, unlock)?;
+        Self::with_master(dir, provider, custody, &master, lock)
+    }
+
+    fn with_master(
+        dir: &Path,
+        provider: &'static dyn Provider,
+        custody: Box<dyn Custody>,
+        master: &Secret<32>,
+        lock: DirLock,
+    ) -> Result<Self> {
+        let records = Records::new(dir, provider, master)?;
+        Ok(Self { provider, custody, records, changing: Mutex::new(()), _lock: lock })
+    }
+
+    /// Where private keys are.
+    pub fn kind(&self) -> CustodyKind {
+        self.custody.kind()
+    }
+
+    /// The implementation of the algorithms.
+    pub fn provider(&self) -> &'static dyn Provider {
+        self.provider
+    }
+
+    /// The ids of all tenants that can be used, in order.
+    pub fn tenants(&self) -> Result<Vec<TenantId>> {
+        let mut tenants = Vec::new();
+        for stored in self.records.all()? {
+            // The store's own entry has a name that no tenant can have.
+            if stored.state == TenantState::Live
+                && let Ok(tenant) = stored.tenant.parse()
+            {
+                tenants.push(tenant);
+            }
+        }
+        tenants.sort();
+        Ok(tenants)
+    }
+
+    /// A key of the tenant that signs as its profile says: ML-DSA, or the composite of ML-DSA-65 and ECDSA P-384.
+    pub fn signer(&self, tenant: &TenantId) -> Result<Box<dyn SigningKey>> {
+        let stored = self.live(tenant)?;
+        self.stored_signer(&stored)
+    }
+
+    /// The tenant's certificates, DER: the authority's first, then its own.
+    pub fn certificates(&self, tenant: &TenantId) -> Result<[Vec<u8>; 2]> {
+        let stored = self.live(tenant)?;
+        let authority = stored.profile.authority_signature();
+        Ok([self.authority_certificate(authority)?, stored.certificate.clone()])
+    }
+
+    /// The public half of the tenant's root key, ML-KEM-1024, and of the key that signs.
+    pub fn public_keys(&self, tenant: &TenantId) -> Result<PublicKeys> {
+        let stored = self.live(tenant)?;
+        Ok(PublicKeys { root: stored.key(KeyPurpose::Root)?.public_key.clone(), signing: stored.signing_public_key()? })
+    }
+
+    /// What the keystore's files and the audit log call a tenant: 16 bytes in hexadecimal.
+    pub fn pseudonym(&self, tenant: &TenantId) -> String {
+        self.records.stem(tenant.as_str())
+    }
+
+    /// Seals something that belongs to the keystore, like a session, as `what`.
+    pub fn seal(&self, what: &[u8], plaintext: &[u8]) -> Result<Vec<u8>> {
+        self.records.seal(what, plaintext)
+    }
+
+    /// Opens what was sealed as `what`.
+    pub fn open_sealed(&self, what: &[u8], sealed: &[u8]) -> Result<SecretBytes> {
+        self.records.open(what, sealed)
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        self.records.dir()
+    }
+
+    fn stored_signer(&self, stored: &Stored) -> Result<Box<dyn SigningKey>> {
+        let one = |purpose| {
+            let (role, key) = stored.held(purpose)?;
+            self.custody.signer(&role, &key)
+        };
+        let post_quantum = one(KeyPurpose::Signing)?;
+        if stored.has(KeyPurpose::SigningClassical) {
+            return composite::join(post_quantum, one(KeyPurpose::SigningClassical)?);
+        }
+        Ok(post_quantum)
+    }
+
+    /// The record of a tenant that can be used.
+    fn live(&self, tenant: &TenantId) -> Result<Stored> {
+        let unknown = || {
+            Error::not_found(format!("there is no tenant `{}`", tenant.as_str()))
+                .with_remedy("`strongroom tenant list` shows the tenants, `strongroom tenant create` makes one")
+        };
+        let stored = self.records.read(tenant)?.ok_or_else(unknown)?;
+        match stored.state {
+            TenantState::Live => Ok(stored),
+            TenantState::Onboarding => Err(Error::not_found(format!("tenant `{}` is half made", tenant.as_str()))
+                .with_remedy("its creation was interrupted: run `strongroom tenant create` again to finish it")),
+            TenantState::Shredding | TenantState::Shredded => Err(shredded(tenant)),
+        }
+    }
+
+    /// Reads a live tenant's record, changes it and replaces it, with nobody else in between.
+    fn change<T>(&self, tenant: &TenantId, change: impl FnOnce(&mut Stored) -> Result<T>) -> Result<T> {
+        let _changing = self.changing.lock();
+        let mut stored = self.live(tenant)?;
+        let value = change(&mut stored)?;
+        self.records.write(&stored)?;
+        Ok(value)
+    }
+}
+
+impl DataKeys for Keystore {
+    fn tenant(&self, tenant: &TenantId) -> Result<TenantRecord> {
+        self.live(tenant)?.record(self.provider)
+    }
+
+    fn epoch_secret(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochSecret>> {
+        let stored = self.live(tenant)?;
+        let found = stored.epoch(epoch)?;
+        if !found.state.can_open() {
+            return Err(Error::not_found(format!("epoch {epoch} is {} and cannot be opened", found.state)));
+        }
+        let (role, root) = stored.held(KeyPurpose::Root)?;
+        self.custody.epoch_secret(&role, &root, &found.ciphertext, found.suite()?.kdf(), tenant.as_str().as_bytes())
+    }
+}
+
+/// The public halves of a tenant's keys.
+pub struct PublicKeys {
+    /// ML-KEM-1024, 1568 bytes.
+    pub root: Vec<u8>,
+    /// As the tenant's profile says.
+    pub signing: Vec<u8>,
+}
+
+fn shredded(tenant: &TenantId) -> Error {
+    Error::not_found(format!("tenant `{}` was shredded: its keys are destroyed", tenant.as_str()))
+        .with_remedy("its data can never be opened again; a new tenant needs another id")
 }

@@ -1,0 +1,215 @@
+//! Who calls, what they may do, and the proof that they were asked.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::TenantId;
+
+/// An identified service: what the listener or the embedding program knows of the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    service: String,
+    role: Role,
+    scope: Scope,
+}
+
+/// What a service is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Makes and destroys tenants, epochs and sessions.
+    Admin,
+    /// A store node: derives data keys, signs tokens.
+    Store,
+    /// A decrypt sidecar: derives data keys, decapsulates.
+    Sidecar,
+    /// An agent's interceptor: opens sessions, encapsulates, decapsulates, signs.
+    Agent,
+    /// Reads public keys and certificates.
+    Reader,
+}
+
+/// Which tenants a service works for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    All,
+    /// These.
+    Tenants(BTreeSet<TenantId>),
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// Fingerprints, states, public keys, certificates.
+    Describe,
+    /// Make a tenant, destroy it, move its epochs.
+    Administer,
+    /// Open and revoke sessions.
+    Session,
+    /// Encapsulate to a session key.
+    Encapsulate,
+    /// Decapsulate with a session key.
+    Decapsulate,
+    /// Sign with the tenant's key.
+    Sign,
+    /// Verify the tenant's signatures.
+    Verify,
+    /// Derive data keys.
+    DeriveDek,
+}
+
+/// The proof that a caller may do one operation for one tenant. Only [`Caller::permit`] makes one.
+#[derive(Debug)]
+pub struct Permit {
+    tenant: TenantId,
+    operation: Operation,
+}
+
+impl Permit {
+    /// For whom.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// What.
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+}
+
+impl Caller {
+    /// The service called `service`.
+    pub fn new(service: impl Into<String>, role: Role, scope: Scope) -> Self {
+        Self { service: service.into(), role, scope }
+    }
+
+    /// Its name.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// Its role.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The proof that the caller may do `operation` for `tenant`.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](ErrorKind::Denied), with the same words whether the tenant exists or not.
+    pub fn permit(&self, operation: Operation, tenant: &TenantId) -> Result<Permit> {
+        if !self.scope.covers(tenant) {
+            return Err(Error::new(ErrorKind::Denied, format!("service `{}` does not work for this tenant", self.service))
+                .with_remedy("add the tenant to the service's scope in the configuration, if it should"));
+        }
+        if !self.role.may(operation) {
+            return Err(Error::new(
+                ErrorKind::Denied,
+                format!("service `{}` is a {} and may not {operation}", self.service, self.role),
+            )
+            .with_remedy("use a service with another role"));
+        }
+        Ok(Permit { tenant: tenant.clone(), operation })
+    }
+
+    /// Whether `tenant` is within the caller's scope.
+    pub fn works_for(&self, tenant: &TenantId) -> bool {
+        self.scope.covers(tenant)
+    }
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Role; 5] = [Role::Admin, Role::Store, Role::Sidecar, Role::Agent, Role::Reader];
+
+    /// The table of `src/manual/kms.md`.
+    pub fn may(self, operation: Operation) -> bool {
+        use Operation::{Administer, Decapsulate, Describe, DeriveDek, Encapsulate, Session, Sign, Verify};
+        match operation {
+            Describe | Verify => true,
+            Administer => self == Role::Admin,
+            Session => matches!(self, Role::Admin | Role::Agent),
+            Encapsulate => matches!(self, Role::Store | Role::Sidecar | Role::Agent),
+            Decapsulate => matches!(self, Role::Sidecar | Role::Agent),
+            Sign => matches!(self, Role::Store | Role::Agent),
+            DeriveDek => matches!(self, Role::Store | Role::Sidecar),
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Role::Admin => "admin",
+            Role::Store => "store",
+            Role::Sidecar => "sidecar",
+            Role::Agent => "agent",
+            Role::Reader => "reader",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Role::ALL.into_iter().find(|role| role.as_str() == name).ok_or_else(|| {
+            Error::invalid(format!("`{}` is not a role", crate::id::shown(name)))
+                .with_remedy("use admin, store, sidecar, agent or reader")
+        })
+    }
+}
+
+impl Scope {
+    fn covers(&self, tenant: &TenantId) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Tenants(tenants) => tenants.contains(tenant),
+        }
+    }
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Operation; 8] = [
+        Operation::Describe,
+        Operation::Administer,
+        Operation::Session,
+        Operation::Encapsulate,
+        Operation::Decapsulate,
+        Operation::Sign,
+        Operation::Verify,
+        Operation::DeriveDek,
+    ];
+
+    /// The name in output, metrics and the audit log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Describe => "describe",
+            Operation::Administer => "administer",
+            Operation::Session => "manage sessions",
+            Operation::Encapsulate => "encapsulate",
+            Operation::Decapsulate => "decapsulate",
+            Operation::Sign => "sign",
+            Operation::Verify => "verify",
+            Operation::DeriveDek => "derive data keys",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,160 @@
+//! The key management service: what identified callers may ask of a tenant's keys, without ever holding one.
+//!
+//! [`Kms`] is the joint: [`LocalKms`] answers from a keystore in this process, the client in [`crate::server`] asks
+//! `strongroom kms`. Whoever calls holds a handle that is bound to one [`Caller`]; every operation first turns the
+//! caller, the operation and the tenant into a [`Permit`], and cannot go on without.
+
+mod caller;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Label, Profile, TenantRecord};
+use crate::error::{Error, Result};
+use crate::id::{AgentId, Epoch, TenantId};
+use crate::secret::Secret;
+
+pub use caller::{Caller, Operation, Permit, Role, Scope};
+
+/// What a caller may ask. Every operation on items is a bulk operation; each item fails or succeeds by itself.
+///
+/// Calls wait: for a token, a disk or the network. Asynchronous callers go through `spawn_blocking`.
+///
+/// # Errors
+///
+/// [`Denied`](crate::ErrorKind::Denied) for a tenant outside the caller's scope or an operation its role does not have:
+/// the same answer whether the tenant exists or not. [`NotFound`](crate::ErrorKind::NotFound) for a session or an epoch
+/// that is gone. [`Unavailable`](crate::ErrorKind::Unavailable) when the token, the service or the pool of session keys
+/// cannot answer now: try again.
+pub trait Kms: Send + Sync {
+    /// What may be shown of a tenant.
+    fn describe(&self, tenant: &TenantId) -> Result<TenantRecord>;
+
+    /// Opens a session for an agent: a session key from the pool, and a credential signed by the tenant's key.
+    fn open_session(&self, tenant: &TenantId, agent: &AgentId, lifetime_ms: u64) -> Result<Session>;
+
+    /// Ends a session now: its key is erased and its credential is no longer believed.
+    fn revoke_session(&self, tenant: &TenantId, session: SessionId) -> Result<()>;
+
+    /// Encapsulates to session keys. The key that comes out is the envelope's, derived from the shared secret.
+    fn encapsulate(&self, tenant: &TenantId, to: &[Recipient]) -> Result<Vec<Result<Encapsulated>>>;
+
+    /// Decapsulates with session keys of the tenant. A session key serves one ciphertext, as often as that is repeated.
+    fn decapsulate(&self, tenant: &TenantId, items: &[Decapsulation]) -> Result<Vec<Result<Secret<32>>>>;
+
+    /// Signs with the tenant's signing key, in the profile's algorithm, with an empty context.
+    fn sign(&self, tenant: &TenantId, messages: &[&[u8]]) -> Result<Vec<Result<Vec<u8>>>>;
+
+    /// Verifies signatures of the tenant's signing key.
+    fn verify(&self, tenant: &TenantId, items: &[Signed<'_>]) -> Result<Vec<Result<()>>>;
+
+    /// Derives data keys. For stores and sidecars only.
+    fn derive_deks(&self, tenant: &TenantId, items: &[DekRequest]) -> Result<Vec<Result<Secret<32>>>>;
+}
+
+/// The name of a session: 16 random bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId([u8; 16]);
+
+impl SessionId {
+    /// A new name.
+    pub fn random() -> Result<Self> {
+        Ok(Self(*Secret::<16>::random()?.expose_secret()))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl From<[u8; 16]> for SessionId {
+    fn from(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = Error;
+
+    /// From 32 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || Error::invalid("a session id has 32 hexadecimal digits");
+        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(bad());
+        }
+        u128::from_str_radix(text, 16).map(|n| Self(n.to_be_bytes())).map_err(|_| bad())
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// An open session, as its agent sees it. The private half of its key stays in the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its name.
+    pub id: SessionId,
+    /// The profile that its algorithms come from.
+    pub profile: Profile,
+    /// The session key's public half, in the profile's KEM.
+    pub public_key: Vec<u8>,
+    /// The tenant's certificate and the session's credential, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// When it ends: Unix time in milliseconds.
+    pub expires_at_ms: u64,
+}
+
+/// Whom to encapsulate to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipient {
+    /// A session of the same tenant. The service keeps the ciphertext for it until it expires.
+    Session(SessionId),
+    /// Whoever presents this chain, DER: the tenant's certificate and the session's credential. It must lead to this
+    /// platform's authority.
+    Credential(Vec<Vec<u8>>),
+}
+
+/// What encapsulating gives.
+pub struct Encapsulated {
+    /// The session it is for.
+    pub session: SessionId,
+    /// In the KEM of the session's profile.
+    pub ciphertext: Vec<u8>,
+    /// The envelope's key.
+    pub key: Secret<32>,
+}
+
+/// A ciphertext to decapsulate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decapsulation {
+    /// The session whose key it is for.
+    pub session: SessionId,
+    /// The ciphertext; `None` for the one that the service keeps for the session.
+    pub ciphertext: Option<Vec<u8>>,
+}
+
+/// A message and its signature.
+#[derive(Debug, Clone, Copy)]
+pub struct Signed<'a> {
+    /// The message.
+    pub message: &'a [u8],
+    /// The signature.
+    pub signature: &'a [u8],
+}
+
+/// A data key to derive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DekRequest {
+    /// What for.
+    pub label: Label,
+    /// In which epoch.
+    pub epoch: Epoch,
+    /// Within what: see `schema/keys.md`.
+    pub scope: Vec<u8>,
+}

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use crate::crypto::{self, MacKey, Provider, SuiteId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
-use crate::record::SealingKey;
+use crate::record::{SealLedger, SealingKey};
 use crate::secret::Secret;
 
 use super::{DataKeys, EpochSecret, EpochState, Label};
@@ -20,6 +20,8 @@ pub struct Keyring {
     active: Epoch,
     epochs: HashMap<Epoch, OpenEpoch>,
     destroyed: Vec<Epoch>,
+    /// Where the seals of keys that need it are counted.
+    ledger: Option<Arc<dyn SealLedger>>,
     sealing: Derived<(Label, Epoch), SealingKey>,
     blinding: Derived<Epoch, dyn MacKey>,
 }
@@ -54,9 +56,17 @@ impl Keyring {
             active,
             epochs,
             destroyed,
+            ledger: None,
             sealing: RwLock::default(),
             blinding: RwLock::default(),
         })
+    }
+
+    /// The same keyring with the seals of AES-GCM keys counted in `ledger`: beyond the life of this process.
+    #[must_use]
+    pub fn counted(mut self, ledger: Arc<dyn SealLedger>) -> Self {
+        self.ledger = Some(ledger);
+        self
     }
 
     /// The tenant.
@@ -80,7 +90,12 @@ impl Keyring {
             return Ok(found.clone());
         }
         let (suite, dek) = self.derive(label, epoch, scope)?;
-        let made = Arc::new(SealingKey::new(self.provider, suite, epoch, &dek)?);
+        let mut made = SealingKey::new(self.provider, suite, epoch, &dek)?;
+        if let Some(ledger) = &self.ledger {
+            let name = self.provider.sha256(&[&label.info(suite, epoch, scope)]);
+            made = made.counted(crypto::first_16(name), ledger.clone());
+        }
+        let made = Arc::new(made);
         Ok(self.sealing.write().entry((label, epoch)).or_default().entry(scope.into()).or_insert(made).clone())
     }
 

@@ -4,14 +4,20 @@
 //! else that the ciphertext is bound to. The place always comes from the caller's own context, never from the bytes.
 
 mod aad;
+mod budget;
 mod packing;
 
 pub use aad::{Field, Place, StoreKind};
+pub use budget::{MOST_SEALS, ROTATE_AT_SEALS, SealLedger};
 pub use packing::{Packing, pack, unpack};
+
+use budget::Budget;
+
+use std::sync::Arc;
 
 use rand::Rng as _;
 
-use crate::crypto::{self, AEAD_KEY_LEN, AeadKey, NONCE_LEN, Provider, SuiteId, TAG_LEN};
+use crate::crypto::{self, AEAD_KEY_LEN, Aead, AeadKey, NONCE_LEN, Provider, SuiteId, TAG_LEN};
 use crate::error::Result;
 use crate::id::Epoch;
 use crate::secret::{Secret, SecretBytes};
@@ -28,12 +34,22 @@ pub struct SealingKey {
     suite: SuiteId,
     epoch: Epoch,
     aead: Box<dyn AeadKey>,
+    /// `None` for an AEAD that needs no count.
+    budget: Option<Budget>,
 }
 
 impl SealingKey {
-    /// Takes `dek` into use.
+    /// Takes `dek` into use. What AES-GCM seals is counted from zero: for keys that begin and end with this process.
     pub fn new(provider: &dyn Provider, suite: SuiteId, epoch: Epoch, dek: &Secret<AEAD_KEY_LEN>) -> Result<Self> {
-        Ok(Self { suite, epoch, aead: provider.aead(suite.aead(), dek)? })
+        let budget = needs_count(suite).then(|| Budget::new([0; 16], None));
+        Ok(Self { suite, epoch, aead: provider.aead(suite.aead(), dek)?, budget })
+    }
+
+    /// The same key with what AES-GCM seals counted in `ledger` as the key called `key`.
+    #[must_use]
+    pub fn counted(mut self, key: [u8; 16], ledger: Arc<dyn SealLedger>) -> Self {
+        self.budget = needs_count(self.suite).then(|| Budget::new(key, Some(ledger)));
+        self
     }
 
     /// The epoch whose records this key seals and opens.
@@ -48,8 +64,10 @@ impl SealingKey {
         Ok(sealed)
     }
 
-    /// Appends the sealed form of `plaintext` to `out`.
+    /// Appends the sealed form of `plaintext` to `out`. [`Conflict`](crate::ErrorKind::Conflict) when the key may seal
+    /// no more.
     pub fn seal_into(&self, place: &Place<'_>, plaintext: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        self.budget.as_ref().map_or(Ok(()), Budget::take)?;
         let mut nonce = [0; NONCE_LEN];
         rand::rng().fill_bytes(&mut nonce);
         out.extend_from_slice(&self.prefix());
@@ -75,6 +93,10 @@ impl SealingKey {
         let [e0, e1, e2, e3] = self.epoch.as_u32().to_be_bytes();
         [FORMAT_VERSION, s0, s1, e0, e1, e2, e3]
     }
+}
+
+fn needs_count(suite: SuiteId) -> bool {
+    suite.aead() == Aead::Aes256Gcm
 }
 
 /// The epoch that `sealed` says it belongs to: which key to try where nothing else knows it. Opening proves it.

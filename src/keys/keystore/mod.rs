@@ -27,6 +27,7 @@ use super::{Profile, TenantRecord};
 use records::{Records, Stored, TenantState};
 
 pub use custody::{Custody, CustodyKind, HeldKey, KeyAlgorithm, KeyPurpose, KeyRole};
+pub use epochs::Destroyed;
 pub use header::{HEADER_FILE, Unlock};
 
 /// The secret of one epoch, in memory or in a token.

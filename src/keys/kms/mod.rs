@@ -11,7 +11,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Label, Profile, TenantRecord};
+use super::keystore::Destroyed;
+use super::{EpochRecord, Label, Profile, TenantRecord};
 use crate::error::{Error, Result};
 use crate::id::{AgentId, Epoch, TenantId};
 use crate::secret::Secret;
@@ -157,4 +158,65 @@ pub struct DekRequest {
     pub epoch: Epoch,
     /// Within what: see `schema/keys.md`.
     pub scope: Vec<u8>,
+}
+
+/// What an administrator may ask: the life of tenants and of their epochs. Each call is recorded in the audit log before
+/// its effect is seen.
+///
+/// # Errors
+///
+/// As for [`Kms`]; [`Conflict`](crate::ErrorKind::Conflict) where a state does not allow the next.
+pub trait KeyAdmin: Send + Sync {
+    /// The tenants within the caller's scope, in order.
+    fn tenants(&self) -> Result<Vec<TenantId>>;
+
+    /// Makes a tenant with all its keys and its certificate, and opens a first session for `agent` if one is named.
+    fn onboard(&self, tenant: &TenantId, profile: Profile, agent: Option<&AgentId>) -> Result<Onboarded>;
+
+    /// Makes the next epoch, pre-active.
+    fn create_epoch(&self, tenant: &TenantId) -> Result<EpochRecord>;
+
+    /// Makes a pre-active epoch the one that seals.
+    fn activate_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<EpochRecord>;
+
+    /// Deactivates the active epoch in favour of the latest pre-active one.
+    fn deactivate_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<EpochRecord>;
+
+    /// Marks an epoch as compromised; if it is the active one, another takes over.
+    fn mark_epoch_compromised(&self, tenant: &TenantId, epoch: Epoch) -> Result<EpochRecord>;
+
+    /// Destroys an epoch: what is still sealed in it never opens again.
+    fn destroy_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<Destroyed>;
+
+    /// Destroys a tenant's keys, all of them, for ever. Returns what they were, by fingerprint. Finishes an interrupted
+    /// shredding; of a tenant that is shredded already it is [`NotFound`](crate::ErrorKind::NotFound).
+    fn shred(&self, tenant: &TenantId) -> Result<TenantRecord>;
+
+    /// Whether there was a tenant of this id, whose keys are gone.
+    fn is_shredded(&self, tenant: &TenantId) -> Result<bool>;
+
+    /// Public keys and certificates of a tenant.
+    fn public(&self, tenant: &TenantId) -> Result<PublicTenant>;
+}
+
+/// A tenant that was just made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Onboarded {
+    /// Its keys, by fingerprint.
+    pub record: TenantRecord,
+    /// Its first agent's session.
+    pub session: Option<Session>,
+}
+
+/// What anybody may know of a tenant: the content of the key directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicTenant {
+    /// Its keys, by fingerprint.
+    pub record: TenantRecord,
+    /// The root key's public half: ML-KEM-1024, 1568 bytes.
+    pub root_public_key: Vec<u8>,
+    /// The verification key, in the profile's algorithm.
+    pub signing_public_key: Vec<u8>,
+    /// The authority's certificate and the tenant's, DER.
+    pub certificates: [Vec<u8>; 2],
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::keys::keystore::CustodyKind;
 use crate::locked::LockPolicy;
 
 /// The name of the configuration file in the store's directory.
@@ -22,6 +23,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where keys are kept; relative to the store's directory. Back it up apart from the data. Default: `keys`.
     pub keystore_dir: PathBuf,
+    /// Where private keys are: `file`, `pkcs11` or `pkcs11-wrapped`. Default: `file`.
+    pub keystore: CustodyKind,
+    /// The PKCS#11 module (a shared library) of the token, for the two keystores with one. Default: none.
+    pub pkcs11_module: PathBuf,
+    /// The label of the token. Default: `strongroom`.
+    pub pkcs11_token: String,
     /// Whether resident indexes must be locked in memory: `prefer`, `require` or `never`. Default: `prefer`.
     pub memory_lock: LockPolicy,
     /// Cache of the key-value engine, in MiB. Default: 64.
@@ -39,6 +46,9 @@ impl Default for Config {
         Self {
             data_dir: "data".into(),
             keystore_dir: "keys".into(),
+            keystore: CustodyKind::File,
+            pkcs11_module: PathBuf::new(),
+            pkcs11_token: "strongroom".into(),
             memory_lock: LockPolicy::Prefer,
             cache_mib: 64,
             min_free_mib: 256,

@@ -6,10 +6,30 @@
 mod address;
 mod backend;
 mod item;
+mod ledger;
 mod memories;
 pub mod rocks;
 mod sealer;
 
 pub use backend::{Batch, Change, MemoryBackend, Row, Table};
 pub use item::{Memory, MemoryItem, MemoryOp, MemoryVersion, RecallRequest, Recalled};
+pub use ledger::Ledger;
 pub use memories::{Memories, MemoryContext, MemoryReport};
+
+use crate::error::Result;
+
+/// Removes every memory of a tenant whose keys are gone, and what was counted of its keys.
+pub(crate) fn remove_tenant(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16]) -> Result<()> {
+    let mut batch = Batch::default();
+    batch.frees_space();
+    batch.delete_prefix(Table::Memory, tenant_tag);
+    batch.delete_prefix(Table::Registry, tenant_tag);
+    Ledger::remove(&mut batch, tenant_tag);
+    kv.write(batch)?;
+    kv.sync()
+}
+
+/// Whether a tenant has memories.
+pub(crate) fn has_memories(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16]) -> Result<bool> {
+    Ok(kv.scan(Table::Memory, tenant_tag).next().transpose()?.is_some())
+}

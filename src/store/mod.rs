@@ -26,6 +26,7 @@
 //! ```
 
 mod collection;
+mod keys;
 mod maintenance;
 mod memory;
 mod options;
@@ -37,14 +38,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::crypto::{self, Provider, SuiteId};
+use crate::crypto::{self, Provider};
 use crate::disk::DataDir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
-use crate::keys::keystore::file::{FileKeystore, HEADER_FILE};
-use crate::keys::{Keyring, Keystore, Passphrase, TenantRecord};
+use crate::keys::keystore::HEADER_FILE;
+use crate::keys::kms::KeyAdmin;
+use crate::keys::{DataKeys, Keyring, Keystore, Passphrase};
 use crate::memory::rocks::Rocks;
-use crate::memory::{Batch, MemoryBackend, Table};
+use crate::memory::{Batch, Ledger, MemoryBackend, Table};
 use crate::scrub::scrub;
 use crate::vectors::CollectionContext;
 use crate::vectors::edge::Edge;
@@ -68,7 +70,10 @@ pub struct Store {
 struct Inner {
     options: StoreOptions,
     provider: &'static dyn Provider,
-    keystore: Arc<dyn Keystore>,
+    /// Where data keys come from.
+    keys: Arc<dyn DataKeys>,
+    /// Who makes and destroys them.
+    admin: Arc<dyn KeyAdmin>,
     /// Blinds tenants' names.
     system: Keyring,
     kv: Arc<dyn MemoryBackend>,
@@ -98,8 +103,8 @@ impl Store {
             fs::create_dir_all(parent)?;
             let apart = tempfile::Builder::new().prefix(".keys-").tempdir_in(parent)?;
             let provider = crypto::default_provider();
-            let keystore = FileKeystore::create(apart.path(), provider, &passphrase, options.kdf_cost)?;
-            keystore.create(&TenantId::system(), SuiteId::Aes256GcmSivSha3_512, options.clock.now_ms())?;
+            let token = options.token();
+            Keystore::create(apart.path(), provider, &options.unlock(&token, &passphrase), &*options.clock)?;
             fs::rename(apart.keep(), &keys)?;
             Ok(fs::File::open(parent)?.sync_all()?)
         })
@@ -118,10 +123,9 @@ impl Store {
 
     fn open_blocking(options: StoreOptions, passphrase: &Passphrase) -> Result<Self> {
         let provider = crypto::default_provider();
-        let keystore = FileKeystore::open(&options.keystore_dir(), provider, passphrase)?;
+        let (keys, admin) = keys::open(&options, provider, passphrase)?;
         let disk = Arc::new(DataDir::hold(&options.data_dir(), options.min_free_bytes())?);
-        let keystore: Arc<dyn Keystore> = Arc::new(keystore);
-        let system = Keyring::open(&*keystore, provider, &TenantId::system())?;
+        let system = Keyring::open(&*keys, provider, &TenantId::system())?;
         let rocks = Rocks::open(
             &disk.subdir("db")?,
             disk.clone(),
@@ -135,23 +139,8 @@ impl Store {
         crate::vectors::finish_drops(&*kv, &*engine)?;
         let tenants = Arc::default();
         let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), &options)?;
-        let inner = Inner { options, provider, keystore, system, kv, engine, tenants, maintenance };
+        let inner = Inner { options, provider, keys, admin, system, kv, engine, tenants, maintenance };
         Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// Makes a tenant with keys of its own.
-    ///
-    /// # Errors
-    ///
-    /// [`Conflict`](ErrorKind::Conflict) when there is one with this id.
-    pub async fn create_tenant(&self, id: &TenantId) -> Result<Tenant> {
-        let (inner, tenant) = (self.inner.clone(), id.clone());
-        blocking(move || {
-            let now = inner.options.clock.now_ms();
-            inner.keystore.create(&tenant, SuiteId::Aes256GcmSivSha3_512, now).map(|_| ())
-        })
-        .await?;
-        self.tenant(id).await
     }
 
     /// The tenant called `id`, opened if it is not open yet.
@@ -173,18 +162,6 @@ impl Store {
         .await
     }
 
-    /// The ids of all tenants, in order.
-    pub async fn tenants(&self) -> Result<Vec<TenantId>> {
-        let inner = self.inner.clone();
-        blocking(move || inner.keystore.tenants()).await
-    }
-
-    /// What may be shown of a tenant's keys.
-    pub async fn tenant_keys(&self, id: &TenantId) -> Result<TenantRecord> {
-        let (inner, id) = (self.inner.clone(), id.clone());
-        blocking(move || inner.keystore.tenant(&id)).await
-    }
-
     /// Closes a tenant: its keys and indexes are erased from memory. [`Busy`](ErrorKind::Busy) while it is in use.
     pub async fn close_tenant(&self, id: &TenantId) -> Result<()> {
         let (inner, id) = (self.inner.clone(), id.clone());
@@ -198,6 +175,7 @@ impl Store {
                     .with_remedy("drop its tenant and collection handles first, then try again"));
             }
             tenants.remove(&id);
+            inner.keys.forget(&id);
             Ok(())
         })
         .await?;
@@ -228,14 +206,16 @@ impl Store {
 
 impl Inner {
     fn open_tenant(&self, id: &TenantId) -> Result<tenant::Open> {
-        let keyring = Arc::new(Keyring::open(&*self.keystore, self.provider, id)?);
+        let tag = self.tenant_tag(id)?;
+        let ledger = Arc::new(Ledger::new(self.kv.clone(), tag));
+        let keyring = Arc::new(Keyring::open(&*self.keys, self.provider, id)?.counted(ledger));
         let context = CollectionContext {
             keyring,
             kv: self.kv.clone(),
             engine: self.engine.clone(),
             lock_policy: self.options.config.memory_lock,
         };
-        tenant::Open::new(self.tenant_tag(id)?, context, self.options.clock.clone())
+        tenant::Open::new(tag, context, self.options.clock.clone())
     }
 
     /// What the database knows a tenant by.

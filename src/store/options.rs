@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::keys::Passphrase;
 use crate::keys::keystore::file::KdfCost;
+use crate::keys::keystore::pkcs11::TokenConfig;
+use crate::keys::keystore::{CustodyKind, Unlock};
+use crate::keys::kms::KmsOptions;
 
 /// Where a store is and how it runs.
 #[derive(Clone)]
@@ -56,6 +60,24 @@ impl StoreOptions {
     /// The store's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The token of a keystore that has one.
+    pub fn token(&self) -> TokenConfig {
+        TokenConfig { module: self.config.pkcs11_module.clone(), label: self.config.pkcs11_token.clone() }
+    }
+
+    /// What opens the keystore: its passphrase, or the user PIN of `token`.
+    pub fn unlock<'a>(&self, token: &'a TokenConfig, passphrase: &'a Passphrase) -> Unlock<'a> {
+        match self.config.keystore {
+            CustodyKind::File => Unlock::Passphrase(passphrase, self.kdf_cost),
+            CustodyKind::Pkcs11 => Unlock::Token(token, passphrase),
+            CustodyKind::Pkcs11Wrapped => Unlock::WrappingToken(token, passphrase),
+        }
+    }
+
+    pub(super) fn kms(&self) -> KmsOptions {
+        KmsOptions::default()
     }
 
     pub(super) fn min_free_bytes(&self) -> u64 {

@@ -80,15 +80,7 @@ impl Catalog {
         let collection = collections.get(&key).ok_or_else(|| unknown(name))?;
         collection.retire()?;
         let id = collection.id();
-        let mut batch = Batch::default();
-        batch.frees_space();
-        // Tells the next start to remove the engine's files, should this process not get to it.
-        batch.put(Table::Meta, dropped_key(id), []);
-        batch.delete(Table::Catalog, self.key(id));
-        batch.delete_prefix(Table::Registry, id.as_bytes());
-        batch.delete_prefix(Table::Journal, id.as_bytes());
-        self.context.kv.write(batch)?;
-        self.context.kv.sync()?;
+        forget(&*self.context.kv, &self.tenant_tag, id)?;
         collections.remove(&key);
         drop(collections);
         remove_dropped(&*self.context.kv, &*self.context.engine, id)
@@ -147,6 +139,34 @@ impl Catalog {
     fn key(&self, id: CollectionId) -> Vec<u8> {
         [&self.tenant_tag[..], id.as_bytes()].concat()
     }
+}
+
+/// Removes every collection of a tenant whose keys are gone. None of them may be open.
+pub(crate) fn remove_tenant(kv: &dyn MemoryBackend, engine: &dyn VectorBackend, tenant_tag: &[u8; 16]) -> Result<()> {
+    let rows: Vec<_> = kv.scan(Table::Catalog, tenant_tag).collect::<Result<_>>()?;
+    rows.into_iter().try_for_each(|(key, _)| {
+        let id = CollectionId::try_from(key.get(tenant_tag.len()..).unwrap_or_default())?;
+        forget(kv, tenant_tag, id)?;
+        remove_dropped(kv, engine, id)
+    })
+}
+
+/// Whether a tenant has collections.
+pub(crate) fn has_collections(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16]) -> Result<bool> {
+    Ok(kv.scan(Table::Catalog, tenant_tag).next().transpose()?.is_some())
+}
+
+/// Removes everything that the database has of a collection; the engine's files come after.
+fn forget(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16], id: CollectionId) -> Result<()> {
+    let mut batch = Batch::default();
+    batch.frees_space();
+    // Tells the next start to remove the engine's files, should this process not get to it.
+    batch.put(Table::Meta, dropped_key(id), []);
+    batch.delete(Table::Catalog, [&tenant_tag[..], id.as_bytes()].concat());
+    batch.delete_prefix(Table::Registry, id.as_bytes());
+    batch.delete_prefix(Table::Journal, id.as_bytes());
+    kv.write(batch)?;
+    kv.sync()
 }
 
 /// Removes what a drop left behind when its process ended.

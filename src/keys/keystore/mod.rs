@@ -9,6 +9,7 @@ mod epochs;
 pub mod file;
 mod header;
 mod onboarding;
+pub mod pkcs11;
 mod records;
 mod shredding;
 
@@ -23,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::secret::{Secret, SecretBytes};
 
-use super::{Profile, TenantRecord};
+use super::{Passphrase, TenantRecord};
 use records::{Records, Stored, TenantState};
 
 pub use custody::{Custody, CustodyKind, HeldKey, KeyAlgorithm, KeyPurpose, KeyRole};
@@ -43,6 +44,9 @@ pub trait DataKeys: Send + Sync {
 
     /// The secret of one epoch, which must be one that opens.
     fn epoch_secret(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochSecret>>;
+
+    /// Erases what is kept ready of a tenant that is closed.
+    fn forget(&self, _tenant: &TenantId) {}
 }
 
 /// An open keystore.
@@ -76,6 +80,26 @@ impl Keystore {
         let lock = DirLock::hold(dir, "keystore")?;
         let (custody, master) = header::open(dir, provider, unlock)?;
         Self::with_master(dir, provider, custody, &master, lock)
+    }
+
+    /// Replaces the passphrase of a `file` keystore. The old one opens it no more, but it still opens an old copy of
+    /// `keystore.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](ErrorKind::Denied) when `old` is wrong, [`Busy`](ErrorKind::Busy) while the keystore is in use.
+    pub fn change_passphrase(
+        dir: &Path,
+        provider: &'static dyn Provider,
+        old: &Passphrase,
+        new: &Passphrase,
+        cost: Option<file::KdfCost>,
+    ) -> Result<()> {
+        header::exists(dir)?;
+        let _lock = DirLock::hold(dir, "keystore")?;
+        let before = header::cost(dir)?;
+        let (_, master) = header::open(dir, provider, &Unlock::Passphrase(old, before))?;
+        header::write(dir, provider, &Unlock::Passphrase(new, cost.unwrap_or(before)), &master).map(|_| ())
     }
 
     fn with_master(

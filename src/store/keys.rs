@@ -1,0 +1,161 @@
+//! Tenants and their keys, as an operator of the store sees them: made, listed, moved on, destroyed.
+
+use std::sync::Arc;
+
+use super::{Inner, Store, StoreOptions, Tenant, blocking};
+use crate::audit::Journal;
+use crate::crypto::Provider;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{AgentId, Epoch, TenantId};
+use crate::keys::keystore::Destroyed;
+use crate::keys::kms::{Caller, KeyAdmin, LocalKms, Onboarded, PublicTenant, Role, Scope};
+use crate::keys::{DataKeys, EpochRecord, Keystore, Passphrase, Profile, TenantRecord};
+use crate::{memory, vectors};
+
+/// The name under which the store's own calls stand in the audit log.
+const SERVICE: &str = "store";
+
+/// Opens the keystore of `options`: where data keys come from, and who makes and destroys them.
+pub(super) fn open(
+    options: &StoreOptions,
+    provider: &'static dyn Provider,
+    passphrase: &Passphrase,
+) -> Result<(Arc<dyn DataKeys>, Arc<dyn KeyAdmin>)> {
+    let token = options.token();
+    let keystore = Keystore::open(&options.keystore_dir(), provider, &options.unlock(&token, passphrase))?;
+    let audit = Arc::new(Journal::open(&options.keystore_dir())?);
+    let kms = LocalKms::new(Arc::new(keystore), options.kms(), options.clock.clone(), audit)?;
+    let keys = kms.caller(Caller::new(SERVICE, Role::Store, Scope::All));
+    let admin = kms.caller(Caller::new(SERVICE, Role::Admin, Scope::All));
+    Ok((Arc::new(keys), Arc::new(admin)))
+}
+
+impl Store {
+    /// Makes a tenant in the default profile.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](ErrorKind::Conflict) when there is one with this id, or was.
+    pub async fn create_tenant(&self, id: &TenantId) -> Result<Tenant> {
+        self.onboard_tenant(id, Profile::default(), None).await?;
+        self.tenant(id).await
+    }
+
+    /// Makes a tenant, all or nothing: root key, signing key, first epoch, the certificate that binds them, and a first
+    /// session for `agent` if one is named. After an interruption, doing it again finishes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](ErrorKind::Conflict) when there is one with this id, or was.
+    pub async fn onboard_tenant(&self, id: &TenantId, profile: Profile, agent: Option<&AgentId>) -> Result<Onboarded> {
+        let (id, agent) = (id.clone(), agent.cloned());
+        self.administer(move |inner| inner.admin.onboard(&id, profile, agent.as_ref())).await
+    }
+
+    /// The ids of all tenants, in order.
+    pub async fn tenants(&self) -> Result<Vec<TenantId>> {
+        self.administer(|inner| inner.admin.tenants()).await
+    }
+
+    /// What may be shown of a tenant's keys.
+    pub async fn tenant_keys(&self, id: &TenantId) -> Result<TenantRecord> {
+        let id = id.clone();
+        self.administer(move |inner| inner.keys.tenant(&id)).await
+    }
+
+    /// A tenant's public keys and certificates.
+    pub async fn tenant_public(&self, id: &TenantId) -> Result<PublicTenant> {
+        let id = id.clone();
+        self.administer(move |inner| inner.admin.public(&id)).await
+    }
+
+    /// Makes the tenant's next epoch, pre-active.
+    pub async fn create_epoch(&self, id: &TenantId) -> Result<EpochRecord> {
+        let id = id.clone();
+        self.administer(move |inner| inner.admin.create_epoch(&id)).await
+    }
+
+    /// Makes a pre-active epoch the one that seals. The one that did is deactivated.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](ErrorKind::Conflict) when the tenant has collections or memories, which stay in the epoch that they
+    /// were sealed in, or when the epoch is not pre-active. [`Busy`](ErrorKind::Busy) while the tenant is in use.
+    pub async fn activate_epoch(&self, id: &TenantId, epoch: Epoch) -> Result<EpochRecord> {
+        self.change_epoch(id, move |admin, id| admin.activate_epoch(id, epoch)).await
+    }
+
+    /// Deactivates the active epoch in favour of the latest pre-active one. Errors as for
+    /// [`activate_epoch`](Self::activate_epoch).
+    pub async fn deactivate_epoch(&self, id: &TenantId, epoch: Epoch) -> Result<EpochRecord> {
+        self.change_epoch(id, move |admin, id| admin.deactivate_epoch(id, epoch)).await
+    }
+
+    /// Marks an epoch as compromised; when it is the active one, another takes over. Errors as for
+    /// [`activate_epoch`](Self::activate_epoch).
+    pub async fn mark_epoch_compromised(&self, id: &TenantId, epoch: Epoch) -> Result<EpochRecord> {
+        self.change_epoch(id, move |admin, id| admin.mark_epoch_compromised(id, epoch)).await
+    }
+
+    /// Destroys an epoch that seals no more. What is still sealed in it, in backups too, never opens again.
+    pub async fn destroy_epoch(&self, id: &TenantId, epoch: Epoch) -> Result<Destroyed> {
+        self.close_tenant(id).await?;
+        let id = id.clone();
+        self.administer(move |inner| inner.admin.destroy_epoch(&id, epoch)).await
+    }
+
+    /// Destroys a tenant: first its keys, so that its data is unreadable everywhere at once, then its data. After an
+    /// interruption, doing it again finishes it. [`Busy`](ErrorKind::Busy) while the tenant is in use.
+    pub async fn shred_tenant(&self, id: &TenantId) -> Result<TenantRecord> {
+        self.close_tenant(id).await?;
+        let id = id.clone();
+        self.administer(move |inner| {
+            let record = inner.admin.shred(&id);
+            if record.is_ok() || inner.admin.is_shredded(&id)? {
+                inner.remove_data(&id)?;
+            }
+            record
+        })
+        .await
+    }
+
+    /// Moves the tenant to another epoch. Its records do not move with it, so it must not have any.
+    async fn change_epoch(
+        &self,
+        id: &TenantId,
+        change: impl FnOnce(&dyn KeyAdmin, &TenantId) -> Result<EpochRecord> + Send + 'static,
+    ) -> Result<EpochRecord> {
+        self.close_tenant(id).await?;
+        let id = id.clone();
+        self.administer(move |inner| {
+            let tenants = inner.tenants.lock();
+            let tag = inner.tenant_tag(&id)?;
+            if tenants.contains_key(&id) {
+                return Err(Error::new(ErrorKind::Busy, "the tenant is in use"));
+            }
+            if vectors::has_collections(&*inner.kv, &tag)? || memory::has_memories(&*inner.kv, &tag)? {
+                return Err(Error::new(ErrorKind::Conflict, "the tenant has records in its active epoch")
+                    .with_remedy("moving records to another epoch is rotation, which is not built yet"));
+            }
+            change(&*inner.admin, &id)
+        })
+        .await
+    }
+
+    async fn administer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = self.inner.clone();
+        blocking(move || work(&inner)).await
+    }
+}
+
+impl Inner {
+    /// Removes what no key opens any more.
+    fn remove_data(&self, id: &TenantId) -> Result<()> {
+        let tag = self.tenant_tag(id)?;
+        vectors::remove_tenant(&*self.kv, &*self.engine, &tag)?;
+        memory::remove_tenant(&*self.kv, &tag)
+    }
+}

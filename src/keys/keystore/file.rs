@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{EpochSecret, Keystore, TenantRecord};
-use crate::crypto::{Aead, AeadKey, Kdf, Kem, MacKey, NONCE_LEN, Provider, SuiteId};
+use crate::crypto::{Aead, AeadKey, Kdf, Kem, KemKey, MacKey, NONCE_LEN, Provider, SuiteId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::{EpochRecord, EpochState, Fingerprint, Passphrase};
@@ -206,7 +206,7 @@ impl FileKeystore {
     }
 
     fn record(&self, file: &TenantFile) -> Result<TenantRecord> {
-        let public = self.provider.kem_public_key(Kem::MlKem1024, &root_seed(file)?)?;
+        let root = root_key(self.provider, file)?;
         let epochs = file.epochs.iter().map(|stored| {
             Ok(EpochRecord {
                 epoch: Epoch::try_from(stored.epoch)?,
@@ -217,7 +217,7 @@ impl FileKeystore {
             })
         });
         Ok(TenantRecord {
-            root_fingerprint: Fingerprint::of(self.provider, &public),
+            root_fingerprint: Fingerprint::of(self.provider, root.public_key()),
             created_at_ms: file.created_at_ms,
             epochs: epochs.collect::<Result<_>>()?,
         })
@@ -246,10 +246,10 @@ impl Keystore for FileKeystore {
         if self.path(&self.stem(tenant.as_str())).exists() {
             return Err(Error::new(ErrorKind::Conflict, format!("tenant `{}` exists already", tenant.as_str())));
         }
-        let seed = Secret::<64>::random()?;
-        let public = self.provider.kem_public_key(Kem::MlKem1024, &seed)?;
+        let seed = SecretBytes::random(Kem::MlKem1024.seed_len())?;
+        let root = self.provider.kem_key(Kem::MlKem1024, &seed)?;
         // The shared secret is dropped here: only the root key gives it back.
-        let (ciphertext, _) = self.provider.kem_encapsulate(Kem::MlKem1024, &public)?;
+        let (ciphertext, _) = self.provider.kem_encapsulate(Kem::MlKem1024, root.public_key())?;
         let first = StoredEpoch {
             epoch: Epoch::FIRST.as_u32(),
             state: EpochState::Active,
@@ -279,7 +279,8 @@ impl Keystore for FileKeystore {
             .find(|e| e.epoch == epoch.as_u32() && e.state.can_open())
             .ok_or_else(|| Error::not_found(format!("epoch {epoch} cannot be opened")))?;
         let kdf = SuiteId::try_from(stored.suite)?.kdf();
-        let shared = self.provider.kem_decapsulate(Kem::MlKem1024, &root_seed(&file)?, &stored.ciphertext)?;
+        let root = root_key(self.provider, &file)?;
+        let shared = root.decapsulate(&stored.ciphertext)?;
         let prk = self.provider.hkdf_extract(kdf, tenant.as_str().as_bytes(), shared.expose_secret());
         Ok(Box::new(InMemory { provider: self.provider, kdf, prk }))
     }
@@ -298,14 +299,9 @@ impl EpochSecret for InMemory {
     }
 }
 
-fn root_seed(file: &TenantFile) -> Result<Secret<64>> {
-    Secret::try_fill(|seed| {
-        if file.root_seed.len() != seed.len() {
-            return Err(Error::integrity("a tenant's root key"));
-        }
-        seed.copy_from_slice(&file.root_seed);
-        Ok(())
-    })
+fn root_key(provider: &dyn Provider, file: &TenantFile) -> Result<Box<dyn KemKey>> {
+    let seed = SecretBytes::new(file.root_seed.clone());
+    provider.kem_key(Kem::MlKem1024, &seed).map_err(|_| Error::integrity("a tenant's root key"))
 }
 
 fn wrapping_key(

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod crypto;
 pub mod disk;
+pub mod entropy;
 mod error;
 mod id;
 pub mod keys;

@@ -24,6 +24,7 @@
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+use crate::entropy;
 use crate::error::{Error, Result};
 
 /// A secret of exactly `N` bytes, kept on the heap so that moving it leaves no copy behind.
@@ -42,13 +43,20 @@ impl<const N: usize> Secret<N> {
         Ok(secret)
     }
 
-    /// `N` bytes from the operating system's random source.
-    pub fn random() -> Result<Self> {
-        Self::try_fill(|bytes| {
-            getrandom::fill(bytes).map_err(|e| {
-                Error::new(crate::ErrorKind::Unavailable, "the operating system gave no random bytes").with_source(e)
-            })
+    /// A copy of `bytes`, which are the caller's to erase. A length other than `N` is refused.
+    pub fn copy_from(bytes: &[u8]) -> Result<Self> {
+        Self::try_fill(|secret| {
+            if bytes.len() != N {
+                return Err(Error::invalid(format!("a secret has {} bytes instead of {N}", bytes.len())));
+            }
+            secret.copy_from_slice(bytes);
+            Ok(())
         })
+    }
+
+    /// `N` bytes from the [random source](entropy::fill).
+    pub fn random() -> Result<Self> {
+        Self::try_fill(|bytes| entropy::fill(bytes))
     }
 
     /// The bytes, for the one call that needs them.
@@ -71,6 +79,13 @@ impl SecretBytes {
     /// Takes over `bytes` without copying them.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
+    }
+
+    /// `len` bytes from the [random source](entropy::fill).
+    pub fn random(len: usize) -> Result<Self> {
+        let mut secret = Self(vec![0; len]);
+        entropy::fill(&mut secret.0)?;
+        Ok(secret)
     }
 
     /// The bytes, for the one call that needs them.

@@ -24,11 +24,12 @@ fn kdfs() -> impl Strategy<Value = Kdf> {
 }
 
 fn kems() -> impl Strategy<Value = Kem> {
-    select(vec![Kem::MlKem768, Kem::MlKem1024])
+    select(Kem::ALL.to_vec())
 }
 
 fn signatures() -> impl Strategy<Value = Signature> {
-    select(vec![Signature::MlDsa65, Signature::MlDsa87])
+    // SLH-DSA takes a fifth of a second: it has its own tests.
+    select(vec![Signature::MlDsa65, Signature::MlDsa87, Signature::EcdsaP384, Signature::MlDsa65EcdsaP384])
 }
 
 /// The same bytes with one bit turned.
@@ -140,23 +141,26 @@ proptest! {
 
     #[test]
     fn encapsulation_agrees(
-        kem in kems(), d: [u8; 32], z: [u8; 32], at: Index, bit: u8, cut: Index,
+        kem in kems(), seed: [[u8; 32]; 2], at: Index, bit: u8, cut: Index,
     ) {
-        let seed = Secret::from_bytes([d, z].concat().try_into().unwrap());
+        let seed = SecretBytes::new(seed.concat()[..kem.seed_len()].to_vec());
         for (one, other) in PAIRS {
-            let public_key = one.kem_public_key(kem, &seed).unwrap();
-            prop_assert_eq!(&public_key, &other.kem_public_key(kem, &seed).unwrap());
-            let (ciphertext, shared) = one.kem_encapsulate(kem, &public_key).unwrap();
-            prop_assert!(other.kem_decapsulate(kem, &seed, &ciphertext).unwrap() == shared);
+            let (key, same) = (one.kem_key(kem, &seed).unwrap(), other.kem_key(kem, &seed).unwrap());
+            let public_key = key.public_key();
+            prop_assert_eq!(public_key, same.public_key());
+            prop_assert_eq!(public_key.len(), kem.public_key_len());
+            let (ciphertext, shared) = one.kem_encapsulate(kem, public_key).unwrap();
+            prop_assert_eq!(ciphertext.len(), kem.ciphertext_len());
+            prop_assert!(same.decapsulate(&ciphertext).unwrap() == shared);
             // Implicit rejection: another secret, and the same one from both.
             let forged = flipped(&ciphertext, at, bit);
-            let rejected = other.kem_decapsulate(kem, &seed, &forged).unwrap();
+            let rejected = same.decapsulate(&forged).unwrap();
             prop_assert!(rejected != shared);
-            prop_assert!(rejected == one.kem_decapsulate(kem, &seed, &forged).unwrap());
+            prop_assert!(rejected == key.decapsulate(&forged).unwrap());
             // Fresh randomness every time.
-            prop_assert_ne!(one.kem_encapsulate(kem, &public_key).unwrap().0, ciphertext.clone());
+            prop_assert_ne!(&one.kem_encapsulate(kem, public_key).unwrap().0, &ciphertext);
             for wrong in [&ciphertext[..cut.index(ciphertext.len())], &[&ciphertext[..], &[0]].concat()] {
-                let refused = one.kem_decapsulate(kem, &seed, wrong).err().unwrap();
+                let refused = key.decapsulate(wrong).err().unwrap();
                 prop_assert_eq!(refused.kind(), ErrorKind::InvalidInput);
                 prop_assert_eq!(refused.to_string(), "malformed ciphertext");
             }
@@ -165,33 +169,50 @@ proptest! {
                 prop_assert_eq!(refused.kind(), ErrorKind::InvalidInput);
                 prop_assert_eq!(refused.to_string(), "malformed encapsulation key");
             }
+            let short = SecretBytes::new(seed.expose_secret()[..cut.index(seed.len())].to_vec());
+            prop_assert_eq!(one.kem_key(kem, &short).err().unwrap().to_string(), "malformed seed");
         }
     }
 
     #[test]
     fn signatures_agree(
-        algorithm in signatures(), seed: [u8; 32], message in vec(any::<u8>(), 0..500), at: Index, bit: u8, cut: Index,
+        algorithm in signatures(), seed: [[u8; 40]; 2], message in vec(any::<u8>(), 0..500),
+        context in vec(any::<u8>(), 0..=255), at: Index, bit: u8, cut: Index,
     ) {
-        let seed = Secret::from_bytes(seed);
+        let mut seed = seed.concat();
+        // Below the order of P-384 wherever a scalar begins.
+        (seed[0], seed[32]) = (1, 1);
+        seed.truncate(algorithm.seed_len());
+        let seed = SecretBytes::new(seed);
+        let context = if algorithm.takes_context() { &context[..] } else { &[] };
         for (signer, verifier) in PAIRS {
-            let public_key = signer.signature_public_key(algorithm, &seed).unwrap();
-            prop_assert_eq!(&public_key, &verifier.signature_public_key(algorithm, &seed).unwrap());
-            let signature = signer.sign(algorithm, &seed, &message).unwrap();
-            prop_assert_eq!(signature.len(), algorithm.signature_len());
-            prop_assert_ne!(&signer.sign(algorithm, &seed, &message).unwrap(), &signature, "signing is hedged");
-            let verify = |key: &[u8], message: &[u8], signature: &[u8]| {
-                verifier.verify(algorithm, key, message, signature).map_err(|e| (e.kind(), e.to_string()))
+            let key = signer.signing_key(algorithm, &seed).unwrap();
+            let same = verifier.signing_key(algorithm, &seed).unwrap();
+            let public_key = key.public_key();
+            prop_assert_eq!(public_key, same.public_key());
+            let signature = key.sign(context, &message).unwrap();
+            prop_assert!(algorithm.signature_len().contains(&signature.len()));
+            prop_assert_ne!(&key.sign(context, &message).unwrap(), &signature, "signing is hedged");
+            let verify = |key: &[u8], context: &[u8], message: &[u8], signature: &[u8]| {
+                verifier.verify(algorithm, key, context, message, signature).map_err(|e| (e.kind(), e.to_string()))
             };
             let denied = Err((ErrorKind::Denied, "the signature does not verify".to_owned()));
             let malformed = |what| Err((ErrorKind::InvalidInput, format!("malformed {what}")));
-            prop_assert_eq!(verify(&public_key, &message, &signature), Ok(()));
-            prop_assert_eq!(verify(&flipped(&public_key, at, bit), &message, &signature), denied.clone());
-            prop_assert_eq!(verify(&public_key, &[&message[..], &[0]].concat(), &signature), denied.clone());
-            prop_assert_eq!(verify(&public_key, &message, &flipped(&signature, at, bit)), denied);
+            prop_assert_eq!(verify(public_key, context, &message, &signature), Ok(()));
+            prop_assert_eq!(verify(public_key, context, &[&message[..], &[0]].concat(), &signature), denied.clone());
+            prop_assert_eq!(verify(public_key, context, &message, &flipped(&signature, at, bit)), denied.clone());
+            // A point that is not on the curve is malformed.
+            let other_key = verify(&flipped(public_key, at, bit), context, &message, &signature);
+            prop_assert!(other_key == denied || other_key == malformed("verification key"), "{other_key:?}");
+            let other_context = if context.is_empty() { vec![0] } else { flipped(context, at, bit) };
+            let expected = if algorithm.takes_context() { denied } else { malformed("signature context") };
+            prop_assert_eq!(verify(public_key, &other_context, &message, &signature), expected);
+            prop_assert_eq!(verify(public_key, &[0; 256], &message, &signature), malformed("signature context"));
+            prop_assert_eq!(key.sign(&[0; 256], &message).err().unwrap().to_string(), "malformed signature context");
             let short_key = &public_key[..cut.index(public_key.len())];
-            prop_assert_eq!(verify(short_key, &message, &signature), malformed("verification key"));
-            let short_signature = &signature[..cut.index(signature.len())];
-            prop_assert_eq!(verify(&public_key, &message, short_signature), malformed("signature"));
+            prop_assert_eq!(verify(short_key, context, &message, &signature), malformed("verification key"));
+            let short_signature = &signature[..cut.index(*algorithm.signature_len().start())];
+            prop_assert_eq!(verify(public_key, context, &message, short_signature), malformed("signature"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Names and numbers of algorithms, and the suites that combine them.
+//! Symmetric algorithms, and the numbered suites that combine them.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -26,60 +26,6 @@ impl Kdf {
         match self {
             Kdf::HkdfSha3_512 => 64,
             Kdf::HkdfSha384 => 48,
-        }
-    }
-}
-
-/// A parameter set of ML-KEM (FIPS 203, section 8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kem {
-    /// Security category 3.
-    MlKem768,
-    /// Security category 5.
-    MlKem1024,
-}
-
-impl Kem {
-    /// Length of an encapsulation key in bytes.
-    pub fn public_key_len(self) -> usize {
-        match self {
-            Kem::MlKem768 => 1184,
-            Kem::MlKem1024 => 1568,
-        }
-    }
-
-    /// Length of a ciphertext in bytes.
-    pub fn ciphertext_len(self) -> usize {
-        match self {
-            Kem::MlKem768 => 1088,
-            Kem::MlKem1024 => 1568,
-        }
-    }
-}
-
-/// A parameter set of ML-DSA (FIPS 204, section 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Signature {
-    /// Security category 3.
-    MlDsa65,
-    /// Security category 5.
-    MlDsa87,
-}
-
-impl Signature {
-    /// Length of a verification key in bytes.
-    pub fn public_key_len(self) -> usize {
-        match self {
-            Signature::MlDsa65 => 1952,
-            Signature::MlDsa87 => 2592,
-        }
-    }
-
-    /// Length of a signature in bytes.
-    pub fn signature_len(self) -> usize {
-        match self {
-            Signature::MlDsa65 => 3309,
-            Signature::MlDsa87 => 4627,
         }
     }
 }

@@ -59,8 +59,8 @@ fn root_seed(provider: &dyn Provider, master: &Secret<32>, keys: &Path, tenant: 
     let seed = &file.expose_secret()[1 + tenant.len()..];
     assert_eq!(seed[0], 64);
     // Not the bytes of something else: they make the tenant's key pair.
-    let secret = Secret::from_bytes(seed[1..65].try_into().unwrap());
-    provider.kem_public_key(Kem::MlKem1024, &secret).unwrap();
+    let secret = SecretBytes::new(seed[1..65].to_vec());
+    provider.kem_key(Kem::MlKem1024, &secret).unwrap();
     seed[1..65].to_vec()
 }
 

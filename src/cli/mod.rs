@@ -3,7 +3,9 @@
 mod bench;
 mod chunks;
 mod collection;
+mod epoch;
 pub mod input;
+mod keystore;
 mod memory;
 mod output;
 mod store;
@@ -75,9 +77,15 @@ enum Command {
     Init(store::InitArgs),
     /// Show what is in the store
     Status,
-    /// Make, list and show tenants
+    /// Make, list, show and shred tenants
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Move a tenant's keys through their epochs
+    #[command(subcommand)]
+    Epoch(epoch::EpochCommand),
+    /// Change what opens the keystore
+    #[command(subcommand)]
+    Keystore(keystore::KeystoreCommand),
     /// Make, list, show and drop collections
     #[command(subcommand)]
     Collection(collection::CollectionCommand),
@@ -133,6 +141,8 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Init(args) => store::init(global, args, output).await,
             Command::Status => store::status(global, output).await,
             Command::Tenant(command) => tenant::run(global, command, output).await,
+            Command::Epoch(command) => epoch::run(global, command, output).await,
+            Command::Keystore(command) => keystore::run(global, command, output),
             Command::Collection(command) => collection::run(global, command, output).await,
             Command::Ingest(args) => chunks::ingest(global, args, output).await,
             Command::Search(args) => chunks::search(global, args, output).await,
@@ -158,11 +168,18 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
 
 impl Global {
     fn options(&self) -> Result<StoreOptions> {
+        self.options_with(&toml::Table::new())
+    }
+
+    /// The options with `settings`, which come before `--set`.
+    fn options_with(&self, settings: &toml::Table) -> Result<StoreOptions> {
         let dir = match &self.dir {
             Some(dir) => dir.clone(),
             None => default_dir()?,
         };
-        let config = Config::load(&dir, &self.set)?;
+        let settings = settings.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+        let settings: Vec<String> = settings.chain(self.set.iter().cloned()).collect();
+        let config = Config::load(&dir, &settings)?;
         Ok(StoreOptions::new(dir).config(config))
     }
 

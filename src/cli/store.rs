@@ -1,10 +1,13 @@
 //! `init`, `status`, `verify`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde::Serialize;
 
 use super::Global;
 use super::output::{Output, bytes};
+use crate::config::CONFIG_FILE;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
 use crate::keys::keystore::file::KdfCost;
@@ -18,6 +21,26 @@ pub(super) struct InitArgs {
     /// Passes that opening the keystore takes (Argon2id)
     #[arg(long, default_value_t = KdfCost::default().passes, value_parser = clap::value_parser!(u32).range(1..=100))]
     kdf_passes: u32,
+    /// Where private keys are: file, pkcs11 (a PKCS#11 3.2 token does everything) or pkcs11-wrapped (an older token wraps
+    /// their seeds). This and the token are written to strongroom.toml
+    #[arg(long, value_name = "CUSTODY", value_parser = ["file", "pkcs11", "pkcs11-wrapped"])]
+    keystore: Option<String>,
+    /// The token's PKCS#11 module, a shared library
+    #[arg(long, value_name = "FILE")]
+    pkcs11_module: Option<PathBuf>,
+    /// The token's label; the passphrase is its user PIN
+    #[arg(long, value_name = "LABEL")]
+    pkcs11_token: Option<String>,
+}
+
+impl InitArgs {
+    /// What is to be written to the configuration.
+    fn settings(&self) -> toml::Table {
+        let module = self.pkcs11_module.as_ref().map(|module| module.to_string_lossy().into_owned());
+        let settings =
+            [("keystore", self.keystore.clone()), ("pkcs11_module", module), ("pkcs11_token", self.pkcs11_token.clone())];
+        settings.into_iter().filter_map(|(key, value)| Some((key.to_owned(), toml::Value::from(value?)))).collect()
+    }
 }
 
 #[derive(Args)]
@@ -29,7 +52,8 @@ pub(super) struct VerifyArgs {
 
 pub(super) async fn init(global: &Global, args: InitArgs, output: &Output) -> Result<()> {
     let cost = KdfCost { memory_kib: args.kdf_memory_mib << 10, passes: args.kdf_passes, ..KdfCost::default() };
-    let options = global.options()?.kdf_cost(cost);
+    let settings = args.settings();
+    let options = global.options_with(&settings)?.kdf_cost(cost);
     if options.keystore_dir().join("keystore.json").exists() {
         return Err(Error::new(
             ErrorKind::Conflict,
@@ -37,7 +61,15 @@ pub(super) async fn init(global: &Global, args: InitArgs, output: &Output) -> Re
         )
         .with_remedy("use it, or name another directory with `--dir`"));
     }
+    let file = options.dir().join(CONFIG_FILE);
+    if !settings.is_empty() && file.exists() {
+        return Err(Error::new(ErrorKind::Conflict, format!("there is a configuration in `{}` already", file.display()))
+            .with_remedy("set `keystore`, `pkcs11_module` and `pkcs11_token` there, and leave the options out"));
+    }
     Store::init(&options, global.passphrase(true)?).await?;
+    if !settings.is_empty() {
+        std::fs::write(&file, settings.to_string())?;
+    }
     let answer =
         serde_json::json!({ "dir": options.dir(), "data": options.data_dir(), "keys": options.keystore_dir() });
     output.answer(&answer, |_| {

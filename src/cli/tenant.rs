@@ -1,19 +1,28 @@
-//! `tenant create|list|show`.
+//! `tenant create|list|show|shred`.
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Global;
 use super::output::{Output, time};
-use crate::error::Result;
-use crate::id::TenantId;
+use crate::Store;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{AgentId, TenantId};
+use crate::keys::kms::Session;
+use crate::keys::{Profile, TenantRecord};
 
 #[derive(Subcommand)]
 pub(super) enum TenantCommand {
-    /// Make a tenant with root key and first epoch
+    /// Make a tenant: root key, signing key, first epoch, and the certificate that binds them
     Create {
         /// Its id: a-z, 0-9, `-`, `_`, `.`
         tenant: TenantId,
+        /// Its algorithms: hybrid, pure, cnsa2 or fips
+        #[arg(long, default_value_t)]
+        profile: Profile,
+        /// Open a first session for this agent
+        #[arg(long, value_name = "AGENT")]
+        agent: Option<AgentId>,
     },
     /// List tenants
     List,
@@ -22,15 +31,24 @@ pub(super) enum TenantCommand {
         /// Its id
         tenant: TenantId,
     },
+    /// Destroy a tenant's keys, so that its data is unreadable everywhere, in backups too, and then its data
+    Shred {
+        /// Its id
+        tenant: TenantId,
+        /// Really
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 pub(super) async fn run(global: &Global, command: TenantCommand, output: &Output) -> Result<()> {
+    if let TenantCommand::Shred { tenant, yes: false } = &command {
+        return Err(Error::invalid(format!("shredding `{}` destroys its data for ever", tenant.as_str()))
+            .with_remedy("add `--yes` if that is what you want"));
+    }
     let store = global.open().await?;
     let result = match command {
-        TenantCommand::Create { tenant } => match store.create_tenant(&tenant).await {
-            Ok(_) => show(&store, &tenant, output, "created ").await,
-            Err(e) => Err(e),
-        },
+        TenantCommand::Create { tenant, profile, agent } => create(&store, &tenant, profile, agent, output).await,
         TenantCommand::List => match store.tenants().await {
             Ok(tenants) => {
                 let names: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
@@ -38,29 +56,80 @@ pub(super) async fn run(global: &Global, command: TenantCommand, output: &Output
             }
             Err(e) => Err(e),
         },
-        TenantCommand::Show { tenant } => show(&store, &tenant, output, "").await,
+        TenantCommand::Show { tenant } => show(&store, &tenant, output).await,
+        TenantCommand::Shred { tenant, .. } => shred(&store, &tenant, output).await,
     };
     store.close().await.and(result)
 }
 
-async fn show(store: &crate::Store, tenant: &TenantId, output: &Output, verb: &str) -> Result<()> {
+async fn create(
+    store: &Store,
+    tenant: &TenantId,
+    profile: Profile,
+    agent: Option<AgentId>,
+    output: &Output,
+) -> Result<()> {
+    let made = store.onboard_tenant(tenant, profile, agent.as_ref()).await?;
+    let answer = json!({
+        "tenant": tenant.as_str(),
+        "keys": made.record,
+        "session": made.session.as_ref().map(session_json),
+    });
+    output.answer(&answer, |_| {
+        let mut text = format!("created {}", describe(tenant, &made.record));
+        if let (Some(session), Some(agent)) = (&made.session, &agent) {
+            text += &format!("  session of {}: {}, until {}\n", agent.as_str(), session.id, time(session.expires_at_ms));
+        }
+        text
+    })
+}
+
+fn session_json(session: &Session) -> Value {
+    json!({
+        "id": session.id.to_string(),
+        "profile": session.profile,
+        "expires_at_ms": session.expires_at_ms,
+    })
+}
+
+async fn show(store: &Store, tenant: &TenantId, output: &Output) -> Result<()> {
     let keys = store.tenant_keys(tenant).await?;
     let open = store.tenant(tenant).await?;
     let collections: Vec<String> = open.collections().iter().map(|c| c.name().to_owned()).collect();
     let answer = json!({ "tenant": tenant.as_str(), "keys": keys, "collections": collections });
     output.answer(&answer, |_| {
-        let mut text = format!(
-            "{verb}tenant {}, made {}\n  root key (ML-KEM-1024): {}\n",
-            tenant.as_str(),
-            time(keys.created_at_ms),
-            keys.root_fingerprint
-        );
-        for e in &keys.epochs {
-            text += &format!("  epoch {} ({}): {}, {}\n", e.epoch, e.state, e.suite, e.fingerprint);
-        }
+        let mut text = describe(tenant, &keys);
         for name in &collections {
             text += &format!("  collection {name}\n");
         }
         text
     })
+}
+
+fn describe(tenant: &TenantId, keys: &TenantRecord) -> String {
+    let mut text = format!("tenant {}, profile {}, made {}\n", tenant.as_str(), keys.profile, time(keys.created_at_ms));
+    text += &format!("  root key (ML-KEM-1024): {}\n", keys.root_fingerprint);
+    text += &format!("  signing key ({}): {}\n", keys.profile.signature().as_str(), keys.signing_fingerprint);
+    text += &format!("  certificate: {}\n", keys.certificate_fingerprint);
+    keys.epochs.iter().map(super::epoch::describe).for_each(|line| text += &format!("  {line}\n"));
+    text
+}
+
+async fn shred(store: &Store, tenant: &TenantId, output: &Output) -> Result<()> {
+    match store.shred_tenant(tenant).await {
+        Ok(record) => {
+            let answer = json!({ "shredded": tenant.as_str(), "keys": record });
+            output.answer(&answer, |_| {
+                let epochs = record.epochs.iter().map(|e| format!("{} ({})", e.epoch, e.fingerprint));
+                format!(
+                    "shredded {}: root key {}, epochs {}; what backups hold of it is unreadable",
+                    tenant.as_str(),
+                    record.root_fingerprint,
+                    epochs.collect::<Vec<_>>().join(", ")
+                )
+            })
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Err(e.with_remedy("`strongroom tenant list` shows the tenants")),
+        Err(e) => Err(e),
+    }
 }

@@ -64,6 +64,11 @@ impl Passphrase {
         Self::new(bytes)
     }
 
+    /// A new one from the terminal, asked for twice.
+    pub fn ask_new() -> Result<Self> {
+        Self::ask(true)
+    }
+
     fn ask(confirm: bool) -> Result<Self> {
         if !std::io::stdin().is_terminal() {
             return Err(Error::new(ErrorKind::Denied, "no passphrase was given").with_remedy(format!(

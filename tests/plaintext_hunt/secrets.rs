@@ -5,8 +5,9 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use strongroom::crypto::{Aead, Kdf, Kem, Provider, SuiteId, default_provider};
-use strongroom::keys::keystore::file::FileKeystore;
-use strongroom::keys::{Keystore as _, Label};
+use strongroom::keys::keystore::Unlock;
+use strongroom::keys::keystore::file::KdfCost;
+use strongroom::keys::{DataKeys as _, Keystore, Label};
 use strongroom::secret::{Secret, SecretBytes};
 use strongroom::{Epoch, Passphrase};
 
@@ -18,22 +19,26 @@ pub fn of_tenant(keys: &Path, data: &Path, passphrase: &str, tenant: &str, prey:
     prey.text("the passphrase", passphrase);
     let header: serde_json::Value =
         serde_json::from_slice(&std::fs::read(keys.join("keystore.json")).unwrap()).unwrap();
-    let cost = |name: &str| u32::try_from(header["cost"][name].as_u64().unwrap()).unwrap();
+    let cost = |name: &str| u32::try_from(header["kdf"]["cost"][name].as_u64().unwrap()).unwrap();
     let params = argon2::Params::new(cost("memory_kib"), cost("passes"), cost("lanes"), Some(32)).unwrap();
     let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-    let bytes = |name: &str| BASE64.decode(header[name].as_str().unwrap()).unwrap();
-    let wrapping = Secret::<32>::try_fill(|key| argon.hash_password_into(passphrase.as_bytes(), &bytes("salt"), key));
+    let bytes = |value: &serde_json::Value| BASE64.decode(value.as_str().unwrap()).unwrap();
+    let salt = bytes(&header["kdf"]["salt"]);
+    let wrapping = Secret::<32>::try_fill(|key| argon.hash_password_into(passphrase.as_bytes(), &salt, key));
     let wrapping = wrapping.unwrap();
     prey.bytes("the key that wraps the master key", wrapping.expose_secret());
-    let master = open(provider, &wrapping, b"strongroom file keystore master v1", &bytes("master"));
+    let master = open(provider, &wrapping, b"strongroom keystore master v2 file", &bytes(&header["master"]));
     prey.bytes("the master key", master.expose_secret());
 
     let master = Secret::from_bytes(master.expose_secret().try_into().unwrap());
-    let seed = root_seed(provider, &master, keys, tenant);
-    prey.bytes("the root seed, d", &seed[..32]);
-    prey.bytes("the root seed, z", &seed[32..]);
-    let keystore = FileKeystore::open(keys, provider, &Passphrase::new(passphrase.into()).unwrap()).unwrap();
-    let epoch = keystore.open_epoch(&tenant.parse().unwrap(), Epoch::FIRST).unwrap();
+    for (at, seed) in seeds(provider, &master, keys, tenant).iter().enumerate() {
+        // In halves, as ML-KEM's is `d ‖ z`; the others are not longer than three.
+        seed.chunks(32).filter(|half| half.len() >= 16).for_each(|half| prey.bytes(&format!("seed {at}"), half));
+    }
+    let passphrase = Passphrase::new(passphrase.into()).unwrap();
+    let unlock = Unlock::Passphrase(&passphrase, KdfCost::default());
+    let keystore = Keystore::open(keys, provider, &unlock).unwrap();
+    let epoch = keystore.epoch_secret(&tenant.parse().unwrap(), Epoch::FIRST).unwrap();
     let mut scopes = vec![Vec::new(), b"memory".to_vec()];
     for shard in std::fs::read_dir(data.join("shards")).unwrap() {
         let name = shard.unwrap().file_name().into_string().unwrap();
@@ -47,21 +52,39 @@ pub fn of_tenant(keys: &Path, data: &Path, passphrase: &str, tenant: &str, prey:
     }
 }
 
-/// Root seed and epoch secret stand in the tenant's file, and everything in it hangs on them.
-fn root_seed(provider: &dyn Provider, master: &Secret<32>, keys: &Path, tenant: &str) -> Vec<u8> {
-    let prk = provider.hkdf_extract(Kdf::HkdfSha3_512, b"strongroom file keystore v1", master.expose_secret());
+/// The seeds in the tenant's file: its root key's first, then those of the keys that sign.
+fn seeds(provider: &dyn Provider, master: &Secret<32>, keys: &Path, tenant: &str) -> Vec<Vec<u8>> {
+    let prk = provider.hkdf_extract(Kdf::HkdfSha3_512, b"strongroom keystore v2", master.expose_secret());
     let key = |info: &[u8]| Secret::<32>::try_fill(|k| provider.hkdf_expand(Kdf::HkdfSha3_512, &prk, info, k)).unwrap();
     let tag = provider.mac(&key(b"tenant-name-v1")).tag(&[tenant.as_bytes()]);
     let stem = crate::common::hex(&tag[..16]);
     let sealed = std::fs::read(keys.join(&stem).with_extension("tenant")).unwrap();
-    let aad = [b"strongroom file keystore tenant v1", stem.as_bytes()].concat();
+    let aad = [b"strongroom keystore tenant v2", stem.as_bytes()].concat();
     let file = open(provider, &key(b"tenant-file-v1"), &aad, &sealed[1..]);
-    let seed = &file.expose_secret()[1 + tenant.len()..];
-    assert_eq!(seed[0], 64);
+    let (stored, _) = postcard::take_from_bytes::<Stored>(file.expose_secret()).unwrap();
+    let seeds: Vec<Vec<u8>> = stored.keys.into_iter().map(|key| key.private).collect();
     // Not the bytes of something else: they make the tenant's key pair.
-    let secret = SecretBytes::new(seed[1..65].to_vec());
-    provider.kem_key(Kem::MlKem1024, &secret).unwrap();
-    seed[1..65].to_vec()
+    provider.kem_key(Kem::MlKem1024, &SecretBytes::new(seeds[0].clone())).unwrap();
+    seeds
+}
+
+/// The beginning of the record, as `schema/keys.md` has it.
+#[derive(serde::Deserialize)]
+struct Stored {
+    _tenant: String,
+    _state: u32,
+    _profile: u32,
+    _created_at_ms: u64,
+    keys: Vec<StoredKey>,
+}
+
+#[derive(serde::Deserialize)]
+struct StoredKey {
+    _purpose: u8,
+    _serial: [u8; 16],
+    _algorithm: u8,
+    _public_key: Vec<u8>,
+    private: Vec<u8>,
 }
 
 fn open(provider: &dyn Provider, key: &Secret<32>, aad: &[u8], sealed: &[u8]) -> SecretBytes {

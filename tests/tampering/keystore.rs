@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use strongroom::crypto::{SuiteId, default_provider};
-use strongroom::keys::keystore::file::{FileKeystore, KdfCost};
-use strongroom::keys::{Keyring, Keystore as _};
+use strongroom::clock::SystemClock;
+use strongroom::crypto::default_provider;
+use strongroom::keys::keystore::Unlock;
+use strongroom::keys::keystore::file::KdfCost;
+use strongroom::keys::{Keyring, Keystore, Profile};
 use strongroom::{ErrorKind, Passphrase, Result, TenantId};
 
 use crate::world::mutations;
@@ -15,7 +17,7 @@ fn passphrase() -> Passphrase {
 
 /// Opens the keystore and the keys of both tenants.
 fn open(dir: &Path) -> Result<()> {
-    let keys = FileKeystore::open(dir, default_provider(), &passphrase())?;
+    let keys = Keystore::open(dir, default_provider(), &Unlock::Passphrase(&passphrase(), KdfCost::INSECURE_FAST))?;
     let tenants = keys.tenants()?;
     assert_eq!(tenants, self::tenants());
     tenants.iter().try_for_each(|tenant| Keyring::open(&keys, default_provider(), tenant).map(|_| ()))
@@ -27,13 +29,17 @@ fn tenants() -> [TenantId; 2] {
 
 fn keystore() -> (tempfile::TempDir, Vec<PathBuf>) {
     let dir = tempfile::tempdir().unwrap();
-    let keys = FileKeystore::create(dir.path(), default_provider(), &passphrase(), KdfCost::INSECURE_FAST).unwrap();
+    let (passphrase, provider) = (passphrase(), default_provider());
+    let unlock = Unlock::Passphrase(&passphrase, KdfCost::INSECURE_FAST);
+    let keys = Keystore::create(dir.path(), provider, &unlock, &SystemClock).unwrap();
     for tenant in tenants() {
-        keys.create(&tenant, SuiteId::Aes256GcmSivSha3_512, 1).unwrap();
+        keys.onboard(&tenant, Profile::Pure, 1).unwrap();
     }
     let mut files = crate::common::cli::walk(dir.path());
+    files.retain(|file| !file.ends_with("strongroom.lock"));
     files.sort();
-    assert_eq!(files.len(), 3);
+    // The header, two tenants, the store's own entry and the authority.
+    assert_eq!(files.len(), 5);
     (dir, files)
 }
 

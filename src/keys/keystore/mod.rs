@@ -184,7 +184,7 @@ impl Keystore {
         };
         let post_quantum = one(KeyPurpose::Signing)?;
         if stored.has(KeyPurpose::SigningClassical) {
-            return composite::join(post_quantum, one(KeyPurpose::SigningClassical)?);
+            return Ok(composite::join(post_quantum, one(KeyPurpose::SigningClassical)?));
         }
         Ok(post_quantum)
     }

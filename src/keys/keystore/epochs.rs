@@ -84,7 +84,7 @@ impl Keystore {
                 .with_remedy("rotate less often"));
         }
         let last = stored.epochs.last().ok_or_else(|| Error::integrity("the epoch list of a tenant"))?;
-        let next = Epoch::try_from(last.epoch)?.next()?;
+        let next = Epoch::try_from(last.epoch)?.next().ok_or_else(|| Error::integrity("the epoch list of a tenant"))?;
         let made = self.new_epoch(stored, next, now_ms)?;
         stored.epochs.push(made);
         Ok(next)

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use crate::clock::Clock;
 use crate::crypto::{Provider, SigningKey, composite};
 use crate::disk::DirLock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::id::{Epoch, TenantId};
 use crate::secret::{Secret, SecretBytes};
 
@@ -65,7 +65,7 @@ impl Keystore {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](ErrorKind::Conflict) when there is one already.
+    /// [`Conflict`](crate::ErrorKind::Conflict) when there is one already.
     pub fn create(dir: &Path, provider: &'static dyn Provider, unlock: &Unlock<'_>, clock: &dyn Clock) -> Result<Self> {
         let lock = DirLock::hold(dir, "keystore")?;
         let (custody, master) = header::create(dir, provider, unlock)?;
@@ -74,7 +74,7 @@ impl Keystore {
         Ok(keystore)
     }
 
-    /// Opens the keystore in `dir`. A wrong passphrase or PIN is [`Denied`](ErrorKind::Denied).
+    /// Opens the keystore in `dir`. A wrong passphrase or PIN is [`Denied`](crate::ErrorKind::Denied).
     pub fn open(dir: &Path, provider: &'static dyn Provider, unlock: &Unlock<'_>) -> Result<Self> {
         header::exists(dir)?;
         let lock = DirLock::hold(dir, "keystore")?;
@@ -87,7 +87,7 @@ impl Keystore {
     ///
     /// # Errors
     ///
-    /// [`Denied`](ErrorKind::Denied) when `old` is wrong, [`Busy`](ErrorKind::Busy) while the keystore is in use.
+    /// [`Denied`](crate::ErrorKind::Denied) when `old` is wrong, [`Busy`](crate::ErrorKind::Busy) while the keystore is in use.
     pub fn change_passphrase(
         dir: &Path,
         provider: &'static dyn Provider,

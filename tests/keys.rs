@@ -1,7 +1,5 @@
 //! Guards against a keystore that gives keys to the wrong caller, loses them, or derives others than it did before.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +9,7 @@ use strongroom::keys::keystore::file::KdfCost;
 use strongroom::keys::keystore::{CustodyKind, Unlock};
 use strongroom::keys::{DataKeys as _, EpochState, Keyring, Keystore, Label, Profile};
 use strongroom::record::{Field, Place, StoreKind};
-use strongroom::{Epoch, ErrorKind, Passphrase, Store, TenantId};
+use strongroom::{Epoch, ErrorKind, Passphrase, TenantId};
 
 const SUITE: SuiteId = SuiteId::Aes256GcmSivSha3_512;
 const NOW: u64 = 1_760_000_000_000;
@@ -25,7 +23,7 @@ fn epoch(number: u32) -> Epoch {
 }
 
 fn create(dir: &Path) -> Keystore {
-    let passphrase = common::passphrase();
+    let passphrase = passphrase();
     let unlock = Unlock::Passphrase(&passphrase, KdfCost::INSECURE_FAST);
     Keystore::create(dir, crypto::default_provider(), &unlock, &ManualClock::at(NOW)).unwrap()
 }
@@ -35,7 +33,11 @@ fn open_with(dir: &Path, passphrase: &Passphrase) -> strongroom::Result<Keystore
 }
 
 fn open(dir: &Path) -> strongroom::Result<Keystore> {
-    open_with(dir, &common::passphrase())
+    open_with(dir, &passphrase())
+}
+
+fn passphrase() -> Passphrase {
+    Passphrase::new(b"a passphrase for tests".to_vec()).unwrap()
 }
 
 fn another_passphrase() -> Passphrase {
@@ -126,7 +128,7 @@ fn after_a_change_only_the_new_passphrase_opens_the_same_keys() {
     let keystore = create(dir.path());
     let record = keystore.onboard(&tenant("a"), Profile::Pure, NOW).unwrap();
     let provider = crypto::default_provider();
-    let (old, new) = (common::passphrase(), another_passphrase());
+    let (old, new) = (passphrase(), another_passphrase());
     let change = |old: &Passphrase, new: &Passphrase| Keystore::change_passphrase(dir.path(), provider, old, new, None);
     assert_eq!(change(&old, &new).err().unwrap().kind(), ErrorKind::Busy);
     drop(keystore);
@@ -275,21 +277,4 @@ fn an_interrupted_onboarding_is_not_a_tenant_and_is_finished_by_doing_it_again()
     assert_eq!(keystore.tenant(&a).err().unwrap().kind(), ErrorKind::NotFound);
     keystore.onboard(&a, Profile::Pure, NOW).unwrap();
     assert_eq!(keystore.tenant(&a).unwrap().profile, Profile::Pure);
-}
-
-#[tokio::test]
-async fn data_without_its_keys_cannot_be_opened() {
-    let test = common::store().await;
-    let acme = test.tenant("acme").await;
-    let spec = strongroom::CollectionSpec::new(1, strongroom::Metric::Dot);
-    acme.create_collection("docs", spec).await.unwrap();
-    drop(acme);
-    test.store.close().await.unwrap();
-    let dir = test.dir;
-    // The same passphrase and the same tenant name, but other keys.
-    fs::remove_dir_all(dir.path().join("keys")).unwrap();
-    Store::init(&common::options(dir.path()), common::passphrase()).await.unwrap();
-    let store = Store::open(common::options(dir.path()), common::passphrase()).await.unwrap();
-    let acme = store.create_tenant(&tenant("acme")).await.unwrap();
-    assert!(acme.collections().is_empty(), "the name of the old tenant cannot even be found");
 }

@@ -1,6 +1,6 @@
 //! Guards against a provider that computes something else than the standards say, or accepts what they refuse: every
 //! Wycheproof vector of our algorithms, through both providers, with the number of vectors pinned so that none is
-//! skipped in silence.
+//! skipped in silence. Where Wycheproof has none: NIST's, the drafts' own, and other implementations' answers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -12,12 +12,20 @@ use strongroom::crypto::rustcrypto::RustCrypto;
 
 #[path = "crypto_vectors/aead.rs"]
 mod aead;
+#[path = "crypto_vectors/composite.rs"]
+mod composite;
+#[path = "crypto_vectors/ecdsa.rs"]
+mod ecdsa;
 #[path = "crypto_vectors/kdf.rs"]
 mod kdf;
 #[path = "crypto_vectors/kem.rs"]
 mod kem;
 #[path = "crypto_vectors/signature.rs"]
 mod signature;
+#[path = "crypto_vectors/slh_dsa.rs"]
+mod slh_dsa;
+#[path = "crypto_vectors/x_wing.rs"]
+mod x_wing;
 
 /// Both implementations: each runs every vector.
 const PROVIDERS: [&dyn Provider; 2] = [&RustCrypto, &AwsLc];

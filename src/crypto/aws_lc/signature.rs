@@ -20,6 +20,9 @@ use crate::entropy;
 use crate::error::{Error, Result};
 use crate::secret::SecretBytes;
 
+/// The tag of an uncompressed point (SEC 1, section 2.3.3).
+const UNCOMPRESSED: u8 = 4;
+
 pub(super) fn key(algorithm: Signature, seed: &SecretBytes) -> Result<Box<dyn SigningKey>> {
     check_signature_seed(algorithm, seed)?;
     match algorithm {
@@ -140,6 +143,10 @@ impl SigningKey for EcdsaKey {
 }
 
 fn verify_ecdsa(public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<()> {
+    // AWS-LC takes the hybrid form too (tags 6 and 7), which would be another encoding of the same key.
+    if public_key.first() != Some(&UNCOMPRESSED) {
+        return Err(malformed("verification key"));
+    }
     let key = ParsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, public_key).map_err(|_| malformed("verification key"))?;
     key.verify_sig(message, signature).map_err(|_| not_verified())
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::keys::keystore::CustodyKind;
+use crate::keys::keystore::custody::CustodyKind;
 use crate::locked::LockPolicy;
 
 /// The name of the configuration file in the store's directory.

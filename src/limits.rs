@@ -58,3 +58,11 @@ pub const EMBED_TIMEOUT_MS: u64 = 120_000;
 pub const PASSPHRASE_BYTES: usize = 4096;
 /// Most epochs of one tenant, destroyed ones included.
 pub const EPOCHS: usize = 65_536;
+/// Sessions that one token's threads share. Tokens work on few things at once, and some allow only 16 sessions.
+pub const TOKEN_SESSIONS: usize = 8;
+/// Longest wait for a session of a token, in milliseconds.
+pub const TOKEN_WAIT_MS: u64 = 10_000;
+/// Most keys whose place in a token is remembered.
+pub const TOKEN_HANDLES: usize = 4096;
+/// Most bytes that a token wraps at once.
+pub const TOKEN_WRAP_BYTES: usize = 1024;

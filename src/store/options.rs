@@ -8,7 +8,8 @@ use crate::config::Config;
 use crate::keys::Passphrase;
 use crate::keys::keystore::file::KdfCost;
 use crate::keys::keystore::pkcs11::TokenConfig;
-use crate::keys::keystore::{CustodyKind, Unlock};
+use crate::keys::keystore::Unlock;
+use crate::keys::keystore::custody::CustodyKind;
 use crate::keys::kms::KmsOptions;
 
 /// Where a store is and how it runs.

@@ -4,7 +4,7 @@
 //! the private keys wraps: under a passphrase (`file`), or in a PKCS#11 token. The layouts stand in `schema/keys.md`,
 //! the states of a tenant and of an epoch in [`crate::manual::lifecycle`].
 
-mod custody;
+pub mod custody;
 mod epochs;
 pub mod file;
 mod header;
@@ -25,9 +25,9 @@ use crate::id::{Epoch, TenantId};
 use crate::secret::{Secret, SecretBytes};
 
 use super::{Passphrase, TenantRecord};
+use custody::{Custody, CustodyKind, KeyPurpose};
 use records::{Records, Stored, TenantState};
 
-pub use custody::{Custody, CustodyKind, HeldKey, KeyAlgorithm, KeyPurpose, KeyRole};
 pub use epochs::Destroyed;
 pub use header::{HEADER_FILE, Unlock};
 

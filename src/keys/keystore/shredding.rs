@@ -46,7 +46,7 @@ impl Keystore {
     fn destroy_keys(&self, stored: &mut Stored) -> Result<()> {
         let tenant = stored.id()?;
         for key in &mut stored.keys {
-            let role = super::KeyRole::new(tenant.clone(), key.purpose()?, key.serial);
+            let role = super::custody::KeyRole::new(tenant.clone(), key.purpose()?, key.serial);
             self.custody.destroy(&role, &key.held()?).map_err(|e| {
                 Error::new(e.kind(), format!("a key of tenant `{}` could not be destroyed", tenant.as_str()))
                     .with_remedy("its data cannot be opened any more; run the command again to finish")

@@ -1,0 +1,273 @@
+//! A few sessions of one token that all threads share, and what brings them back after the token was away.
+//!
+//! Sessions are opened at the start and stay open: opening or closing one waits, in many tokens, for everything else
+//! that runs. The login is the token's, not a session's; the PIN is sent again only after the token has forgotten it,
+//! and never again once it was refused.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use cryptoki::context::Pkcs11;
+use cryptoki::error::{Error as TokenError, RvError};
+use cryptoki::object::ObjectHandle;
+use cryptoki::session::{Session, SessionState, UserType};
+use cryptoki::slot::Slot;
+use cryptoki::types::RawAuthPin;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::errors::{Failure, explain, is_pin_refused, pin_refused};
+use super::{TokenConfig, module};
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::Passphrase;
+use crate::limits;
+
+/// The sessions of one token.
+pub struct Sessions {
+    config: TokenConfig,
+    pin: Passphrase,
+    module: Pkcs11,
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+struct State {
+    slot: Slot,
+    idle: Vec<Session>,
+    /// Sessions in use or idle.
+    open: usize,
+    /// Goes up when all sessions are opened anew: older ones are of no use.
+    generation: u64,
+    /// Goes up when the token has forgotten who we are: its private objects have other handles then.
+    logins: u64,
+    /// Where keys are, by their CKA_ID, since searching takes longer than using.
+    handles: HashMap<[u8; 16], ObjectHandle>,
+    pin_refused: bool,
+}
+
+/// What is to be done after a failure.
+enum Cure {
+    None,
+    FindAgain,
+    LogIn,
+    Reopen,
+}
+
+impl Sessions {
+    /// Finds the token, opens its sessions and logs in.
+    pub fn open(config: TokenConfig, pin: Passphrase) -> Result<Self> {
+        let module = module::load(&config.module)?;
+        let slot = module::find_slot(&module, &config)?;
+        let state = State {
+            slot,
+            idle: Vec::new(),
+            open: 0,
+            generation: 0,
+            logins: 0,
+            handles: HashMap::new(),
+            pin_refused: false,
+        };
+        let sessions = Self { config, pin, module, state: Mutex::new(state), freed: Condvar::new() };
+        sessions.reopen(&mut sessions.state.lock())?;
+        Ok(sessions)
+    }
+
+    /// The library, and the slot where the token was seen last.
+    pub fn token(&self) -> (&Pkcs11, Slot) {
+        (&self.module, self.state.lock().slot)
+    }
+
+    /// Runs `work` in a session. It runs a second time when the token had ended the session or forgotten a handle, so
+    /// it has to bear that; `doing` names it in errors.
+    pub fn run<T>(&self, doing: &'static str, work: impl Fn(&Lease<'_>) -> Result<T, Failure>) -> Result<T> {
+        match self.attempt(&work)? {
+            Ok(value) => Ok(value),
+            Err((failure, Cure::None)) => Err(failure.into_error(doing)),
+            Err(_) => self.attempt(&work)?.map_err(|(failure, _)| failure.into_error(doing)),
+        }
+    }
+
+    /// The inner result says what `work` said, and what was done about its failure.
+    fn attempt<T>(
+        &self,
+        work: &impl Fn(&Lease<'_>) -> Result<T, Failure>,
+    ) -> Result<std::result::Result<T, (Failure, Cure)>> {
+        let mut lease = self.lease()?;
+        let failure = match work(&lease) {
+            Ok(value) => return Ok(Ok(value)),
+            Err(failure) => failure,
+        };
+        let cure = lease.cure(&failure);
+        match cure {
+            Cure::None => {}
+            Cure::FindAgain => self.state.lock().handles.clear(),
+            Cure::LogIn => {
+                let mut state = self.state.lock();
+                if state.logins == lease.logins {
+                    self.log_in(&mut state, lease.session()?)?;
+                }
+            }
+            Cure::Reopen => {
+                lease.lost = true;
+                let mut state = self.state.lock();
+                if state.generation == lease.generation {
+                    self.reopen(&mut state)?;
+                }
+            }
+        }
+        Ok(Err((failure, cure)))
+    }
+
+    fn lease(&self) -> Result<Lease<'_>> {
+        let deadline = Instant::now() + Duration::from_millis(limits::TOKEN_WAIT_MS);
+        let mut state = self.state.lock();
+        loop {
+            if state.pin_refused {
+                return Err(pin_refused());
+            }
+            if state.open == 0 {
+                self.reopen(&mut state)?;
+            }
+            if let Some(session) = state.idle.pop() {
+                let (generation, logins) = (state.generation, state.logins);
+                return Ok(Lease { sessions: self, session: Some(session), generation, logins, lost: false });
+            }
+            if self.freed.wait_until(&mut state, deadline).timed_out() {
+                return Err(Error::new(ErrorKind::Busy, "every session of the token is in use")
+                    .with_remedy("retry later, or spread the load over more tokens"));
+            }
+        }
+    }
+
+    /// Opens every session anew. The old ones are left as they are: a token that was restarted may have given their
+    /// numbers to others, and closing those would be worse.
+    fn reopen(&self, state: &mut MutexGuard<'_, State>) -> Result<()> {
+        state.idle.clear();
+        state.open = 0;
+        state.generation += 1;
+        module::initialize(&self.module)?;
+        state.slot = module::find_slot(&self.module, &self.config)?;
+        while state.idle.len() < limits::TOKEN_SESSIONS {
+            match self.module.open_rw_session_no_drop(state.slot) {
+                Ok(session) => state.idle.push(session),
+                // Fewer will do.
+                Err(TokenError::Pkcs11(RvError::SessionCount, _)) if !state.idle.is_empty() => break,
+                Err(e) => return Err(self.abandon(state, explain("opening a session", e))),
+            }
+        }
+        let first = state.idle.pop().ok_or_else(|| Error::internal("a token without sessions"))?;
+        let logged_in = self.log_in(state, &first);
+        state.idle.push(first);
+        match logged_in {
+            Ok(()) => {
+                state.open = state.idle.len();
+                self.freed.notify_all();
+                Ok(())
+            }
+            Err(e) => Err(self.abandon(state, e)),
+        }
+    }
+
+    /// Closes what [`reopen`](Self::reopen) had opened, and passes `error` on.
+    fn abandon(&self, state: &mut MutexGuard<'_, State>, error: Error) -> Error {
+        for session in state.idle.drain(..) {
+            // It was opened a moment ago; when the token does not know it any more, that is what was wanted.
+            let _ = session.close();
+        }
+        error
+    }
+
+    fn log_in(&self, state: &mut MutexGuard<'_, State>, session: &Session) -> Result<()> {
+        if state.pin_refused {
+            return Err(pin_refused());
+        }
+        state.handles.clear();
+        state.logins += 1;
+        let pin = RawAuthPin::new(Box::new(self.pin.expose_secret().to_vec()));
+        match session.login_with_raw(UserType::User, &pin) {
+            Ok(()) | Err(TokenError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+            Err(e) => {
+                state.pin_refused = is_pin_refused(&e);
+                Err(explain("the login", e))
+            }
+        }
+    }
+}
+
+impl Drop for Sessions {
+    /// Closes the sessions, which logs out when nobody else in this process uses the token.
+    fn drop(&mut self) {
+        for session in self.state.get_mut().idle.drain(..) {
+            // Nobody is left to hear of a failure.
+            let _ = session.close();
+        }
+    }
+}
+
+/// A session for one operation, given back when dropped.
+pub struct Lease<'a> {
+    sessions: &'a Sessions,
+    session: Option<Session>,
+    generation: u64,
+    logins: u64,
+    lost: bool,
+}
+
+impl Lease<'_> {
+    /// The session.
+    pub fn session(&self) -> Result<&Session> {
+        self.session.as_ref().ok_or_else(|| Error::internal("a session that was given back"))
+    }
+
+    /// The private or secret key with this CKA_ID, which `find` looks for when it is not known yet.
+    pub fn handle<E>(&self, id: [u8; 16], find: impl FnOnce() -> Result<ObjectHandle, E>) -> Result<ObjectHandle, E> {
+        {
+            let state = self.sessions.state.lock();
+            if state.logins == self.logins
+                && let Some(handle) = state.handles.get(&id)
+            {
+                return Ok(*handle);
+            }
+        }
+        let handle = find()?;
+        let mut state = self.sessions.state.lock();
+        if state.logins == self.logins {
+            if state.handles.len() >= limits::TOKEN_HANDLES {
+                state.handles.clear();
+            }
+            state.handles.insert(id, handle);
+        }
+        Ok(handle)
+    }
+
+    /// Forgets where the key with this CKA_ID is.
+    pub fn forget(&self, id: [u8; 16]) {
+        self.sessions.state.lock().handles.remove(&id);
+    }
+
+    /// What would help against `failure`. Tokens have no common code for "not logged in", so the session is asked.
+    fn cure(&self, failure: &Failure) -> Cure {
+        if failure.ends_session() {
+            return Cure::Reopen;
+        }
+        match self.session().map(Session::get_session_info) {
+            Ok(Ok(info)) if info.session_state() == SessionState::RwUser => match failure.ends_object() {
+                true => Cure::FindAgain,
+                false => Cure::None,
+            },
+            Ok(Ok(_)) => Cure::LogIn,
+            _ => Cure::Reopen,
+        }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let mut state = self.sessions.state.lock();
+        let Some(session) = self.session.take() else { return };
+        if self.generation == state.generation && !self.lost {
+            state.idle.push(session);
+            drop(state);
+            self.sessions.freed.notify_one();
+        }
+    }
+}

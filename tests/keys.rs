@@ -24,17 +24,16 @@ fn epoch(number: u32) -> Epoch {
 }
 
 fn create(dir: &Path) -> Keystore {
-    let passphrase = passphrase();
-    let unlock = Unlock::Passphrase(&passphrase, KdfCost::INSECURE_FAST);
-    Keystore::create(dir, crypto::default_provider(), &unlock, &ManualClock::at(NOW)).unwrap()
+    let unlock = Unlock::Passphrase(passphrase(), KdfCost::INSECURE_FAST);
+    Keystore::create(dir, crypto::default_provider(), unlock, &ManualClock::at(NOW)).unwrap()
 }
 
-fn open_with(dir: &Path, passphrase: &Passphrase) -> strongroom::Result<Keystore> {
-    Keystore::open(dir, crypto::default_provider(), &Unlock::Passphrase(passphrase, KdfCost::INSECURE_FAST))
+fn open_with(dir: &Path, passphrase: Passphrase) -> strongroom::Result<Keystore> {
+    Keystore::open(dir, crypto::default_provider(), Unlock::Passphrase(passphrase, KdfCost::INSECURE_FAST))
 }
 
 fn open(dir: &Path) -> strongroom::Result<Keystore> {
-    open_with(dir, &passphrase())
+    open_with(dir, passphrase())
 }
 
 fn passphrase() -> Passphrase {
@@ -114,11 +113,10 @@ fn every_purpose_and_scope_has_a_key_of_its_own() {
 fn a_wrong_passphrase_is_denied_and_a_new_keystore_never_replaces_one() {
     let dir = tempfile::tempdir().unwrap();
     drop(create(dir.path()));
-    let denied = open_with(dir.path(), &another_passphrase()).err().unwrap();
+    let denied = open_with(dir.path(), another_passphrase()).err().unwrap();
     assert_eq!(denied.kind(), ErrorKind::Denied);
-    let passphrase = another_passphrase();
-    let unlock = Unlock::Passphrase(&passphrase, KdfCost::INSECURE_FAST);
-    let again = Keystore::create(dir.path(), crypto::default_provider(), &unlock, &ManualClock::at(NOW));
+    let unlock = Unlock::Passphrase(another_passphrase(), KdfCost::INSECURE_FAST);
+    let again = Keystore::create(dir.path(), crypto::default_provider(), unlock, &ManualClock::at(NOW));
     assert_eq!(again.err().unwrap().kind(), ErrorKind::Conflict);
     assert!(open(dir.path()).is_ok());
 }
@@ -129,15 +127,15 @@ fn after_a_change_only_the_new_passphrase_opens_the_same_keys() {
     let keystore = create(dir.path());
     let record = keystore.onboard(&tenant("a"), Profile::Pure, NOW).unwrap();
     let provider = crypto::default_provider();
-    let (old, new) = (passphrase(), another_passphrase());
-    let change = |old: &Passphrase, new: &Passphrase| Keystore::change_passphrase(dir.path(), provider, old, new, None);
-    assert_eq!(change(&old, &new).err().unwrap().kind(), ErrorKind::Busy);
+    let (old, new) = (passphrase, another_passphrase);
+    let change = |old: Passphrase, new: Passphrase| Keystore::change_passphrase(dir.path(), provider, old, new, None);
+    assert_eq!(change(old(), new()).err().unwrap().kind(), ErrorKind::Busy);
     drop(keystore);
-    assert_eq!(change(&new, &old).err().unwrap().kind(), ErrorKind::Denied);
+    assert_eq!(change(new(), old()).err().unwrap().kind(), ErrorKind::Denied);
     let backup = fs::read(dir.path().join("keystore.json")).unwrap();
-    change(&old, &new).unwrap();
+    change(old(), new()).unwrap();
     assert_eq!(open(dir.path()).err().unwrap().kind(), ErrorKind::Denied);
-    assert_eq!(open_with(dir.path(), &new).unwrap().tenant(&tenant("a")).unwrap(), record);
+    assert_eq!(open_with(dir.path(), new()).unwrap().tenant(&tenant("a")).unwrap(), record);
     // As the manual says: an old copy of the header still opens with the old passphrase.
     fs::write(dir.path().join("keystore.json"), backup).unwrap();
     assert!(open(dir.path()).is_ok());

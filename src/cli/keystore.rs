@@ -41,7 +41,7 @@ pub(super) fn run(global: &Global, command: KeystoreCommand, output: &Output) ->
     };
     let cost = args.kdf_memory_mib.zip(args.kdf_passes);
     let cost = cost.map(|(mib, passes)| KdfCost { memory_kib: mib << 10, passes, ..KdfCost::default() });
-    Keystore::change_passphrase(&dir, default_provider(), &old, &new, cost)?;
+    Keystore::change_passphrase(&dir, default_provider(), old, new, cost)?;
     output.answer(&json!({ "changed": dir }), |_| {
         "the passphrase is changed; copies of keystore.json made before still open with the old one".into()
     })

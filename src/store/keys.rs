@@ -19,10 +19,9 @@ const SERVICE: &str = "store";
 pub(super) fn open(
     options: &StoreOptions,
     provider: &'static dyn Provider,
-    passphrase: &Passphrase,
+    passphrase: Passphrase,
 ) -> Result<(Arc<dyn DataKeys>, Arc<dyn KeyAdmin>)> {
-    let token = options.token();
-    let keystore = Keystore::open(&options.keystore_dir(), provider, &options.unlock(&token, passphrase))?;
+    let keystore = Keystore::open(&options.keystore_dir(), provider, options.unlock(passphrase))?;
     let audit = Arc::new(Journal::open(&options.keystore_dir())?);
     let kms = LocalKms::new(Arc::new(keystore), options.kms(), options.clock.clone(), audit)?;
     let keys = kms.caller(Caller::new(SERVICE, Role::Store, Scope::All));

@@ -103,8 +103,7 @@ impl Store {
             fs::create_dir_all(parent)?;
             let apart = tempfile::Builder::new().prefix(".keys-").tempdir_in(parent)?;
             let provider = crypto::default_provider();
-            let token = options.token();
-            Keystore::create(apart.path(), provider, &options.unlock(&token, &passphrase), &*options.clock)?;
+            Keystore::create(apart.path(), provider, options.unlock(passphrase), &*options.clock)?;
             fs::rename(apart.keep(), &keys)?;
             Ok(fs::File::open(parent)?.sync_all()?)
         })
@@ -118,10 +117,10 @@ impl Store {
     /// [`NotFound`](ErrorKind::NotFound) where there is none, [`Denied`](ErrorKind::Denied) for a wrong passphrase,
     /// [`Busy`](ErrorKind::Busy) when another process has it open.
     pub async fn open(options: StoreOptions, passphrase: Passphrase) -> Result<Self> {
-        blocking(move || Self::open_blocking(options, &passphrase)).await
+        blocking(move || Self::open_blocking(options, passphrase)).await
     }
 
-    fn open_blocking(options: StoreOptions, passphrase: &Passphrase) -> Result<Self> {
+    fn open_blocking(options: StoreOptions, passphrase: Passphrase) -> Result<Self> {
         let provider = crypto::default_provider();
         let (keys, admin) = keys::open(&options, provider, passphrase)?;
         let disk = Arc::new(DataDir::hold(&options.data_dir(), options.min_free_bytes())?);

@@ -63,17 +63,16 @@ impl StoreOptions {
         &self.dir
     }
 
-    /// The token of a keystore that has one.
-    pub fn token(&self) -> TokenConfig {
-        TokenConfig { module: self.config.pkcs11_module.clone(), label: self.config.pkcs11_token.clone() }
-    }
-
-    /// What opens the keystore: its passphrase, or the user PIN of `token`.
-    pub fn unlock<'a>(&self, token: &'a TokenConfig, passphrase: &'a Passphrase) -> Unlock<'a> {
+    /// What opens the keystore: its passphrase, or the user PIN of its token.
+    pub fn unlock(&self, passphrase: Passphrase) -> Unlock {
+        let token = || TokenConfig {
+            module: self.config.pkcs11_module.clone(),
+            label: self.config.pkcs11_token.clone(),
+        };
         match self.config.keystore {
             CustodyKind::File => Unlock::Passphrase(passphrase, self.kdf_cost),
-            CustodyKind::Pkcs11 => Unlock::Token(token, passphrase),
-            CustodyKind::Pkcs11Wrapped => Unlock::WrappingToken(token, passphrase),
+            CustodyKind::Pkcs11 => Unlock::Token(token(), passphrase),
+            CustodyKind::Pkcs11Wrapped => Unlock::WrappingToken(token(), passphrase),
         }
     }
 

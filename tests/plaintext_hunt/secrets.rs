@@ -36,8 +36,8 @@ pub fn of_tenant(keys: &Path, data: &Path, passphrase: &str, tenant: &str, prey:
         seed.chunks(32).filter(|half| half.len() >= 16).for_each(|half| prey.bytes(&format!("seed {at}"), half));
     }
     let passphrase = Passphrase::new(passphrase.into()).unwrap();
-    let unlock = Unlock::Passphrase(&passphrase, KdfCost::default());
-    let keystore = Keystore::open(keys, provider, &unlock).unwrap();
+    let unlock = Unlock::Passphrase(passphrase, KdfCost::default());
+    let keystore = Keystore::open(keys, provider, unlock).unwrap();
     let epoch = keystore.epoch_secret(&tenant.parse().unwrap(), Epoch::FIRST).unwrap();
     let mut scopes = vec![Vec::new(), b"memory".to_vec()];
     for shard in std::fs::read_dir(data.join("shards")).unwrap() {

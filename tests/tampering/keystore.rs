@@ -17,7 +17,7 @@ fn passphrase() -> Passphrase {
 
 /// Opens the keystore and the keys of both tenants.
 fn open(dir: &Path) -> Result<()> {
-    let keys = Keystore::open(dir, default_provider(), &Unlock::Passphrase(&passphrase(), KdfCost::INSECURE_FAST))?;
+    let keys = Keystore::open(dir, default_provider(), Unlock::Passphrase(passphrase(), KdfCost::INSECURE_FAST))?;
     let tenants = keys.tenants()?;
     assert_eq!(tenants, self::tenants());
     tenants.iter().try_for_each(|tenant| Keyring::open(&keys, default_provider(), tenant).map(|_| ()))
@@ -29,9 +29,8 @@ fn tenants() -> [TenantId; 2] {
 
 fn keystore() -> (tempfile::TempDir, Vec<PathBuf>) {
     let dir = tempfile::tempdir().unwrap();
-    let (passphrase, provider) = (passphrase(), default_provider());
-    let unlock = Unlock::Passphrase(&passphrase, KdfCost::INSECURE_FAST);
-    let keys = Keystore::create(dir.path(), provider, &unlock, &SystemClock).unwrap();
+    let unlock = Unlock::Passphrase(passphrase(), KdfCost::INSECURE_FAST);
+    let keys = Keystore::create(dir.path(), default_provider(), unlock, &SystemClock).unwrap();
     for tenant in tenants() {
         keys.onboard(&tenant, Profile::Pure, 1).unwrap();
     }

@@ -23,16 +23,16 @@ const MASTER_AAD: &[u8] = b"strongroom keystore master v2";
 const SALT_LEN: usize = 32;
 
 /// What opens a keystore.
-pub enum Unlock<'a> {
+pub enum Unlock {
     /// The passphrase of a `file` keystore, and what deriving a key from it costs when the keystore is made.
-    Passphrase(&'a Passphrase, KdfCost),
+    Passphrase(Passphrase, KdfCost),
     /// A token that does everything itself, and its user PIN.
-    Token(&'a TokenConfig, &'a Passphrase),
+    Token(TokenConfig, Passphrase),
     /// A token that wraps seeds, and its user PIN.
-    WrappingToken(&'a TokenConfig, &'a Passphrase),
+    WrappingToken(TokenConfig, Passphrase),
 }
 
-impl Unlock<'_> {
+impl Unlock {
     fn kind(&self) -> CustodyKind {
         match self {
             Unlock::Passphrase(..) => CustodyKind::File,
@@ -41,12 +41,12 @@ impl Unlock<'_> {
         }
     }
 
-    fn custody(&self, provider: &'static dyn Provider, kdf: Option<&Kdf>) -> Result<Box<dyn Custody>> {
+    fn custody(self, provider: &'static dyn Provider, kdf: Option<&Kdf>) -> Result<Box<dyn Custody>> {
         Ok(match self {
             Unlock::Passphrase(passphrase, _) => {
                 let kdf = kdf.ok_or_else(damaged)?;
                 let salt = BASE64.decode(&kdf.salt).map_err(|_| damaged())?;
-                Box::new(FileCustody::open(provider, passphrase, kdf.cost, &salt)?)
+                Box::new(FileCustody::open(provider, &passphrase, kdf.cost, &salt)?)
             }
             Unlock::Token(token, pin) => Box::new(Pkcs11Custody::open(token, pin, provider)?),
             Unlock::WrappingToken(token, pin) => Box::new(WrappedCustody::open(token, pin, provider)?),
@@ -78,7 +78,7 @@ const ARGON2ID: &str = "argon2id";
 pub(super) fn create(
     dir: &Path,
     provider: &'static dyn Provider,
-    unlock: &Unlock<'_>,
+    unlock: Unlock,
 ) -> Result<(Box<dyn Custody>, Secret<32>)> {
     if dir.join(HEADER_FILE).try_exists()? {
         return Err(Error::new(ErrorKind::Conflict, "there is a keystore already")
@@ -93,7 +93,7 @@ pub(super) fn create(
 pub(super) fn open(
     dir: &Path,
     provider: &'static dyn Provider,
-    unlock: &Unlock<'_>,
+    unlock: Unlock,
 ) -> Result<(Box<dyn Custody>, Secret<32>)> {
     let header = read(dir)?;
     if header.custody != unlock.kind() {
@@ -114,10 +114,11 @@ pub(super) fn open(
 pub(super) fn write(
     dir: &Path,
     provider: &'static dyn Provider,
-    unlock: &Unlock<'_>,
+    unlock: Unlock,
     master: &Secret<32>,
 ) -> Result<Box<dyn Custody>> {
-    let kdf = match unlock {
+    let kind = unlock.kind();
+    let kdf = match &unlock {
         Unlock::Passphrase(_, cost) => {
             cost.check()?;
             let salt = Secret::<SALT_LEN>::random()?;
@@ -126,8 +127,8 @@ pub(super) fn write(
         Unlock::Token(..) | Unlock::WrappingToken(..) => None,
     };
     let custody = unlock.custody(provider, kdf.as_ref())?;
-    let wrapped = custody.wrap(&aad(unlock.kind()), master.expose_secret())?;
-    let header = Header { version: VERSION, custody: unlock.kind(), kdf, master: BASE64.encode(wrapped) };
+    let wrapped = custody.wrap(&aad(kind), master.expose_secret())?;
+    let header = Header { version: VERSION, custody: kind, kdf, master: BASE64.encode(wrapped) };
     let json = serde_json::to_vec_pretty(&header).map_err(|e| Error::internal("encoding").with_source(e))?;
     replace(dir, &dir.join(HEADER_FILE), &json)?;
     Ok(custody)

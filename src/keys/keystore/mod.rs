@@ -66,7 +66,7 @@ impl Keystore {
     /// # Errors
     ///
     /// [`Conflict`](crate::ErrorKind::Conflict) when there is one already.
-    pub fn create(dir: &Path, provider: &'static dyn Provider, unlock: &Unlock<'_>, clock: &dyn Clock) -> Result<Self> {
+    pub fn create(dir: &Path, provider: &'static dyn Provider, unlock: Unlock, clock: &dyn Clock) -> Result<Self> {
         let lock = DirLock::hold(dir, "keystore")?;
         let (custody, master) = header::create(dir, provider, unlock)?;
         let keystore = Self::with_master(dir, provider, custody, &master, lock)?;
@@ -75,7 +75,7 @@ impl Keystore {
     }
 
     /// Opens the keystore in `dir`. A wrong passphrase or PIN is [`Denied`](crate::ErrorKind::Denied).
-    pub fn open(dir: &Path, provider: &'static dyn Provider, unlock: &Unlock<'_>) -> Result<Self> {
+    pub fn open(dir: &Path, provider: &'static dyn Provider, unlock: Unlock) -> Result<Self> {
         header::exists(dir)?;
         let lock = DirLock::hold(dir, "keystore")?;
         let (custody, master) = header::open(dir, provider, unlock)?;
@@ -91,15 +91,15 @@ impl Keystore {
     pub fn change_passphrase(
         dir: &Path,
         provider: &'static dyn Provider,
-        old: &Passphrase,
-        new: &Passphrase,
+        old: Passphrase,
+        new: Passphrase,
         cost: Option<file::KdfCost>,
     ) -> Result<()> {
         header::exists(dir)?;
         let _lock = DirLock::hold(dir, "keystore")?;
         let before = header::cost(dir)?;
-        let (_, master) = header::open(dir, provider, &Unlock::Passphrase(old, before))?;
-        header::write(dir, provider, &Unlock::Passphrase(new, cost.unwrap_or(before)), &master).map(|_| ())
+        let (_, master) = header::open(dir, provider, Unlock::Passphrase(old, before))?;
+        header::write(dir, provider, Unlock::Passphrase(new, cost.unwrap_or(before)), &master).map(|_| ())
     }
 
     fn with_master(

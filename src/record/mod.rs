@@ -9,9 +9,8 @@ mod packing;
 pub use aad::{Field, Place, StoreKind};
 pub use packing::{Packing, pack, unpack};
 
-use rand::Rng as _;
-
 use crate::crypto::{self, AEAD_KEY_LEN, AeadKey, NONCE_LEN, Provider, SuiteId, TAG_LEN};
+use crate::entropy;
 use crate::error::Result;
 use crate::id::Epoch;
 use crate::secret::{Secret, SecretBytes};
@@ -51,7 +50,7 @@ impl SealingKey {
     /// Appends the sealed form of `plaintext` to `out`.
     pub fn seal_into(&self, place: &Place<'_>, plaintext: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let mut nonce = [0; NONCE_LEN];
-        rand::rng().fill_bytes(&mut nonce);
+        entropy::fill(&mut nonce)?;
         out.extend_from_slice(&self.prefix());
         out.extend_from_slice(&nonce);
         aad::with_aad(self.suite, self.epoch, place, |aad| self.aead.seal(&nonce, aad, plaintext, out))

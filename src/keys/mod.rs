@@ -7,9 +7,11 @@ mod keyring;
 pub mod keystore;
 mod label;
 mod passphrase;
+pub mod profile;
 
 pub use epoch::{EpochRecord, EpochState, Fingerprint};
 pub use keyring::Keyring;
 pub use keystore::{EpochSecret, Keystore, TenantRecord};
 pub use label::Label;
 pub use passphrase::Passphrase;
+pub use profile::Profile;

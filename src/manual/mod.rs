@@ -8,3 +8,6 @@ pub mod defaults {}
 
 #[doc = include_str!("lifecycle.md")]
 pub mod lifecycle {}
+
+#[doc = include_str!("profiles.md")]
+pub mod profiles {}

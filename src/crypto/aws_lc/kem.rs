@@ -49,8 +49,8 @@ impl MlKemKey {
         let key = DecapsulationKey::new(algorithm, expanded.expose_secret()).map_err(|_| no_key())?;
         // An expanded key ends in `ek ‖ H(ek) ‖ z` (FIPS 203, algorithm 16), which aws-lc-rs does not take out again.
         let (rest, _) = expanded.expose_secret().split_last_chunk::<64>().ok_or_else(no_key)?;
-        let (_, public_key) = rest.split_at_checked(rest.len() - kem.public_key_len()).ok_or_else(no_key)?;
-        Ok(Self { kem, public_key: public_key.to_vec(), key })
+        let public_key = rest.rchunks_exact(kem.public_key_len()).next().ok_or_else(no_key)?.to_vec();
+        Ok(Self { kem, public_key, key })
     }
 }
 

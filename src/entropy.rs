@@ -17,7 +17,8 @@
 //!
 //! Everything longer than a nonce is the operating system's bytes themselves. A nonce has to be new, not secret, and is
 //! made once per sealed field: nonces come from a ChaCha12 generator of the thread, with 32 tested bytes as its seed and
-//! a new seed after 64 KiB. That takes 22 ns a nonce where the system's own, tested, take 55.
+//! a new seed after 64 KiB. That takes 22 ns a nonce where the system's own, tested, take 55. A process
+//! that forks must start a new program: a copy that went on would make the same nonces.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -2,9 +2,9 @@
 //! NIST SP 800-90B.
 //!
 //! One byte is one sample. The claim tested is a min-entropy of at least [`CLAIM_BITS`] bits a byte, on purpose half of
-//! what the source should give: a source that stays above the claim but fails a test does so with probability at most
-//! 2^-30 (α) per sample, and one of full entropy with 2^-64, or once in about fifty thousand years of ten megabytes a
-//! second. What the tests find is a source that broke: stuck, repeating, or far from uniform. They cannot tell good bytes
+//! what the source should give: a source that just meets the claim fails by chance with probability at most 2^-30 (α) per
+//! sample or window, and one of full entropy with 2^-64, once in about fifty thousand years of ten megabytes a second. What
+//! the tests find is a source that broke: stuck, repeating, or far from uniform. They cannot tell good bytes
 //! from those of a generator whose seed somebody knows.
 //!
 //! - Repetition count (section 4.4.1): [`REPETITION_CUTOFF`] equal bytes in a row, 1 + ⌈30 / 4⌉.

@@ -32,6 +32,10 @@ fn signatures() -> impl Strategy<Value = Signature> {
     select(vec![Signature::MlDsa65, Signature::MlDsa87, Signature::EcdsaP384, Signature::MlDsa65EcdsaP384])
 }
 
+fn any_signature() -> impl Strategy<Value = Signature> {
+    select(Signature::ALL.to_vec())
+}
+
 /// The same bytes with one bit turned.
 fn flipped(bytes: &[u8], at: Index, bit: u8) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
@@ -213,6 +217,41 @@ proptest! {
             prop_assert_eq!(verify(short_key, context, &message, &signature), malformed("verification key"));
             let short_signature = &signature[..cut.index(*algorithm.signature_len().start())];
             prop_assert_eq!(verify(public_key, context, &message, short_signature), malformed("signature"));
+        }
+    }
+
+    /// Keys, ciphertexts and signatures of the right length that nobody made: the same answer from both, never a panic.
+    #[test]
+    fn any_bytes_are_answered_alike(
+        kem in kems(), algorithm in any_signature(), bytes in vec(any::<u8>(), 17_000), zeros: bool, size: Index,
+    ) {
+        // Small values pass more of the decoders' checks.
+        let bytes = if zeros { vec![0; bytes.len()] } else { bytes };
+        let take = |len: usize| &bytes[..len];
+        let outcome = |e: strongroom::Error| (e.kind(), e.to_string());
+        let [(one, other), _] = PAIRS;
+        let encapsulate = |provider: &dyn Provider| {
+            provider.kem_encapsulate(kem, take(kem.public_key_len())).map(|_| ()).map_err(outcome)
+        };
+        prop_assert_eq!(encapsulate(one), encapsulate(other));
+        let decapsulate = |provider: &dyn Provider| {
+            let key = provider.kem_key(kem, &SecretBytes::new(take(kem.seed_len()).to_vec())).unwrap();
+            let shared = key.decapsulate(take(kem.ciphertext_len()));
+            shared.map(|shared| *shared.expose_secret()).map_err(outcome)
+        };
+        prop_assert_eq!(decapsulate(one), decapsulate(other));
+        let lengths: Vec<usize> = algorithm.signature_len().collect();
+        let signature = take(lengths[size.index(lengths.len())]);
+        let verify = |provider: &dyn Provider, key: &[u8]| {
+            provider.verify(algorithm, key, b"", b"m", signature).map_err(outcome)
+        };
+        let sound = match algorithm {
+            Signature::SlhDsaSha2_128s | Signature::SlhDsaSha2_192s => take(algorithm.public_key_len()).to_vec(),
+            _ => one.signing_key(algorithm, &SecretBytes::new(vec![1; algorithm.seed_len()])).unwrap().public_key().to_vec(),
+        };
+        for key in [take(algorithm.public_key_len()), &sound] {
+            prop_assert!(verify(one, key).is_err());
+            prop_assert_eq!(verify(one, key), verify(other, key));
         }
     }
 }

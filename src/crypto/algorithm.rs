@@ -171,3 +171,31 @@ impl FromStr for Signature {
         found.ok_or_else(|| Error::invalid(format!("there is no signature scheme `{name}`")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row is found by its name, which only that row begins with.
+    fn row(name: &str) -> &'static str {
+        let schema = include_str!("../../schema/keys.md");
+        schema.lines().find(|line| line.starts_with(&format!("| `{name}` "))).unwrap()
+    }
+
+    #[test]
+    fn the_schema_has_every_length() {
+        for kem in Kem::ALL {
+            let lengths = format!(") | {} | {} | {} |", kem.seed_len(), kem.public_key_len(), kem.ciphertext_len());
+            assert!(row(kem.as_str()).ends_with(&lengths), "{kem}");
+            assert_eq!(kem.as_str().parse::<Kem>().unwrap(), kem);
+        }
+        for scheme in Signature::ALL {
+            let (least, most) = scheme.signature_len().into_inner();
+            let signature = if least == most { least.to_string() } else { format!("{least} to {most}") };
+            let lengths = format!(") | {} | {} | {signature} |", scheme.seed_len(), scheme.public_key_len());
+            assert!(row(scheme.as_str()).ends_with(&lengths), "{scheme}");
+            assert_eq!(scheme.as_str().parse::<Signature>().unwrap(), scheme);
+        }
+        assert!("rsa".parse::<Kem>().is_err() && "rsa".parse::<Signature>().is_err());
+    }
+}

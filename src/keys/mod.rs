@@ -9,7 +9,7 @@ pub mod kms;
 pub mod keystore;
 mod label;
 mod passphrase;
-mod profile;
+pub mod profile;
 mod tenant;
 
 pub use epoch::{EpochRecord, EpochState, Fingerprint};

@@ -1,4 +1,5 @@
-//! What Strongroom protects from whom, why its defaults are what they are, and the states that things go through.
+//! What Strongroom protects from whom, why its defaults are what they are, which algorithms there are to choose from, and
+//! the states that things go through.
 
 #[doc = include_str!("threat_model.md")]
 pub mod threat_model {}
@@ -8,3 +9,6 @@ pub mod defaults {}
 
 #[doc = include_str!("lifecycle.md")]
 pub mod lifecycle {}
+
+#[doc = include_str!("profiles.md")]
+pub mod profiles {}

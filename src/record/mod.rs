@@ -15,9 +15,8 @@ use budget::Budget;
 
 use std::sync::Arc;
 
-use rand::Rng as _;
-
 use crate::crypto::{self, AEAD_KEY_LEN, Aead, AeadKey, NONCE_LEN, Provider, SuiteId, TAG_LEN};
+use crate::entropy;
 use crate::error::Result;
 use crate::id::Epoch;
 use crate::secret::{Secret, SecretBytes};
@@ -69,7 +68,7 @@ impl SealingKey {
     pub fn seal_into(&self, place: &Place<'_>, plaintext: &[u8], out: &mut Vec<u8>) -> Result<()> {
         self.budget.as_ref().map_or(Ok(()), Budget::take)?;
         let mut nonce = [0; NONCE_LEN];
-        rand::rng().fill_bytes(&mut nonce);
+        entropy::fill(&mut nonce)?;
         out.extend_from_slice(&self.prefix());
         out.extend_from_slice(&nonce);
         aad::with_aad(self.suite, self.epoch, place, |aad| self.aead.seal(&nonce, aad, plaintext, out))

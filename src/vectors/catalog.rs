@@ -124,7 +124,7 @@ impl Catalog {
             return Err(Error::new(ErrorKind::Conflict, format!("collection `{name}` exists already"))
                 .with_remedy("use it, drop it first, or choose another name"));
         }
-        let id = CollectionId::random();
+        let id = CollectionId::random()?;
         let description = Description { name: name.to_owned(), kind, spec };
         let mut batch = Batch::default();
         batch.put(Table::Catalog, self.key(id), seal(&self.context, id, &description)?);

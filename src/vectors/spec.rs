@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::entropy;
 use crate::error::{Error, Result};
 use crate::id::Name;
 use crate::limits;
@@ -19,8 +20,10 @@ pub struct CollectionId([u8; 16]);
 
 impl CollectionId {
     /// A new one.
-    pub fn random() -> Self {
-        Self(*uuid::Uuid::new_v4().as_bytes())
+    pub fn random() -> Result<Self> {
+        let mut id = [0; 16];
+        entropy::fill(&mut id)?;
+        Ok(Self(id))
     }
 
     /// The bytes.

@@ -5,8 +5,8 @@ use aws_lc_rs::kem::{
 };
 
 use super::x_wing;
-use crate::crypto::rustcrypto::{self, RustCrypto};
-use crate::crypto::{Kem, KemKey, Provider as _, SHARED_SECRET_LEN, check_kem_seed, malformed};
+use crate::crypto::rustcrypto;
+use crate::crypto::{Kem, KemKey, SHARED_SECRET_LEN, check_kem_seed, malformed};
 use crate::entropy;
 use crate::error::{Error, Result};
 use crate::secret::{Secret, SecretBytes};
@@ -43,11 +43,14 @@ pub(super) struct MlKemKey {
 
 impl MlKemKey {
     pub(super) fn new(kem: Kem, algorithm: &'static Algorithm, seed: &SecretBytes) -> Result<Self> {
-        // aws-lc-rs takes expanded keys only, and those without their public half: both come from the portable code.
-        let public_key = RustCrypto.kem_key(kem, seed)?.public_key().to_vec();
+        // aws-lc-rs takes expanded keys only, so the portable code expands the seed.
         let expanded = rustcrypto::kem::expand_seed(kem, seed)?;
-        let key = DecapsulationKey::new(algorithm, expanded.expose_secret());
-        Ok(Self { kem, public_key, key: key.map_err(|_| Error::internal("no decapsulation key"))? })
+        let no_key = || Error::internal("no decapsulation key");
+        let key = DecapsulationKey::new(algorithm, expanded.expose_secret()).map_err(|_| no_key())?;
+        // An expanded key ends in `ek ‖ H(ek) ‖ z` (FIPS 203, algorithm 16), which aws-lc-rs does not take out again.
+        let (rest, _) = expanded.expose_secret().split_last_chunk::<64>().ok_or_else(no_key)?;
+        let public_key = rest.rchunks_exact(kem.public_key_len()).next().ok_or_else(no_key)?.to_vec();
+        Ok(Self { kem, public_key, key })
     }
 }
 

@@ -3,7 +3,7 @@
 use ml_kem::kem::{Decapsulate, FromSeed as _, KeyExport as _, TryKeyInit as _};
 #[expect(deprecated, reason = "see `expand_kem_seed`")]
 use ml_kem::{ExpandedKeyEncoding as _, MlKem768, MlKem1024, ml_kem_768, ml_kem_1024};
-use x_wing::{DecapsulationKeyRejectNonContrib, Decapsulator as _, TryDecapsulate as _};
+use x_wing::{DecapsulationKeyRejectNonContrib, Decapsulator as _, KeyInit as _, TryDecapsulate as _};
 use zeroize::Zeroize as _;
 
 use crate::crypto::{Kem, KemKey, SHARED_SECRET_LEN, check_kem_seed, malformed};
@@ -25,8 +25,8 @@ pub(super) fn key(kem: Kem, seed: &SecretBytes) -> Result<Box<dyn KemKey>> {
             Box::new(MlKemKey { public_key: public.to_bytes().to_vec(), key })
         }
         Kem::XWing => {
-            let seed = Secret::<32>::copy_from(seed.expose_secret())?;
-            let key = DecapsulationKeyRejectNonContrib::from(*seed.expose_secret());
+            let key = DecapsulationKeyRejectNonContrib::new_from_slice(seed.expose_secret());
+            let key = key.map_err(|_| malformed("seed"))?;
             Box::new(XWingKey { public_key: key.encapsulation_key().to_bytes().to_vec(), key })
         }
     })
@@ -69,7 +69,7 @@ fn contributes(public_key: &[u8]) -> Result<bool> {
     let mut ciphertext = vec![0; Kem::XWing.ciphertext_len()];
     let ml_kem_len = ciphertext.len() - X25519_LEN;
     ciphertext.split_at_mut(ml_kem_len).1.copy_from_slice(point);
-    let throwaway = DecapsulationKeyRejectNonContrib::from(*Secret::<32>::random()?.expose_secret());
+    let throwaway = DecapsulationKeyRejectNonContrib::new(Secret::<32>::random()?.expose_secret().into());
     Ok(decapsulate_x_wing(&throwaway, &ciphertext).is_ok())
 }
 

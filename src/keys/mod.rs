@@ -2,6 +2,7 @@
 //!
 //! Labels and encodings stand in `schema/keys.md`, the states of an epoch in [`crate::manual::lifecycle`].
 
+pub mod certificate;
 mod epoch;
 mod keyring;
 pub mod keystore;

@@ -66,3 +66,19 @@ pub const TOKEN_WAIT_MS: u64 = 10_000;
 pub const TOKEN_HANDLES: usize = 4096;
 /// Most bytes that a token wraps at once.
 pub const TOKEN_WRAP_BYTES: usize = 1024;
+/// Longest name of an agent, in bytes.
+pub const AGENT_NAME_BYTES: usize = 64;
+/// Largest certificate, in bytes; one signed with SLH-DSA-SHA2-192s has about 20 kB.
+pub const CERTIFICATE_BYTES: usize = 64 << 10;
+/// Most certificates in a chain or a file: authority, tenant, session.
+pub const CHAIN_CERTIFICATES: usize = 3;
+/// Largest file of certificates, in bytes.
+pub const CERTIFICATE_FILE_BYTES: usize = 512 << 10;
+/// How long an authority's certificate is valid, in milliseconds: ten years.
+pub const AUTHORITY_CERTIFICATE_MS: u64 = 3652 * 86_400_000;
+/// How long a tenant's certificate is valid, in milliseconds: two years.
+pub const TENANT_CERTIFICATE_MS: u64 = 730 * 86_400_000;
+/// Longest time that a session credential may be valid, in milliseconds: a day.
+pub const SESSION_CREDENTIAL_MS: u64 = 86_400_000;
+/// How far back a certificate's validity begins, in milliseconds, for readers whose clocks are slow.
+pub const CERTIFICATE_SKEW_MS: u64 = 300_000;

@@ -1,6 +1,7 @@
 //! The command line: one file per group of commands. Data goes to stdout, talk to stderr.
 
 mod bench;
+mod cert;
 mod chunks;
 mod collection;
 mod epoch;
@@ -28,8 +29,9 @@ use output::Output;
 
 /// An encrypted vector and memory store for multi-tenant LLM platforms.
 ///
-/// Exit codes: 0 success, 1 internal failure, 2 wrong input or usage, 3 not found, 4 conflict, 5 denied (passphrase),
-/// 6 busy, 7 integrity (stored data is not what was written), 8 storage full, 9 unavailable, 10 partly done.
+/// Exit codes: 0 success, 1 internal failure, 2 wrong input or usage, 3 not found, 4 conflict, 5 denied (passphrase, or a
+/// certificate refused), 6 busy, 7 integrity (stored data is not what was written), 8 storage full, 9 unavailable, 10
+/// partly done.
 #[derive(Parser)]
 #[command(name = "strongroom", version, propagate_version = true)]
 struct Cli {
@@ -107,6 +109,9 @@ enum Command {
     Memories(memory::MemoriesArgs),
     /// Open every record and compare it with the registry
     Verify(store::VerifyArgs),
+    /// Verify and show certificates
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Measure against the same work without Strongroom
     Bench(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -153,6 +158,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Forget(args) => memory::forget(global, args, output).await,
             Command::Memories(args) => memory::memories(global, args, output).await,
             Command::Verify(args) => store::verify(global, args, output).await,
+            Command::Cert(command) => cert::run(command, output),
             Command::Bench(args) => bench::run(args, output).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::secret::Secret;
 
 /// A tenant: 1 to 64 of `a-z 0-9 - _ .`, starting with a letter or digit. It salts the tenant's keys and is part of
 /// every record's associated data.
@@ -59,7 +60,7 @@ fn is_plain(s: &str) -> bool {
 }
 
 /// An agent of a tenant: the same letters as a tenant's id. It stands in the agent's session credentials.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentId(String);
 
 impl AgentId {
@@ -77,6 +78,46 @@ impl FromStr for AgentId {
             return Ok(Self(s.to_owned()));
         }
         Err(Error::invalid(format!("`{}` is not an agent's name", shown(s))).with_remedy(PLAIN))
+    }
+}
+
+/// A session of an agent: 16 random bytes, written as 32 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId([u8; 16]);
+
+impl SessionId {
+    /// A new one, from the random source.
+    pub fn random() -> Result<Self> {
+        Ok(Self(*Secret::<16>::random()?.expose_secret()))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl From<[u8; 16]> for SessionId {
+    fn from(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let bad = || Error::invalid(format!("`{}` is not a session id", shown(s)));
+        if s.len() != 32 || s.bytes().any(|b| !matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(bad().with_remedy("a session id is 32 lower-case hexadecimal digits"));
+        }
+        u128::from_str_radix(s, 16).map(|n| Self(n.to_be_bytes())).map_err(|_| bad())
     }
 }
 
@@ -192,7 +233,7 @@ macro_rules! redacted_debug {
     )*};
 }
 
-redacted_debug!(TenantId, Name, RecordId, Namespace);
+redacted_debug!(TenantId, AgentId, Name, RecordId, Namespace);
 
 impl Serialize for RecordId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -331,6 +372,21 @@ mod tests {
         for bad in ["", "-a", ".a", "_a", "A", "a b", "a/b", "ä", &"x".repeat(65), "a\0"] {
             assert!(bad.parse::<TenantId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn agents_and_sessions_are_checked() {
+        for good in ["a", "planner-2", "0.x_y", &"x".repeat(64)] {
+            assert!(good.parse::<AgentId>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "A", "a b", "a/b", "ä", "a\0", &"x".repeat(65)] {
+            assert!(bad.parse::<AgentId>().is_err(), "{bad}");
+        }
+        for bad in ["", "0", "+0000000000000000000000000000000", &"A".repeat(32), &"0".repeat(33)] {
+            assert!(bad.parse::<SessionId>().is_err(), "{bad}");
+        }
+        let id = SessionId::from([0x0a; 16]);
+        assert_eq!(id.to_string().parse::<SessionId>().unwrap(), id);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub mod vectors;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind, Result};
-pub use id::{Epoch, Name, Namespace, RecordId, TenantId};
+pub use id::{AgentId, Epoch, Name, Namespace, RecordId, SessionId, TenantId};
 pub use keys::Passphrase;
 pub use memory::{Memory, MemoryItem, MemoryOp, RecallRequest};
 pub use store::{Collection, Store, StoreOptions, Tenant};

@@ -1,6 +1,6 @@
 //! Every bound in one place: sizes in bytes, counts in items, times with their unit in the name.
 
-/// Longest tenant id, in bytes.
+/// Longest id of a tenant or an agent, in bytes.
 pub const TENANT_ID_BYTES: usize = 64;
 /// Longest collection or vector name, in bytes.
 pub const NAME_BYTES: usize = 255;
@@ -66,8 +66,6 @@ pub const TOKEN_WAIT_MS: u64 = 10_000;
 pub const TOKEN_HANDLES: usize = 4096;
 /// Most bytes that a token wraps at once.
 pub const TOKEN_WRAP_BYTES: usize = 1024;
-/// Longest name of an agent, in bytes.
-pub const AGENT_NAME_BYTES: usize = 64;
 /// Largest certificate, in bytes; one signed with SLH-DSA-SHA2-192s has about 20 kB.
 pub const CERTIFICATE_BYTES: usize = 64 << 10;
 /// Most certificates in a chain or a file: authority, tenant, session.

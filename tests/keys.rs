@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use strongroom::clock::ManualClock;
 use strongroom::crypto::{self, Kdf, Provider, SuiteId, aws_lc::AwsLc, rustcrypto::RustCrypto};
-use strongroom::keys::keystore::file::KdfCost;
 use strongroom::keys::keystore::Unlock;
 use strongroom::keys::keystore::custody::CustodyKind;
+use strongroom::keys::keystore::file::KdfCost;
 use strongroom::keys::{DataKeys as _, EpochState, Keyring, Keystore, Label, Profile};
 use strongroom::record::{Field, Place, StoreKind};
 use strongroom::{Epoch, ErrorKind, Passphrase, TenantId};

@@ -13,11 +13,9 @@ use super::output::Output;
 use crate::clock::{Clock as _, SystemClock};
 use crate::crypto::{Provider, default_provider};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::TenantId;
+use crate::id::{AgentId, TenantId};
 use crate::keys::Fingerprint;
-use crate::keys::certificate::{
-    AgentName, Certificate, CertificateView, Expect, KeyView, VerifiedChain, from_pem, verify_chain,
-};
+use crate::keys::certificate::{Certificate, CertificateView, Expect, KeyView, VerifiedChain, from_pem, verify_chain};
 use crate::limits;
 
 #[derive(Subcommand)]
@@ -46,7 +44,7 @@ pub(super) struct VerifyArgs {
     tenant: Option<TenantId>,
     /// The agent that it must be of
     #[arg(long, value_name = "AGENT")]
-    agent: Option<AgentName>,
+    agent: Option<AgentId>,
 }
 
 /// What a good chain is good for.

@@ -47,7 +47,8 @@ pub(super) struct EpochArgs {
 }
 
 fn number(text: &str) -> Result<Epoch> {
-    let number: u32 = text.parse().map_err(|_| Error::invalid(format!("`{}` is not an epoch", crate::id::shown(text))))?;
+    let number: u32 =
+        text.parse().map_err(|_| Error::invalid(format!("`{}` is not an epoch", crate::id::shown(text))))?;
     Epoch::try_from(number)
 }
 
@@ -59,9 +60,7 @@ pub(super) async fn run(global: &Global, command: EpochCommand, output: &Output)
     let store = global.open().await?;
     let result = match &command {
         EpochCommand::List { tenant } => match store.tenant_keys(&tenant.tenant).await {
-            Ok(keys) => output.answer(&keys.epochs, |epochs| {
-                epochs.iter().map(|e| describe(e) + "\n").collect()
-            }),
+            Ok(keys) => output.answer(&keys.epochs, |epochs| epochs.iter().map(|e| describe(e) + "\n").collect()),
             Err(e) => Err(e),
         },
         EpochCommand::Create { tenant } => said(store.create_epoch(&tenant.tenant).await, output),

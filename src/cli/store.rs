@@ -37,8 +37,11 @@ impl InitArgs {
     /// What is to be written to the configuration.
     fn settings(&self) -> toml::Table {
         let module = self.pkcs11_module.as_ref().map(|module| module.to_string_lossy().into_owned());
-        let settings =
-            [("keystore", self.keystore.clone()), ("pkcs11_module", module), ("pkcs11_token", self.pkcs11_token.clone())];
+        let settings = [
+            ("keystore", self.keystore.clone()),
+            ("pkcs11_module", module),
+            ("pkcs11_token", self.pkcs11_token.clone()),
+        ];
         settings.into_iter().filter_map(|(key, value)| Some((key.to_owned(), toml::Value::from(value?)))).collect()
     }
 }
@@ -63,8 +66,11 @@ pub(super) async fn init(global: &Global, args: InitArgs, output: &Output) -> Re
     }
     let file = options.dir().join(CONFIG_FILE);
     if !settings.is_empty() && file.exists() {
-        return Err(Error::new(ErrorKind::Conflict, format!("there is a configuration in `{}` already", file.display()))
-            .with_remedy("set `keystore`, `pkcs11_module` and `pkcs11_token` there, and leave the options out"));
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            format!("there is a configuration in `{}` already", file.display()),
+        )
+        .with_remedy("set `keystore`, `pkcs11_module` and `pkcs11_token` there, and leave the options out"));
     }
     Store::init(&options, global.passphrase(true)?).await?;
     if !settings.is_empty() {

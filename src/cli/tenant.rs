@@ -78,7 +78,8 @@ async fn create(
     output.answer(&answer, |_| {
         let mut text = format!("created {}", describe(tenant, &made.record));
         if let (Some(session), Some(agent)) = (&made.session, &agent) {
-            text += &format!("  session of {}: {}, until {}\n", agent.as_str(), session.id, time(session.expires_at_ms));
+            text +=
+                &format!("  session of {}: {}, until {}\n", agent.as_str(), session.id, time(session.expires_at_ms));
         }
         text
     })

@@ -5,8 +5,8 @@
 pub mod certificate;
 mod epoch;
 mod keyring;
-pub mod kms;
 pub mod keystore;
+pub mod kms;
 mod label;
 mod passphrase;
 pub mod profile;

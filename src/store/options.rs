@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::keys::Passphrase;
-use crate::keys::keystore::file::KdfCost;
-use crate::keys::keystore::pkcs11::TokenConfig;
 use crate::keys::keystore::Unlock;
 use crate::keys::keystore::custody::CustodyKind;
+use crate::keys::keystore::file::KdfCost;
+use crate::keys::keystore::pkcs11::TokenConfig;
 use crate::keys::kms::KmsOptions;
 
 /// Where a store is and how it runs.
@@ -65,10 +65,8 @@ impl StoreOptions {
 
     /// What opens the keystore: its passphrase, or the user PIN of its token.
     pub fn unlock(&self, passphrase: Passphrase) -> Unlock {
-        let token = || TokenConfig {
-            module: self.config.pkcs11_module.clone(),
-            label: self.config.pkcs11_token.clone(),
-        };
+        let token =
+            || TokenConfig { module: self.config.pkcs11_module.clone(), label: self.config.pkcs11_token.clone() };
         match self.config.keystore {
             CustodyKind::File => Unlock::Passphrase(passphrase, self.kdf_cost),
             CustodyKind::Pkcs11 => Unlock::Token(token(), passphrase),

@@ -1,13 +1,12 @@
 //! Guards against good certificates put together wrongly: other tenants, other platforms, other times, other orders.
 
-use strongroom::ErrorKind;
 use strongroom::crypto::{Kem, Signature};
 use strongroom::keys::Profile;
 use strongroom::keys::certificate::{
-    Certificate, Expect, SessionId, SessionSubject, TenantSubject, issue_authority, issue_session, issue_tenant,
-    verify_chain,
+    Certificate, Expect, SessionSubject, TenantSubject, issue_authority, issue_session, issue_tenant, verify_chain,
 };
 use strongroom::limits;
+use strongroom::{ErrorKind, SessionId};
 
 use super::world::{
     DAY_MS, HOUR_MS, NOW_MS, PROFILES, SESSION, World, issue, issue_for, kem_public, provider, signing_key, tenant_id,

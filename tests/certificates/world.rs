@@ -2,15 +2,15 @@
 
 use std::sync::OnceLock;
 
-use strongroom::TenantId;
 use strongroom::clock::{Clock as _, SystemClock};
 use strongroom::crypto::{Kem, Provider, Signature, SigningKey, default_provider};
 use strongroom::keys::Profile;
 use strongroom::keys::certificate::{
-    Certificate, Expect, SessionId, SessionSubject, TenantSubject, VerifiedChain, issue_authority, issue_session,
-    issue_tenant, verify_chain,
+    Certificate, Expect, SessionSubject, TenantSubject, VerifiedChain, issue_authority, issue_session, issue_tenant,
+    verify_chain,
 };
 use strongroom::secret::SecretBytes;
+use strongroom::{SessionId, TenantId};
 
 /// 2026-01-01T00:00:00Z.
 pub const NOW_MS: u64 = 1_767_225_600_000;

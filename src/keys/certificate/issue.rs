@@ -14,13 +14,13 @@ use x509_cert::spki::{DynSignatureAlgorithmIdentifier, EncodePublicKey, SubjectP
 use x509_cert::time::Validity;
 use x509_cert::{AlgorithmIdentifier, SubjectPublicKeyInfo, TbsCertificate};
 
+use super::Certificate;
 use super::contents::{Contents, Kind};
 use super::names::{self, Who};
 use super::oid::{PROFILE, PublicKey, ROOT_KEY, encoding, signature_id};
-use super::{AgentName, Certificate, SessionId};
 use crate::crypto::{Kem, Provider, Signature, SigningKey};
 use crate::error::{Error, Result};
-use crate::id::TenantId;
+use crate::id::{AgentId, SessionId, TenantId};
 use crate::keys::{Fingerprint, Profile};
 use crate::limits;
 use crate::secret::Secret;
@@ -45,7 +45,7 @@ pub struct TenantSubject<'a> {
 /// What a session credential says, besides the tenant and profile, which it takes from the tenant's certificate.
 pub struct SessionSubject<'a> {
     /// The agent whose session it is.
-    pub agent: &'a AgentName,
+    pub agent: &'a AgentId,
     /// The session.
     pub session: SessionId,
     /// The KEM of the session key; the profile must allow it.

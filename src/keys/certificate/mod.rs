@@ -20,7 +20,6 @@ use std::fmt;
 use x509_cert::der::{Decode as _, Encode as _};
 
 pub use issue::{SessionSubject, TenantSubject, issue_authority, issue_session, issue_tenant};
-pub use names::{AgentName, SessionId};
 pub use oid::{PROFILE as PROFILE_OID, ROOT_KEY as ROOT_KEY_OID};
 pub use pem::{from_pem, to_pem};
 pub use show::{CertificateView, KeyView};

@@ -1,12 +1,12 @@
 //! Checking a chain against the authority that the caller has pinned. Only here can a [`VerifiedChain`] be made.
 
+use super::Certificate;
 use super::contents::{Contents, Kind};
 use super::names::Who;
 use super::oid::PublicKey;
-use super::{AgentName, Certificate, SessionId};
 use crate::crypto::{Kem, Provider, Signature};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::TenantId;
+use crate::id::{AgentId, SessionId, TenantId};
 use crate::keys::Profile;
 use crate::limits;
 
@@ -16,7 +16,7 @@ pub struct Expect {
     /// The tenant.
     pub tenant: Option<TenantId>,
     /// The agent: the chain must then end in a session credential.
-    pub agent: Option<AgentName>,
+    pub agent: Option<AgentId>,
     /// The session: the chain must then end in a session credential.
     pub session: Option<SessionId>,
     /// The profile.
@@ -43,7 +43,7 @@ pub struct VerifiedChain {
 /// The session at the end of a verified chain.
 #[derive(Clone)]
 pub struct VerifiedSession {
-    agent: AgentName,
+    agent: AgentId,
     id: SessionId,
     kem: Kem,
     key: Vec<u8>,
@@ -83,7 +83,7 @@ impl VerifiedChain {
 
 impl VerifiedSession {
     /// The agent whose session it is.
-    pub fn agent(&self) -> &AgentName {
+    pub fn agent(&self) -> &AgentId {
         &self.agent
     }
 

@@ -27,11 +27,15 @@ impl Keystore {
             match before.state {
                 TenantState::Onboarding => self.clear(&before)?,
                 TenantState::Live => {
-                    return Err(Error::new(ErrorKind::Conflict, format!("tenant `{}` exists already", tenant.as_str())));
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        format!("tenant `{}` exists already", tenant.as_str()),
+                    ));
                 }
                 TenantState::Shredding | TenantState::Shredded => {
-                    return Err(Error::new(ErrorKind::Conflict, shredded(tenant).to_string())
-                        .with_remedy("choose another id: this one stays taken, so that nobody mistakes one for the other"));
+                    return Err(Error::new(ErrorKind::Conflict, shredded(tenant).to_string()).with_remedy(
+                        "choose another id: this one stays taken, so that nobody mistakes one for the other",
+                    ));
                 }
             }
         }
@@ -46,7 +50,7 @@ impl Keystore {
         plan.extend(signing.into_iter().map(|(purpose, signature)| (purpose, KeyAlgorithm::Signature(signature))));
         self.make_keys(&mut stored, &plan)?;
         self.add_first_epoch(&mut stored, now_ms)?;
-        stored.certificate = self.tenant_certificate(&stored, tenant, now_ms)?.to_der()?;
+        stored.certificate = self.tenant_certificate(&stored, tenant, now_ms)?.as_der().to_vec();
         stored.state = TenantState::Live;
         self.records.write(&stored)?;
         stored.record(self.provider)
@@ -72,12 +76,13 @@ impl Keystore {
     fn tenant_certificate(&self, stored: &Stored, tenant: &TenantId, now_ms: u64) -> Result<Certificate> {
         let (key, issuer) = self.authority(stored.profile.authority_signature(), now_ms)?;
         let subject = TenantSubject {
-            tenant: tenant.clone(),
+            tenant,
             profile: stored.profile,
-            signing_public_key: stored.signing_public_key()?,
-            root_public_key: stored.key(KeyPurpose::Root)?.public_key.clone(),
+            algorithm: stored.profile.signature(),
+            signing_key: &stored.signing_public_key()?,
+            root_key: &stored.key(KeyPurpose::Root)?.public_key,
         };
-        certificate::issue_tenant(&*key, &issuer, &subject, now_ms)
+        certificate::issue_tenant(self.provider, &*key, &issuer, &subject, now_ms)
     }
 
     /// The authority that signs with `algorithm`, made when the first tenant needs it.
@@ -95,8 +100,8 @@ impl Keystore {
         self.make_keys(&mut stored, &[(KeyPurpose::Authority, KeyAlgorithm::Signature(algorithm))])?;
         let (role, key) = stored.held(KeyPurpose::Authority)?;
         let signer = self.custody.signer(&role, &key)?;
-        let certificate = certificate::issue_authority(&*signer, now_ms)?;
-        stored.certificate = certificate.to_der()?;
+        let certificate = certificate::issue_authority(self.provider, &*signer, now_ms)?;
+        stored.certificate = certificate.as_der().to_vec();
         stored.state = TenantState::Live;
         self.records.write(&stored)?;
         Ok((signer, certificate))

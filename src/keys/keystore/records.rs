@@ -178,7 +178,10 @@ impl Stored {
     }
 
     pub(super) fn key(&self, purpose: KeyPurpose) -> Result<&StoredKey> {
-        self.keys.iter().find(|key| key.purpose == number_of(purpose)).ok_or_else(|| Error::integrity("a tenant's keys"))
+        self.keys
+            .iter()
+            .find(|key| key.purpose == number_of(purpose))
+            .ok_or_else(|| Error::integrity("a tenant's keys"))
     }
 
     /// The key for `purpose`, as its custody wants it.

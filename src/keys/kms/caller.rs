@@ -106,8 +106,11 @@ impl Caller {
     /// [`Denied`](ErrorKind::Denied), with the same words whether the tenant exists or not.
     pub fn permit(&self, operation: Operation, tenant: &TenantId) -> Result<Permit> {
         if !self.scope.covers(tenant) {
-            return Err(Error::new(ErrorKind::Denied, format!("service `{}` does not work for this tenant", self.service))
-                .with_remedy("add the tenant to the service's scope in the configuration, if it should"));
+            return Err(Error::new(
+                ErrorKind::Denied,
+                format!("service `{}` does not work for this tenant", self.service),
+            )
+            .with_remedy("add the tenant to the service's scope in the configuration, if it should"));
         }
         if !self.role.may(operation) {
             return Err(Error::new(
@@ -131,7 +134,7 @@ impl Role {
 
     /// The table of `src/manual/kms.md`.
     pub fn may(self, operation: Operation) -> bool {
-        use Operation::{Administer, Decapsulate, Describe, DeriveDek, Encapsulate, Session, Sign, Verify};
+        use Operation::{Administer, Decapsulate, DeriveDek, Describe, Encapsulate, Session, Sign, Verify};
         match operation {
             Describe | Verify => true,
             Administer => self == Role::Admin,

@@ -6,15 +6,12 @@
 
 mod caller;
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use super::keystore::Destroyed;
 use super::{EpochRecord, Label, Profile, TenantRecord};
-use crate::error::{Error, Result};
-use crate::id::{AgentId, Epoch, TenantId};
+use crate::error::Result;
+use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::secret::Secret;
 
 pub use caller::{Caller, Operation, Permit, Role, Scope};
@@ -53,47 +50,6 @@ pub trait Kms: Send + Sync {
 
     /// Derives data keys. For stores and sidecars only.
     fn derive_deks(&self, tenant: &TenantId, items: &[DekRequest]) -> Result<Vec<Result<Secret<32>>>>;
-}
-
-/// The name of a session: 16 random bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId([u8; 16]);
-
-impl SessionId {
-    /// A new name.
-    pub fn random() -> Result<Self> {
-        Ok(Self(*Secret::<16>::random()?.expose_secret()))
-    }
-
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl From<[u8; 16]> for SessionId {
-    fn from(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl FromStr for SessionId {
-    type Err = Error;
-
-    /// From 32 hexadecimal digits.
-    fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::invalid("a session id has 32 hexadecimal digits");
-        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(bad());
-        }
-        u128::from_str_radix(text, 16).map(|n| Self(n.to_be_bytes())).map_err(|_| bad())
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
 }
 
 /// An open session, as its agent sees it. The private half of its key stays in the service.

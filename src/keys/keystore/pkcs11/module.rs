@@ -8,8 +8,8 @@ use cryptoki::error::{Error as TokenError, RvError};
 use cryptoki::slot::Slot;
 use parking_lot::Mutex;
 
-use super::errors::{away, explain};
 use super::TokenConfig;
+use super::errors::{away, explain};
 use crate::error::{Error, Result};
 
 /// Initialising and finalising count for the whole process, so there is one context per library, and nobody finalises.

@@ -43,7 +43,8 @@ impl SigningKey for TokenSigner {
             return Err(Error::invalid("the context of a signature is longer than 255 bytes"));
         }
         // Tokens differ over what an empty context is, but none is none.
-        let context_params = || SignAdditionalContext::new(HedgeType::Preferred, Some(context).filter(|c| !c.is_empty()));
+        let context_params =
+            || SignAdditionalContext::new(HedgeType::Preferred, Some(context).filter(|c| !c.is_empty()));
         let signature = match self.algorithm {
             Signature::MlDsa65 | Signature::MlDsa87 => self.run(&Mechanism::MlDsa(context_params()), message)?,
             Signature::SlhDsaSha2_128s | Signature::SlhDsaSha2_192s => {

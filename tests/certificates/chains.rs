@@ -132,7 +132,7 @@ fn what_the_caller_expects_must_be_there() {
     assert!(verify(&w.chain(), right.clone()).is_ok());
     let wrong = [
         (Expect { tenant: Some(tenant_id("other")), ..right.clone() }, "it is of the tenant `acme`"),
-        (Expect { agent: Some("Planner".parse().unwrap()), ..right.clone() }, "another agent"),
+        (Expect { agent: Some("writer".parse().unwrap()), ..right.clone() }, "another agent"),
         (Expect { session: Some([0xac; 16].into()), ..right.clone() }, "another session"),
         (Expect { profile: Some(Profile::Hybrid), ..right.clone() }, "its profile is `cnsa2`"),
     ];

@@ -33,18 +33,29 @@ pub struct Sessions {
 struct State {
     slot: Slot,
     idle: Vec<Session>,
-    /// Sessions in use or idle.
+    /// Sessions that were opened together.
     open: usize,
-    /// Goes up when all sessions are opened anew: older ones are of no use.
-    generation: u64,
-    /// Goes up when the token has forgotten who we are: its private objects have other handles then.
-    logins: u64,
+    /// Sessions that are in use.
+    busy: usize,
+    /// Whether a thread is bringing the token back: no session is lent until it has.
+    recovering: bool,
+    seen: Seen,
     /// Where keys are, by their CKA_ID, since searching takes longer than using.
     handles: HashMap<[u8; 16], ObjectHandle>,
     pin_refused: bool,
 }
 
+/// How often the token was brought back.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Seen {
+    /// Goes up when all sessions are opened anew: older ones are of no use.
+    generation: u64,
+    /// Goes up when the token has forgotten who we are: its private objects have other handles then.
+    logins: u64,
+}
+
 /// What is to be done after a failure.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Cure {
     None,
     FindAgain,
@@ -61,8 +72,9 @@ impl Sessions {
             slot,
             idle: Vec::new(),
             open: 0,
-            generation: 0,
-            logins: 0,
+            busy: 0,
+            recovering: false,
+            seen: Seen::default(),
             handles: HashMap::new(),
             pin_refused: false,
         };
@@ -97,45 +109,76 @@ impl Sessions {
             Err(failure) => failure,
         };
         let cure = lease.cure(&failure);
+        lease.lost = cure == Cure::Reopen;
+        let seen = lease.seen;
+        drop(lease);
         match cure {
             Cure::None => {}
             Cure::FindAgain => self.state.lock().handles.clear(),
-            Cure::LogIn => {
-                let mut state = self.state.lock();
-                if state.logins == lease.logins {
-                    self.log_in(&mut state, lease.session()?)?;
-                }
-            }
-            Cure::Reopen => {
-                lease.lost = true;
-                let mut state = self.state.lock();
-                if state.generation == lease.generation {
-                    self.reopen(&mut state)?;
-                }
-            }
+            Cure::LogIn | Cure::Reopen => self.recover(cure, seen)?,
         }
         Ok(Err((failure, cure)))
     }
 
     fn lease(&self) -> Result<Lease<'_>> {
-        let deadline = Instant::now() + Duration::from_millis(limits::TOKEN_WAIT_MS);
+        let deadline = deadline();
         let mut state = self.state.lock();
         loop {
             if state.pin_refused {
                 return Err(pin_refused());
             }
-            if state.open == 0 {
-                self.reopen(&mut state)?;
+            if !state.recovering {
+                if state.open == 0 {
+                    self.reopen(&mut state)?;
+                }
+                if let Some(session) = state.idle.pop() {
+                    state.busy += 1;
+                    return Ok(Lease { sessions: self, session: Some(session), seen: state.seen, lost: false });
+                }
             }
-            if let Some(session) = state.idle.pop() {
-                let (generation, logins) = (state.generation, state.logins);
-                return Ok(Lease { sessions: self, session: Some(session), generation, logins, lost: false });
-            }
+            self.wait(&mut state, deadline)?;
+        }
+    }
+
+    fn wait(&self, state: &mut MutexGuard<'_, State>, deadline: Instant) -> Result<()> {
+        if self.freed.wait_until(state, deadline).timed_out() {
+            return Err(Error::new(ErrorKind::Busy, "every session of the token is in use")
+                .with_remedy("retry later, or spread the load over more tokens"));
+        }
+        Ok(())
+    }
+
+    /// Logs in again or opens the sessions anew, unless another thread has since `seen`.
+    ///
+    /// Waits until nothing runs: a login beside other operations locks up some tokens, and what still runs in an old
+    /// session must not meet a new one of the same number.
+    fn recover(&self, cure: Cure, seen: Seen) -> Result<()> {
+        let deadline = deadline();
+        let mut state = self.state.lock();
+        while state.recovering {
+            self.wait(&mut state, deadline)?;
+        }
+        if state.seen != seen {
+            return Ok(());
+        }
+        state.recovering = true;
+        while state.busy > 0 {
+            // What does not end is taken to hang on a token that is gone.
             if self.freed.wait_until(&mut state, deadline).timed_out() {
-                return Err(Error::new(ErrorKind::Busy, "every session of the token is in use")
-                    .with_remedy("retry later, or spread the load over more tokens"));
+                break;
             }
         }
+        let recovered = match (cure, state.idle.pop()) {
+            (Cure::LogIn, Some(session)) => {
+                let logged_in = self.log_in(&mut state, &session);
+                state.idle.push(session);
+                logged_in
+            }
+            _ => self.reopen(&mut state),
+        };
+        state.recovering = false;
+        self.freed.notify_all();
+        recovered
     }
 
     /// Opens every session anew. The old ones are left as they are: a token that was restarted may have given their
@@ -143,7 +186,7 @@ impl Sessions {
     fn reopen(&self, state: &mut MutexGuard<'_, State>) -> Result<()> {
         state.idle.clear();
         state.open = 0;
-        state.generation += 1;
+        state.seen.generation += 1;
         module::initialize(&self.module)?;
         state.slot = module::find_slot(&self.module, &self.config)?;
         while state.idle.len() < limits::TOKEN_SESSIONS {
@@ -160,7 +203,6 @@ impl Sessions {
         match logged_in {
             Ok(()) => {
                 state.open = state.idle.len();
-                self.freed.notify_all();
                 Ok(())
             }
             Err(e) => Err(self.abandon(state, e)),
@@ -181,7 +223,7 @@ impl Sessions {
             return Err(pin_refused());
         }
         state.handles.clear();
-        state.logins += 1;
+        state.seen.logins += 1;
         let pin = RawAuthPin::new(Box::new(self.pin.expose_secret().to_vec()));
         match session.login_with_raw(UserType::User, &pin) {
             Ok(()) | Err(TokenError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
@@ -203,12 +245,15 @@ impl Drop for Sessions {
     }
 }
 
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_millis(limits::TOKEN_WAIT_MS)
+}
+
 /// A session for one operation, given back when dropped.
 pub struct Lease<'a> {
     sessions: &'a Sessions,
     session: Option<Session>,
-    generation: u64,
-    logins: u64,
+    seen: Seen,
     lost: bool,
 }
 
@@ -222,7 +267,7 @@ impl Lease<'_> {
     pub fn handle<E>(&self, id: [u8; 16], find: impl FnOnce() -> Result<ObjectHandle, E>) -> Result<ObjectHandle, E> {
         {
             let state = self.sessions.state.lock();
-            if state.logins == self.logins
+            if state.seen == self.seen
                 && let Some(handle) = state.handles.get(&id)
             {
                 return Ok(*handle);
@@ -230,7 +275,7 @@ impl Lease<'_> {
         }
         let handle = find()?;
         let mut state = self.sessions.state.lock();
-        if state.logins == self.logins {
+        if state.seen == self.seen {
             if state.handles.len() >= limits::TOKEN_HANDLES {
                 state.handles.clear();
             }
@@ -263,10 +308,16 @@ impl Lease<'_> {
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         let mut state = self.sessions.state.lock();
-        let Some(session) = self.session.take() else { return };
-        if self.generation == state.generation && !self.lost {
+        state.busy = state.busy.saturating_sub(1);
+        if let Some(session) = self.session.take()
+            && self.seen.generation == state.seen.generation
+            && !self.lost
+        {
             state.idle.push(session);
-            drop(state);
+        }
+        if state.recovering {
+            self.sessions.freed.notify_all();
+        } else {
             self.sessions.freed.notify_one();
         }
     }

@@ -38,7 +38,7 @@ fn only_the_canonical_encoding_is_read() {
 #[test]
 fn pem_is_read_back_and_nothing_else_is() {
     let w = world(Profile::Hybrid);
-    let all = [&[w.authority.clone()], &w.chain()[..]].concat();
+    let all = [std::slice::from_ref(&w.authority), &w.chain()].concat();
     let text = to_pem(&all).unwrap();
     assert!(from_pem(&text).unwrap() == all);
     assert!(from_pem(&format!("\n {}\n\n", text.replace('\n', "\r\n"))).unwrap() == all);

@@ -26,8 +26,10 @@ pub struct Expect {
 /// A chain that [`verify_chain`] has found good, at the time and against the authority that its caller gave.
 ///
 /// ```compile_fail
-/// # use strongroom::keys::certificate::VerifiedChain;
-/// let made_up = VerifiedChain {}; // its fields are private
+/// # use strongroom::{TenantId, keys::certificate::VerifiedChain};
+/// fn take_over(chain: &mut VerifiedChain, tenant: TenantId) {
+///     chain.tenant = tenant; // private, as all its fields are
+/// }
 /// ```
 #[derive(Clone)]
 pub struct VerifiedChain {

@@ -104,6 +104,9 @@ impl VerifiedSession {
 /// if there is one. `pinned` is the authority that the caller trusts; the chain may begin with the same certificate, but
 /// never brings another.
 ///
+/// Verifies one signature per certificate, the authority's own included: some milliseconds with SLH-DSA. Whoever needs
+/// the answer often keeps it, until [`VerifiedChain::not_after_ms`].
+///
 /// Follows RFC 5280, section 6.1, on the narrow form of `schema/certificate.md`. What is refused is
 /// [`Denied`](ErrorKind::Denied), with the reason for the operator.
 pub fn verify_chain(

@@ -33,6 +33,7 @@ fn only_the_canonical_encoding_is_read() {
         assert_eq!(Certificate::from_der(bad).err().map(|e| e.kind()), Some(ErrorKind::InvalidInput));
     }
     assert!(Certificate::from_der(&general).unwrap_err().to_string().contains("canonical"));
+    assert!(Certificate::from_der(&oversize).unwrap_err().to_string().contains("too long"));
 }
 
 #[test]

@@ -237,8 +237,14 @@ fn other_tenant(forge: &mut Forge) {
 
 #[test]
 fn a_value_in_another_encoding_is_refused() {
-    // A number with a leading zero decodes to the same number.
+    // Both decode to the same usages and path length: a bit string with zeros at its end, a number with one in front.
     let w = cnsa2();
+    let usages: [&[u8]; 3] = [&[3, 2, 2, 0x84], &[3, 2, 0, 0x84], &[3, 3, 0, 0x84, 0]];
+    for (value, accepted) in usages.into_iter().zip([true, false, false]) {
+        let mut forge = Forge::of(&w.tenant);
+        forge.extension(KeyUsage::OID).extn_value = OctetString::new(value).unwrap();
+        assert_eq!(w.verify(&[forge.sign(&*w.authority_key)], NOW_MS).is_ok(), accepted, "{value:?}");
+    }
     let mut forge = Forge::of(&w.tenant);
     assert_eq!(constraints(true, Some(0)).to_der().unwrap(), [0x30, 6, 1, 1, 0xff, 2, 1, 0]);
     forge.extension(BasicConstraints::OID).extn_value = OctetString::new([0x30, 7, 1, 1, 0xff, 2, 2, 0, 0]).unwrap();

@@ -50,7 +50,7 @@ pub fn in_own_process(name: &str, test: impl FnOnce()) {
     fs::write(dir.path().join("softhsm2.conf"), softhsm).unwrap();
     fs::write(dir.path().join("kryoptic.conf"), kryoptic_conf(dir.path())).unwrap();
     let output = Command::new(env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
+        .args([name, "--exact", "--nocapture", "--include-ignored"])
         .env(DIR_ENV, dir.path())
         .env("SOFTHSM2_CONF", dir.path().join("softhsm2.conf"))
         .env("KRYOPTIC_CONF", dir.path().join("kryoptic.conf"))

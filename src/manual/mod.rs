@@ -12,3 +12,6 @@ pub mod lifecycle {}
 
 #[doc = include_str!("profiles.md")]
 pub mod profiles {}
+
+#[doc = include_str!("kms.md")]
+pub mod kms {}

@@ -3,14 +3,15 @@
 use strongroom::crypto::{Kem, Signature};
 use strongroom::keys::Profile;
 use strongroom::keys::certificate::{
-    Certificate, Expect, SessionSubject, TenantSubject, issue_authority, issue_session, issue_tenant, verify_chain,
+    Certificate, Expect, PROFILE_OID, SessionSubject, TenantSubject, issue_authority, issue_session, issue_tenant,
+    verify_chain,
 };
 use strongroom::limits;
 use strongroom::{ErrorKind, SessionId};
 
+use super::forge::Forge;
 use super::world::{
-    DAY_MS, HOUR_MS, NOW_MS, PROFILES, SESSION, World, issue, issue_for, kem_public, provider, signing_key, tenant_id,
-    world,
+    DAY_MS, HOUR_MS, NOW_MS, SESSION, World, issue, issue_for, kem_public, provider, signing_key, tenant_id, world,
 };
 
 fn refused(world: &World, chain: &[Certificate], reason: &str) {
@@ -21,7 +22,7 @@ fn refused(world: &World, chain: &[Certificate], reason: &str) {
 
 #[test]
 fn every_profile_gives_a_chain_that_verifies() {
-    for profile in PROFILES {
+    for profile in Profile::ALL {
         let w = world(profile);
         let verified = w.verify(&w.chain(), NOW_MS).unwrap();
         assert!(*verified.tenant() == tenant_id("acme"));
@@ -37,14 +38,14 @@ fn every_profile_gives_a_chain_that_verifies() {
         let tenant_only = w.verify(&w.chain()[..1], NOW_MS).unwrap();
         assert!(tenant_only.session().is_none());
         assert_eq!(tenant_only.not_after_ms(), NOW_MS + limits::TENANT_CERTIFICATE_MS);
-        let with_root = [&[w.authority.clone()], &w.chain()[..]].concat();
+        let with_root = [std::slice::from_ref(&w.authority), &w.chain()].concat();
         assert!(w.verify(&with_root, NOW_MS).is_ok());
     }
 }
 
 #[test]
 fn fips_allows_both_sizes_and_the_others_only_their_own() {
-    for profile in PROFILES {
+    for profile in Profile::ALL {
         let w = world(profile);
         for kem in Kem::ALL {
             let (agent, key) = ("planner".parse().unwrap(), kem_public(kem, 4));
@@ -102,7 +103,7 @@ fn another_platform_is_refused() {
     refused(w, &[again, w.tenant.clone(), w.session.clone()], "another authority");
     // The pinned one must itself be an authority.
     let e = verify_chain(provider(), &w.tenant, &w.chain(), NOW_MS, &Expect::default()).err().unwrap();
-    assert!(e.to_string().contains("no") || e.to_string().contains("place"), "{e}");
+    assert!(e.to_string().contains("in the place of the pinned authority"), "{e}");
 }
 
 #[test]
@@ -117,6 +118,23 @@ fn tenants_do_not_mix() {
     // Two tenants that were given one key: the names still part them.
     let twin = issue(&*w.authority_key, &w.authority, Profile::Cnsa2, &*w.tenant_key, "twin");
     refused(w, &[twin, w.session.clone()], "issued by somebody else");
+}
+
+#[test]
+fn an_authority_certifies_only_for_its_own_profiles() {
+    // A key and a profile that fit each other, under an authority that is too weak, or not the one of this profile.
+    let (strong, w) = (signing_key(Signature::MlDsa87, 70), world(Profile::Pure));
+    let mut forge = Forge::of(&w.tenant);
+    forge.spki = Forge::of(&world(Profile::Cnsa2).tenant).spki;
+    forge.set(PROFILE_OID, &"cnsa2".to_owned());
+    refused(w, &[forge.sign(&*w.authority_key)], "is not what the profile `cnsa2` has");
+
+    let root = issue_authority(provider(), &*strong, NOW_MS).unwrap();
+    let mut forge = Forge::of(&issue(&*strong, &root, Profile::Cnsa2, &*strong, "acme"));
+    forge.spki = Forge::of(&w.tenant).spki;
+    forge.set(PROFILE_OID, &"pure".to_owned());
+    let e = verify_chain(provider(), &root, &[forge.sign(&*strong)], NOW_MS, &Expect::default()).err().unwrap();
+    assert!(e.to_string().contains("is not what the profile `pure` has"), "{e}");
 }
 
 #[test]

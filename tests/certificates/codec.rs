@@ -33,12 +33,13 @@ fn only_the_canonical_encoding_is_read() {
         assert_eq!(Certificate::from_der(bad).err().map(|e| e.kind()), Some(ErrorKind::InvalidInput));
     }
     assert!(Certificate::from_der(&general).unwrap_err().to_string().contains("canonical"));
+    assert!(Certificate::from_der(&oversize).unwrap_err().to_string().contains("too long"));
 }
 
 #[test]
 fn pem_is_read_back_and_nothing_else_is() {
     let w = world(Profile::Hybrid);
-    let all = [&[w.authority.clone()], &w.chain()[..]].concat();
+    let all = [std::slice::from_ref(&w.authority), &w.chain()].concat();
     let text = to_pem(&all).unwrap();
     assert!(from_pem(&text).unwrap() == all);
     assert!(from_pem(&format!("\n {}\n\n", text.replace('\n', "\r\n"))).unwrap() == all);

@@ -236,15 +236,44 @@ fn other_tenant(forge: &mut Forge) {
 }
 
 #[test]
-fn a_root_key_of_the_other_encoding_is_refused() {
-    // A value that decodes to the same key, written with an explicit default, is another certificate for the same key.
+fn a_value_in_another_encoding_is_refused() {
+    // Both decode to the same usages and path length: a bit string with zeros at its end, a number with one in front.
     let w = cnsa2();
+    let usages: [&[u8]; 3] = [&[3, 2, 2, 0x84], &[3, 2, 0, 0x84], &[3, 3, 0, 0x84, 0]];
+    for (value, accepted) in usages.into_iter().zip([true, false, false]) {
+        let mut forge = Forge::of(&w.tenant);
+        forge.extension(KeyUsage::OID).extn_value = OctetString::new(value).unwrap();
+        assert_eq!(w.verify(&[forge.sign(&*w.authority_key)], NOW_MS).is_ok(), accepted, "{value:?}");
+    }
     let mut forge = Forge::of(&w.tenant);
-    let explicit = [0x30, 0x06, 0x01, 0x01, 0xff, 0x02, 0x01, 0x00];
-    assert_eq!(constraints(true, Some(0)).to_der().unwrap(), explicit);
-    forge.extension(BasicConstraints::OID).extn_value =
-        OctetString::new([0x30, 0x07, 0x01, 0x01, 0xff, 0x02, 0x02, 0x00, 0x00]).unwrap();
-    refused("a number with a leading zero", w, &[forge.sign(&*w.authority_key)], "malformed extension");
+    assert_eq!(constraints(true, Some(0)).to_der().unwrap(), [0x30, 6, 1, 1, 0xff, 2, 1, 0]);
+    forge.extension(BasicConstraints::OID).extn_value = OctetString::new([0x30, 7, 1, 1, 0xff, 2, 2, 0, 0]).unwrap();
+    refused("a leading zero", w, &[forge.sign(&*w.authority_key)], "malformed extension");
+}
+
+#[test]
+fn a_negative_serial_number_is_refused() {
+    let w = cnsa2();
+    let mut der = w.tenant.as_der().to_vec();
+    let serial = Forge::of(&w.tenant).serial;
+    let at = der.windows(serial.len()).position(|window| window == serial).unwrap();
+    der[at] |= 0x80;
+    // What is signed stands between the head of the whole and the signature algorithm; the signature is the last part.
+    let length = usize::from(u16::from_be_bytes([der[6], der[7]]));
+    let signature = w.authority_key.sign(b"", &der[4..8 + length]).unwrap();
+    let at = der.len() - signature.len();
+    der[at..].copy_from_slice(&signature);
+    refused("a negative number", w, &[Certificate::from_der(&der).unwrap()], "malformed serial number");
+}
+
+#[test]
+fn two_signature_algorithms_are_refused() {
+    let w = cnsa2();
+    let mut der = w.tenant.as_der().to_vec();
+    let oid = ML_DSA_87.as_bytes();
+    let outer = der.windows(oid.len()).rposition(|window| window == oid).unwrap();
+    der[outer..outer + oid.len()].copy_from_slice(ML_DSA_65.as_bytes());
+    refused("another outside", w, &[Certificate::from_der(&der).unwrap()], "it names two signature algorithms");
 }
 
 fn every_use() -> KeyUsage {

@@ -10,15 +10,8 @@ use super::world::{live, world};
 
 /// The verifier, or how to get it.
 fn verifier() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let named = std::env::var_os("STRONGROOM_OPENSSL_VERIFY").map(PathBuf::from);
-    let path = named.unwrap_or_else(|| root.join("target/hsm-token/release/openssl-verify"));
-    assert!(
-        path.exists(),
-        "`{}` is not there: build it with `cargo build --release --manifest-path tools/hsm-token/Cargo.toml \
-         --target-dir target/hsm-token`, or name it with STRONGROOM_OPENSSL_VERIFY",
-        path.display()
-    );
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/hsm-token/release/openssl-verify");
+    assert!(path.exists(), "`{}` is not there: build it with `tools/hsm-token/build`", path.display());
     path
 }
 
@@ -51,16 +44,22 @@ fn openssl_accepts_the_chain_down_to_the_session() {
 
 #[test]
 fn openssl_accepts_the_tenant_of_a_hybrid_profile() {
-    // It does not know the composite signature that is below.
+    // It does not know the composite signature that is below, and takes the authority's word for the key.
     let w = live(Profile::Hybrid);
     assert!(accepts(&w.authority, &[&w.tenant]));
+    assert!(!accepts(&w.authority, &[&changed(&w.tenant)]));
 }
 
 #[test]
 fn openssl_refuses_another_authority_and_a_changed_certificate() {
     let (w, other) = (live(Profile::Cnsa2), world(Profile::Pure));
+    assert!(accepts(&w.authority, &[&w.tenant]));
     assert!(!accepts(&other.authority, &[&w.tenant]));
-    let mut der = w.tenant.as_der().to_vec();
+    assert!(!accepts(&w.authority, &[&changed(&w.tenant)]));
+}
+
+fn changed(certificate: &Certificate) -> Certificate {
+    let mut der = certificate.as_der().to_vec();
     *der.last_mut().unwrap() ^= 1;
-    assert!(!accepts(&w.authority, &[&Certificate::from_der(&der).unwrap()]));
+    Certificate::from_der(&der).unwrap()
 }

@@ -123,5 +123,3 @@ pub fn world(profile: Profile) -> &'static World {
 pub fn live(profile: Profile) -> World {
     World::new(profile, SystemClock.now_ms())
 }
-
-pub const PROFILES: [Profile; 4] = [Profile::Hybrid, Profile::Pure, Profile::Cnsa2, Profile::Fips];

@@ -17,7 +17,7 @@ pub const ROOT_KEY: ObjectIdentifier =
 pub const PROFILE: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.2.840.113556.1.8000.2554.38802.53123.57417.16404.33973.10128693.9128108.2");
 
-/// What signs certificates: RFC 9881 (ML-DSA), RFC 9909 (SLH-DSA), draft-ietf-lamps-pq-composite-sigs, section 6.
+/// What signs certificates: RFC 9881 (ML-DSA), RFC 9909 (SLH-DSA), draft-ietf-lamps-pq-composite-sigs.
 const SIGNATURES: [(Signature, ObjectIdentifier); 4] = [
     (Signature::MlDsa65, ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.18")),
     (Signature::MlDsa87, ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.19")),
@@ -25,7 +25,7 @@ const SIGNATURES: [(Signature, ObjectIdentifier); 4] = [
     (Signature::MlDsa65EcdsaP384, ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.6.46")),
 ];
 
-/// What session keys are: RFC 9935 (ML-KEM), draft-connolly-cfrg-xwing-kem, section 5.8.
+/// What session keys are: RFC 9935 (ML-KEM), draft-connolly-cfrg-xwing-kem (X-Wing).
 const KEMS: [(Kem, ObjectIdentifier); 3] = [
     (Kem::MlKem768, ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.4.2")),
     (Kem::MlKem1024, ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.4.3")),

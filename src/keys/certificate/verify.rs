@@ -26,8 +26,10 @@ pub struct Expect {
 /// A chain that [`verify_chain`] has found good, at the time and against the authority that its caller gave.
 ///
 /// ```compile_fail
-/// # use strongroom::keys::certificate::VerifiedChain;
-/// let made_up = VerifiedChain {}; // its fields are private
+/// # use strongroom::{TenantId, keys::certificate::VerifiedChain};
+/// fn take_over(chain: &mut VerifiedChain, tenant: TenantId) {
+///     chain.tenant = tenant; // private, as all its fields are
+/// }
 /// ```
 #[derive(Clone)]
 pub struct VerifiedChain {
@@ -101,6 +103,9 @@ impl VerifiedSession {
 /// Verifies `chain` at `now_ms` (Unix time in milliseconds): the tenant's certificate, and after it a session credential
 /// if there is one. `pinned` is the authority that the caller trusts; the chain may begin with the same certificate, but
 /// never brings another.
+///
+/// Verifies one signature per certificate, the authority's own included: some milliseconds with SLH-DSA. Whoever needs
+/// the answer often keeps it, until [`VerifiedChain::not_after_ms`].
 ///
 /// Follows RFC 5280, section 6.1, on the narrow form of `schema/certificate.md`. What is refused is
 /// [`Denied`](ErrorKind::Denied), with the reason for the operator.

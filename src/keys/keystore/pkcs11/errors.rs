@@ -91,6 +91,11 @@ pub fn no_key() -> Error {
     Error::not_found("the token does not hold the key").with_remedy("check that this is the token the key was made in")
 }
 
+/// A composite key is two keys, which may be in two places.
+pub fn composite() -> Error {
+    Error::invalid("a composite is no key of its own").with_remedy("make its two halves")
+}
+
 /// The PIN was refused once: it is not tried again, since some wrong ones in a row lock the token.
 pub fn pin_refused() -> Error {
     Error::new(ErrorKind::Denied, "the token refuses the PIN")

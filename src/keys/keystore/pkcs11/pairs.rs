@@ -9,7 +9,7 @@ use cryptoki::object::{
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 
-use super::errors::Failure;
+use super::errors::{Failure, composite};
 use super::objects::{check_locked_in, locked_in, value};
 use crate::crypto::{Kem, Signature};
 use crate::error::{Error, Result};
@@ -79,7 +79,7 @@ fn generation(algorithm: KeyAlgorithm) -> Result<(Mechanism<'static>, Attribute)
             (Mechanism::EccKeyPairGen, Attribute::EcParams(SECP384R1.to_vec()))
         }
         KeyAlgorithm::Signature(Signature::MlDsa65EcdsaP384) => {
-            return Err(Error::invalid("a composite is no key of its own").with_remedy("make its two halves"));
+            return Err(composite());
         }
     })
 }

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error as TokenError, RvError};
 use cryptoki::object::ObjectHandle;
-use cryptoki::session::{Session, SessionState, UserType};
+use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::RawAuthPin;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::errors::{Failure, explain, is_pin_refused, pin_refused};
+use super::lease::{Cure, Lease};
 use super::{TokenConfig, module};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::Passphrase;
@@ -33,23 +34,25 @@ pub struct Sessions {
 struct State {
     slot: Slot,
     idle: Vec<Session>,
-    /// Sessions in use or idle.
+    /// Sessions that were opened together.
     open: usize,
-    /// Goes up when all sessions are opened anew: older ones are of no use.
-    generation: u64,
-    /// Goes up when the token has forgotten who we are: its private objects have other handles then.
-    logins: u64,
+    /// Sessions that are in use.
+    busy: usize,
+    /// Whether a thread is bringing the token back: no session is lent until it has.
+    recovering: bool,
+    seen: Seen,
     /// Where keys are, by their CKA_ID, since searching takes longer than using.
     handles: HashMap<[u8; 16], ObjectHandle>,
     pin_refused: bool,
 }
 
-/// What is to be done after a failure.
-enum Cure {
-    None,
-    FindAgain,
-    LogIn,
-    Reopen,
+/// How often the token was brought back.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// Goes up when all sessions are opened anew: older ones are of no use.
+    generation: u64,
+    /// Goes up when the token has forgotten who we are: its private objects have other handles then.
+    logins: u64,
 }
 
 impl Sessions {
@@ -61,8 +64,9 @@ impl Sessions {
             slot,
             idle: Vec::new(),
             open: 0,
-            generation: 0,
-            logins: 0,
+            busy: 0,
+            recovering: false,
+            seen: Seen::default(),
             handles: HashMap::new(),
             pin_refused: false,
         };
@@ -86,56 +90,121 @@ impl Sessions {
         }
     }
 
+    /// The key with this CKA_ID, unless the token was brought back since `seen`.
+    pub fn known(&self, seen: Seen, id: [u8; 16]) -> Option<ObjectHandle> {
+        let state = self.state.lock();
+        state.handles.get(&id).copied().filter(|_| state.seen == seen)
+    }
+
+    /// Remembers where the key with this CKA_ID is.
+    pub fn remember(&self, seen: Seen, id: [u8; 16], handle: ObjectHandle) {
+        let mut state = self.state.lock();
+        if state.seen != seen {
+            return;
+        }
+        if state.handles.len() >= limits::TOKEN_HANDLES {
+            state.handles.clear();
+        }
+        state.handles.insert(id, handle);
+    }
+
+    /// Forgets where the key with this CKA_ID is.
+    pub fn forget(&self, id: [u8; 16]) {
+        self.state.lock().handles.remove(&id);
+    }
+
+    /// Takes a session back, unless it is of no use any more.
+    pub fn give_back(&self, session: Option<Session>, seen: Seen) {
+        let mut state = self.state.lock();
+        state.busy = state.busy.saturating_sub(1);
+        let generation = state.seen.generation;
+        state.idle.extend(session.filter(|_| seen.generation == generation));
+        // Who waits for the last session to come back is not the one who waits for any.
+        if state.recovering {
+            self.freed.notify_all();
+        } else {
+            self.freed.notify_one();
+        }
+    }
+
     /// The inner result says what `work` said, and what was done about its failure.
     fn attempt<T>(
         &self,
         work: &impl Fn(&Lease<'_>) -> Result<T, Failure>,
     ) -> Result<std::result::Result<T, (Failure, Cure)>> {
-        let mut lease = self.lease()?;
+        let lease = self.lease()?;
         let failure = match work(&lease) {
             Ok(value) => return Ok(Ok(value)),
             Err(failure) => failure,
         };
-        let cure = lease.cure(&failure);
+        let (cure, seen) = lease.end(&failure);
         match cure {
             Cure::None => {}
             Cure::FindAgain => self.state.lock().handles.clear(),
-            Cure::LogIn => {
-                let mut state = self.state.lock();
-                if state.logins == lease.logins {
-                    self.log_in(&mut state, lease.session()?)?;
-                }
-            }
-            Cure::Reopen => {
-                lease.lost = true;
-                let mut state = self.state.lock();
-                if state.generation == lease.generation {
-                    self.reopen(&mut state)?;
-                }
-            }
+            Cure::LogIn | Cure::Reopen => self.recover(cure, seen)?,
         }
         Ok(Err((failure, cure)))
     }
 
     fn lease(&self) -> Result<Lease<'_>> {
-        let deadline = Instant::now() + Duration::from_millis(limits::TOKEN_WAIT_MS);
+        let deadline = deadline();
         let mut state = self.state.lock();
         loop {
             if state.pin_refused {
                 return Err(pin_refused());
             }
-            if state.open == 0 {
-                self.reopen(&mut state)?;
+            if !state.recovering {
+                if state.open == 0 {
+                    self.reopen(&mut state)?;
+                }
+                if let Some(session) = state.idle.pop() {
+                    state.busy += 1;
+                    return Ok(Lease::new(self, session, state.seen));
+                }
             }
-            if let Some(session) = state.idle.pop() {
-                let (generation, logins) = (state.generation, state.logins);
-                return Ok(Lease { sessions: self, session: Some(session), generation, logins, lost: false });
-            }
+            self.wait(&mut state, deadline)?;
+        }
+    }
+
+    fn wait(&self, state: &mut MutexGuard<'_, State>, deadline: Instant) -> Result<()> {
+        if self.freed.wait_until(state, deadline).timed_out() {
+            return Err(Error::new(ErrorKind::Busy, "every session of the token is in use")
+                .with_remedy("retry later, or spread the load over more tokens"));
+        }
+        Ok(())
+    }
+
+    /// Logs in again or opens the sessions anew, unless another thread has since `seen`.
+    ///
+    /// Waits until nothing runs: a login beside other operations locks up some tokens, and what still runs in an old
+    /// session must not meet a new one of the same number.
+    fn recover(&self, cure: Cure, seen: Seen) -> Result<()> {
+        let deadline = deadline();
+        let mut state = self.state.lock();
+        while state.recovering {
+            self.wait(&mut state, deadline)?;
+        }
+        if state.seen != seen {
+            return Ok(());
+        }
+        state.recovering = true;
+        while state.busy > 0 {
+            // What does not end is taken to hang on a token that is gone.
             if self.freed.wait_until(&mut state, deadline).timed_out() {
-                return Err(Error::new(ErrorKind::Busy, "every session of the token is in use")
-                    .with_remedy("retry later, or spread the load over more tokens"));
+                break;
             }
         }
+        let recovered = match (cure, state.idle.pop()) {
+            (Cure::LogIn, Some(session)) => {
+                let logged_in = self.log_in(&mut state, &session);
+                state.idle.push(session);
+                logged_in
+            }
+            _ => self.reopen(&mut state),
+        };
+        state.recovering = false;
+        self.freed.notify_all();
+        recovered
     }
 
     /// Opens every session anew. The old ones are left as they are: a token that was restarted may have given their
@@ -143,7 +212,7 @@ impl Sessions {
     fn reopen(&self, state: &mut MutexGuard<'_, State>) -> Result<()> {
         state.idle.clear();
         state.open = 0;
-        state.generation += 1;
+        state.seen.generation += 1;
         module::initialize(&self.module)?;
         state.slot = module::find_slot(&self.module, &self.config)?;
         while state.idle.len() < limits::TOKEN_SESSIONS {
@@ -160,7 +229,6 @@ impl Sessions {
         match logged_in {
             Ok(()) => {
                 state.open = state.idle.len();
-                self.freed.notify_all();
                 Ok(())
             }
             Err(e) => Err(self.abandon(state, e)),
@@ -181,7 +249,7 @@ impl Sessions {
             return Err(pin_refused());
         }
         state.handles.clear();
-        state.logins += 1;
+        state.seen.logins += 1;
         let pin = RawAuthPin::new(Box::new(self.pin.expose_secret().to_vec()));
         match session.login_with_raw(UserType::User, &pin) {
             Ok(()) | Err(TokenError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
@@ -203,71 +271,6 @@ impl Drop for Sessions {
     }
 }
 
-/// A session for one operation, given back when dropped.
-pub struct Lease<'a> {
-    sessions: &'a Sessions,
-    session: Option<Session>,
-    generation: u64,
-    logins: u64,
-    lost: bool,
-}
-
-impl Lease<'_> {
-    /// The session.
-    pub fn session(&self) -> Result<&Session> {
-        self.session.as_ref().ok_or_else(|| Error::internal("a session that was given back"))
-    }
-
-    /// The private or secret key with this CKA_ID, which `find` looks for when it is not known yet.
-    pub fn handle<E>(&self, id: [u8; 16], find: impl FnOnce() -> Result<ObjectHandle, E>) -> Result<ObjectHandle, E> {
-        {
-            let state = self.sessions.state.lock();
-            if state.logins == self.logins
-                && let Some(handle) = state.handles.get(&id)
-            {
-                return Ok(*handle);
-            }
-        }
-        let handle = find()?;
-        let mut state = self.sessions.state.lock();
-        if state.logins == self.logins {
-            if state.handles.len() >= limits::TOKEN_HANDLES {
-                state.handles.clear();
-            }
-            state.handles.insert(id, handle);
-        }
-        Ok(handle)
-    }
-
-    /// Forgets where the key with this CKA_ID is.
-    pub fn forget(&self, id: [u8; 16]) {
-        self.sessions.state.lock().handles.remove(&id);
-    }
-
-    /// What would help against `failure`. Tokens have no common code for "not logged in", so the session is asked.
-    fn cure(&self, failure: &Failure) -> Cure {
-        if failure.ends_session() {
-            return Cure::Reopen;
-        }
-        match self.session().map(Session::get_session_info) {
-            Ok(Ok(info)) if info.session_state() == SessionState::RwUser => match failure.ends_object() {
-                true => Cure::FindAgain,
-                false => Cure::None,
-            },
-            Ok(Ok(_)) => Cure::LogIn,
-            _ => Cure::Reopen,
-        }
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        let mut state = self.sessions.state.lock();
-        let Some(session) = self.session.take() else { return };
-        if self.generation == state.generation && !self.lost {
-            state.idle.push(session);
-            drop(state);
-            self.sessions.freed.notify_one();
-        }
-    }
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_millis(limits::TOKEN_WAIT_MS)
 }

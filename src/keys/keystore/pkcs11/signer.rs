@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha384};
 
 use super::objects::find_key;
 use super::session::Sessions;
-use crate::crypto::{CONTEXT_LEN, Signature, SigningKey};
+use crate::crypto::{Signature, SigningKey, check_context};
 use crate::error::{Error, Result};
 
 /// A key pair whose private half is in the token.
@@ -39,9 +39,7 @@ impl SigningKey for TokenSigner {
     }
 
     fn sign(&self, context: &[u8], message: &[u8]) -> Result<Vec<u8>> {
-        if context.len() > CONTEXT_LEN {
-            return Err(Error::invalid("the context of a signature is longer than 255 bytes"));
-        }
+        check_context(self.algorithm, context)?;
         // Tokens differ over what an empty context is, but none is none.
         let context_params =
             || SignAdditionalContext::new(HedgeType::Preferred, Some(context).filter(|c| !c.is_empty()));
@@ -49,9 +47,6 @@ impl SigningKey for TokenSigner {
             Signature::MlDsa65 | Signature::MlDsa87 => self.run(&Mechanism::MlDsa(context_params()), message)?,
             Signature::SlhDsaSha2_128s | Signature::SlhDsaSha2_192s => {
                 self.run(&Mechanism::SlhDsa(context_params()), message)?
-            }
-            Signature::EcdsaP384 if !context.is_empty() => {
-                return Err(Error::invalid("ECDSA signatures have no context"));
             }
             Signature::EcdsaP384 => to_der(&self.run(&Mechanism::Ecdsa, &Sha384::digest(message))?)?,
             Signature::MlDsa65EcdsaP384 => return Err(Error::internal("a composite in a token")),

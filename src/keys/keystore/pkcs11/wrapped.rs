@@ -6,16 +6,16 @@ use std::sync::Arc;
 use cryptoki::mechanism::MechanismType;
 use cryptoki::object::ObjectClass;
 
-use super::errors::{cannot, no_key};
 use super::session::Sessions;
-use super::{TokenConfig, objects, wrapping};
-use crate::crypto::{Kdf, Kem, Provider, SigningKey};
+use super::{TokenConfig, errors, objects, wrapping};
+use crate::crypto::{Kdf, Kem, Provider, Signature, SigningKey};
 use crate::entropy;
 use crate::error::{Error, Result};
 use crate::keys::Passphrase;
 use crate::keys::keystore::EpochSecret;
 use crate::keys::keystore::custody::{Custody, CustodyKind, HeldKey, KeyAlgorithm, KeyRole};
-use crate::secret::{Secret, SecretBytes};
+use crate::keys::keystore::file::ExtractedSecret;
+use crate::secret::SecretBytes;
 
 const SEED_AAD: &[u8] = b"strongroom wrapped seed v1";
 const SECRET_AAD: &[u8] = b"strongroom wrapped secret v1";
@@ -43,7 +43,7 @@ impl WrappedCustody {
         let (module, slot) = sessions.token();
         for mechanism in [MechanismType::AES_KEY_GEN, MechanismType::AES_GCM] {
             if module.get_mechanism_info(slot, mechanism).is_err() {
-                return Err(cannot("AES-GCM").with_remedy("use a token with CKM_AES_KEY_GEN and CKM_AES_GCM"));
+                return Err(errors::cannot("AES-GCM").with_remedy("use a token with CKM_AES_KEY_GEN and CKM_AES_GCM"));
             }
         }
         Ok(Self { sessions, provider })
@@ -76,7 +76,7 @@ impl Custody for WrappedCustody {
     }
 
     fn generate(&self, role: &KeyRole, algorithm: KeyAlgorithm) -> Result<HeldKey> {
-        let seed = random(seed_len(algorithm))?;
+        let seed = random(seed_len(algorithm)?)?;
         let public_key = self.public_key(algorithm, &seed)?;
         let (id, label, aad) = (objects::id_of(self.provider, role), objects::label_of(role), seed_aad(role));
         let private = self.sessions.run("wrapping", |lease| {
@@ -107,8 +107,7 @@ impl Custody for WrappedCustody {
         let root = self.provider.kem_key(Kem::MlKem1024, &self.seed(role, key)?)?;
         check_pair(root.public_key(), key)?;
         let shared = root.decapsulate(ciphertext)?;
-        let prk = self.provider.hkdf_extract(kdf, salt, shared.expose_secret());
-        Ok(Box::new(Extracted { provider: self.provider, kdf, prk }))
+        Ok(Box::new(ExtractedSecret::new(self.provider, kdf, salt, &shared)))
     }
 
     fn signer(&self, role: &KeyRole, key: &HeldKey) -> Result<Box<dyn SigningKey>> {
@@ -141,7 +140,7 @@ impl Custody for WrappedCustody {
         let (id, aad) = (self.wrapping_key_id(), [SECRET_AAD, aad].concat());
         self.sessions.run("unwrapping", |lease| {
             let session = lease.session()?;
-            let mut outcome = Err(no_key().into());
+            let mut outcome = Err(errors::no_key().into());
             // Two processes that made the first key at the same time left two: the tag tells which one it was.
             for key in objects::find(session, ObjectClass::SECRET_KEY, id)? {
                 outcome = wrapping::open(session, key, &aad, wrapped);
@@ -154,27 +153,15 @@ impl Custody for WrappedCustody {
     }
 }
 
-/// An epoch secret in this process's memory, already extracted.
-struct Extracted {
-    provider: &'static dyn Provider,
-    kdf: Kdf,
-    prk: SecretBytes,
-}
-
-impl EpochSecret for Extracted {
-    fn derive(&self, info: &[u8]) -> Result<Secret<32>> {
-        Secret::try_fill(|okm| self.provider.hkdf_expand(self.kdf, &self.prk, info, okm))
-    }
-}
-
 fn seed_aad(role: &KeyRole) -> Vec<u8> {
     [SEED_AAD, &role.bytes()].concat()
 }
 
-fn seed_len(algorithm: KeyAlgorithm) -> usize {
+fn seed_len(algorithm: KeyAlgorithm) -> Result<usize> {
     match algorithm {
-        KeyAlgorithm::MlKem1024 => Kem::MlKem1024.seed_len(),
-        KeyAlgorithm::Signature(signature) => signature.seed_len(),
+        KeyAlgorithm::MlKem1024 => Ok(Kem::MlKem1024.seed_len()),
+        KeyAlgorithm::Signature(Signature::MlDsa65EcdsaP384) => Err(errors::composite()),
+        KeyAlgorithm::Signature(signature) => Ok(signature.seed_len()),
     }
 }
 

@@ -13,5 +13,8 @@ pub mod lifecycle {}
 #[doc = include_str!("profiles.md")]
 pub mod profiles {}
 
+#[doc = include_str!("kms.md")]
+pub mod kms {}
+
 #[doc = include_str!("hsm.md")]
 pub mod hsm {}

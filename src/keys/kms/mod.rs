@@ -8,9 +8,12 @@ mod admin;
 mod caller;
 mod credential;
 mod envelope;
+mod exchange;
+mod handle;
 mod local;
 mod operations;
 mod pool;
+mod session;
 mod session_files;
 mod sessions;
 mod tenants;
@@ -25,7 +28,8 @@ use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::secret::Secret;
 
 pub use caller::{Caller, Operation, Permit, Role, Scope};
-pub use local::{Handle, KmsCounts, KmsOptions, LocalKms};
+pub use handle::Handle;
+pub use local::{KmsCounts, KmsOptions, LocalKms};
 pub use pool::{PoolCounts, PoolOptions};
 
 /// The context (FIPS 204, section 5.2) of every signature that a service asks for. Certificates have the empty one: so

@@ -56,7 +56,7 @@ fn copy(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &to)
         } else {
-            drop(fs::copy(entry.path(), to).unwrap())
+            fs::copy(entry.path(), to).unwrap();
         }
     }
 }
@@ -200,6 +200,6 @@ async fn data_without_its_keys_cannot_be_opened() {
     fs::remove_dir_all(dir.path().join("keys")).unwrap();
     Store::init(&common::options(dir.path()), common::passphrase()).await.unwrap();
     let store = Store::open(common::options(dir.path()), common::passphrase()).await.unwrap();
-    let acme = store.create_tenant(&tenant("acme")).await.unwrap();
+    let acme = store.create_tenant(&id("acme")).await.unwrap();
     assert!(acme.collections().is_empty(), "the name of the old tenant cannot even be found");
 }

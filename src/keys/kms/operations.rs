@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::caller::Permit;
 use super::local::LocalKms;
 use super::tenants::ReadyTenant;
-use super::{DekRequest, MESSAGE_CONTEXT, PublicTenant, Signed};
+use super::{DekRequest, MESSAGE_PREFIX, PublicTenant, Signed};
 use crate::error::{Error, Result};
 use crate::id::Epoch;
 use crate::keys::{EpochSecret, TenantRecord};
@@ -38,7 +38,7 @@ impl LocalKms {
     pub(super) fn sign(&self, permit: Permit, messages: &[&[u8]]) -> Result<Vec<Result<Vec<u8>>>> {
         check_bulk(messages.len(), messages.iter().map(|m| m.len()).sum())?;
         let signer = self.ready(&permit)?.signer(&self.keystore)?;
-        Ok(bulk(messages, |message| signer.sign(MESSAGE_CONTEXT, message)))
+        Ok(bulk(messages, |message| signer.sign(b"", &prefixed(message))))
     }
 
     pub(super) fn verify(&self, permit: Permit, items: &[Signed<'_>]) -> Result<Vec<Result<()>>> {
@@ -47,7 +47,7 @@ impl LocalKms {
         let public = tenant.public(&self.keystore)?;
         let (algorithm, key) = (tenant.record.profile.signature(), &public.keys.signing);
         let provider = self.keystore.provider();
-        Ok(bulk(items, |i| provider.verify(algorithm, key, MESSAGE_CONTEXT, i.message, i.signature)))
+        Ok(bulk(items, |i| provider.verify(algorithm, key, b"", &prefixed(i.message), i.signature)))
     }
 
     pub(super) fn derive_deks(&self, permit: Permit, items: &[DekRequest]) -> Result<Vec<Result<Secret<32>>>> {
@@ -71,6 +71,11 @@ impl LocalKms {
     pub(super) fn ready(&self, permit: &Permit) -> Result<Arc<ReadyTenant>> {
         self.tenants.get(permit.tenant(), self.clock.now_ms())
     }
+}
+
+/// What is signed for a message.
+fn prefixed(message: &[u8]) -> Vec<u8> {
+    [MESSAGE_PREFIX, message].concat()
 }
 
 /// An epoch's secret that the service keeps ready too.

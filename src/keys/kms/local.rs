@@ -8,20 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use super::caller::{Caller, Operation, Permit};
 use super::credential::Credentials;
+use super::handle::Handle;
 use super::pool::{Pool, PoolCounts, PoolOptions};
 use super::sessions::Sessions;
 use super::tenants::Tenants;
 use super::worker::{Signal, Worker};
-use super::{Decapsulation, DekRequest, Encapsulated, Kms, Recipient, Session, Signed};
 use crate::audit::{AuditSink, Event, Outcome, Reason, What};
 use crate::clock::Clock;
 use crate::crypto::Kem;
 use crate::error::{Error, Result};
-use crate::id::{AgentId, Epoch, SessionId, TenantId};
+use crate::id::TenantId;
 use crate::keys::policy::Policy;
-use crate::keys::{DataKeys, EpochSecret, Keystore, TenantRecord};
+use crate::keys::{DataKeys as _, Keystore};
 use crate::limits;
-use crate::secret::Secret;
 
 /// How the service keeps things. All times in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +155,7 @@ impl LocalKms {
 
     /// The service as `caller` sees it.
     pub fn caller(self: &Arc<Self>, caller: Caller) -> Handle {
-        Handle { kms: self.clone(), caller: Arc::new(caller) }
+        Handle::new(self.clone(), caller)
     }
 
     /// Erases what is kept ready of a tenant. Every administrative change does this by itself.
@@ -230,67 +229,5 @@ impl LocalKms {
             what,
             outcome,
         })
-    }
-}
-
-/// The service as one caller sees it.
-#[derive(Clone)]
-pub struct Handle {
-    pub(super) kms: Arc<LocalKms>,
-    pub(super) caller: Arc<Caller>,
-}
-
-impl Handle {
-    pub(super) fn permit(&self, operation: Operation, tenant: &TenantId) -> Result<Permit> {
-        self.kms.permit(&self.caller, operation, tenant)
-    }
-}
-
-impl Kms for Handle {
-    fn describe(&self, tenant: &TenantId) -> Result<TenantRecord> {
-        self.kms.describe(self.permit(Operation::Describe, tenant)?)
-    }
-
-    fn open_session(&self, tenant: &TenantId, agent: &AgentId, lifetime_ms: u64) -> Result<Session> {
-        let permit = self.permit(Operation::Session, tenant)?;
-        self.kms.open_session(&self.caller, permit, agent, lifetime_ms, Duration::ZERO)
-    }
-
-    fn revoke_session(&self, tenant: &TenantId, session: SessionId) -> Result<()> {
-        self.kms.revoke_session(&self.caller, self.permit(Operation::Session, tenant)?, session)
-    }
-
-    fn encapsulate(&self, tenant: &TenantId, to: &[Recipient]) -> Result<Vec<Result<Encapsulated>>> {
-        self.kms.encapsulate(&self.caller, self.permit(Operation::Encapsulate, tenant)?, to)
-    }
-
-    fn decapsulate(&self, tenant: &TenantId, items: &[Decapsulation]) -> Result<Vec<Result<Secret<32>>>> {
-        self.kms.decapsulate(&self.caller, self.permit(Operation::Decapsulate, tenant)?, items)
-    }
-
-    fn sign(&self, tenant: &TenantId, messages: &[&[u8]]) -> Result<Vec<Result<Vec<u8>>>> {
-        self.kms.sign(self.permit(Operation::Sign, tenant)?, messages)
-    }
-
-    fn verify(&self, tenant: &TenantId, items: &[Signed<'_>]) -> Result<Vec<Result<()>>> {
-        self.kms.verify(self.permit(Operation::Verify, tenant)?, items)
-    }
-
-    fn derive_deks(&self, tenant: &TenantId, items: &[DekRequest]) -> Result<Vec<Result<Secret<32>>>> {
-        self.kms.derive_deks(self.permit(Operation::DeriveDek, tenant)?, items)
-    }
-}
-
-impl DataKeys for Handle {
-    fn tenant(&self, tenant: &TenantId) -> Result<TenantRecord> {
-        self.describe(tenant)
-    }
-
-    fn epoch_secret(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochSecret>> {
-        self.kms.epoch_secret(self.permit(Operation::DeriveDek, tenant)?, epoch)
-    }
-
-    fn forget(&self, tenant: &TenantId) {
-        self.kms.forget(tenant);
     }
 }

@@ -16,7 +16,9 @@ use crate::crypto::{Provider, default_provider};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, TenantId};
 use crate::keys::Fingerprint;
-use crate::keys::certificate::{Certificate, CertificateView, Expect, KeyView, VerifiedChain, from_pem, verify_chain};
+use crate::keys::certificate::{
+    Certificate, CertificateView, Expect, KeyView, VerifiedChain, from_pem, to_pem, verify_chain,
+};
 use crate::limits;
 
 #[derive(Subcommand)]

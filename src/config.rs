@@ -29,6 +29,10 @@ pub struct Config {
     pub pkcs11_module: PathBuf,
     /// The label of the token. Default: `strongroom`.
     pub pkcs11_token: String,
+    /// How long an epoch of keys seals before it is due for rotation, in minutes. Default: 43200, 30 days.
+    pub epoch_min: u32,
+    /// How long an epoch that seals no more still opens before it is due for destruction, in minutes. Default: 10080.
+    pub epoch_retention_min: u32,
     /// Whether resident indexes must be locked in memory: `prefer`, `require` or `never`. Default: `prefer`.
     pub memory_lock: LockPolicy,
     /// Cache of the key-value engine, in MiB. Default: 64.
@@ -49,6 +53,8 @@ impl Default for Config {
             keystore: CustodyKind::File,
             pkcs11_module: PathBuf::new(),
             pkcs11_token: "strongroom".into(),
+            epoch_min: 43_200,
+            epoch_retention_min: 10_080,
             memory_lock: LockPolicy::Prefer,
             cache_mib: 64,
             min_free_mib: 256,

@@ -161,6 +161,25 @@ async fn a_shredded_tenant_is_gone_from_the_store_and_from_its_backups() {
     assert_eq!(fs::read_dir(test.dir.path().join("data/shards")).unwrap().count(), 1);
 }
 
+#[test]
+fn an_exported_certificate_verifies_offline_against_the_exported_authority_and_no_other() {
+    let (cli, other) = (common::cli::Cli::new(), common::cli::Cli::new());
+    let mut roots = Vec::new();
+    for cli in [&cli, &other] {
+        cli.ok(&["tenant", "create", "acme"]);
+        roots.push(cli.file("root.pem", cli.ok(&["cert", "export", "acme", "--authority"])));
+    }
+    let chain = cli.file("acme.pem", cli.ok(&["cert", "export", "acme"]));
+    let verdict = cli.json(&["cert", "verify", "--root", &roots[0], &chain, "--tenant", "acme"]);
+    assert_eq!((&verdict["verified"], &verdict["tenant"]), (&true.into(), &"acme".into()));
+    common::cli::refused(&cli.run(&["cert", "verify", "--root", &roots[1], &chain]), ErrorKind::Denied);
+    let shown = cli.ok(&["cert", "show", &chain]);
+    let keys = cli.json(&["tenant", "show", "acme"]);
+    for fingerprint in ["root_fingerprint", "signing_fingerprint"] {
+        assert!(shown.contains(keys["keys"][fingerprint].as_str().unwrap()), "{shown}");
+    }
+}
+
 /// The signature of the certificate takes most of the time: a kill falls before it, into it and behind it.
 #[test]
 fn a_tenant_whose_creation_is_killed_is_there_whole_or_is_finished_by_doing_it_again() {

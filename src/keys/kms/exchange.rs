@@ -1,5 +1,5 @@
-//! What the service does with session keys, once it is proven that the caller may: sessions opened and ended, ciphertexts
-//! made and opened. Every method consumes the [`Permit`].
+//! What the service does with session keys, once it is proven that the caller may: sessions opened and ended,
+//! ciphertexts made and opened. Every method consumes the [`Permit`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,8 +207,8 @@ impl LocalKms {
     }
 }
 
-/// What two tenants of one profile agree on. There is no agreement across profiles, so that the receiver knows it by its
-/// own.
+/// What two tenants of one profile agree on. There is no agreement across profiles, so that the receiver knows it by
+/// its own.
 fn alone(profile: Profile) -> Result<Agreement> {
     negotiate(&profile.into(), &profile.into())
 }

@@ -123,8 +123,8 @@ impl Outcome {
 }
 
 impl Event {
-    /// Whether the event must be on stable storage before its effect is revealed: every change of keys, and the end of a
-    /// session. Refusals and new sessions are not waited for.
+    /// Whether the event must be on stable storage before its effect is revealed: every change of keys, and the end of
+    /// a session. Refusals and new sessions are not waited for.
     pub fn durable(&self) -> bool {
         match self.what {
             What::Refused { .. } | What::SessionOpened { .. } => false,

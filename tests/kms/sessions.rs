@@ -216,6 +216,8 @@ fn bulk_results_are_in_order_and_fail_one_by_one() {
         let signed = strongroom::keys::kms::Signed { message, signature: &signature };
         only(agents.verify(&tenant, &[signed])).unwrap();
     }
+    let counts = world.kms.counts();
+    assert_eq!((counts.encapsulated, counts.decapsulated, counts.signed, counts.verified), (16, 15, 20, 20));
 }
 
 #[test]

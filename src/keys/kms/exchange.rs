@@ -1,5 +1,5 @@
-//! What the service does with session keys, once it is proven that the caller may: sessions opened and ended, ciphertexts
-//! made and opened. Every method consumes the [`Permit`].
+//! What the service does with session keys, once it is proven that the caller may: sessions opened and ended,
+//! ciphertexts made and opened. Every method consumes the [`Permit`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::caller::{Caller, Operation, Permit};
 use super::envelope::Envelope;
 use super::local::LocalKms;
-use super::operations::{bulk, check_bulk};
+use super::operations::{bulk, check_bulk, counted};
 use super::session::Open;
 use super::sessions::NewSession;
 use super::{Decapsulation, Encapsulated, Recipient, Session};
@@ -69,7 +69,8 @@ impl LocalKms {
             done = done.into_iter().map(|r| r.and_then(|(e, o)| failed(&o).map_or(Ok((e, o)), Err))).collect();
         }
         self.audit_reuse(caller, &permit, &done)?;
-        Ok(done.into_iter().map(|result| result.map(|(encapsulated, _)| encapsulated)).collect())
+        let done = done.into_iter().map(|result| result.map(|(encapsulated, _)| encapsulated)).collect();
+        Ok(counted(&self.served.encapsulated, done))
     }
 
     pub(super) fn decapsulate(
@@ -86,7 +87,8 @@ impl LocalKms {
             done = done.into_iter().map(|result| result.and_then(|_| Err(unsettled(&e)))).collect();
         }
         self.audit_reuse(caller, &permit, &done)?;
-        Ok(done.into_iter().map(|result| result.map(|(key, _)| key)).collect())
+        let done = done.into_iter().map(|result| result.map(|(key, _)| key)).collect();
+        Ok(counted(&self.served.decapsulated, done))
     }
 
     fn issue(&self, permit: &Permit, agent: &AgentId, lifetime_ms: u64, patience: Duration) -> Result<Session> {
@@ -205,8 +207,8 @@ impl LocalKms {
     }
 }
 
-/// What two tenants of one profile agree on. There is no agreement across profiles, so that the receiver knows it by its
-/// own.
+/// What two tenants of one profile agree on. There is no agreement across profiles, so that the receiver knows it by
+/// its own.
 fn alone(profile: Profile) -> Result<Agreement> {
     negotiate(&profile.into(), &profile.into())
 }

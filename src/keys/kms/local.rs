@@ -63,7 +63,18 @@ pub struct LocalKms {
     pub(super) tenants: Arc<Tenants>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) credentials: Arc<Credentials>,
+    pub(super) served: Served,
     refusals: Refusals,
+}
+
+/// Items that were answered as asked.
+#[derive(Default)]
+pub(super) struct Served {
+    pub(super) encapsulated: AtomicU64,
+    pub(super) decapsulated: AtomicU64,
+    pub(super) signed: AtomicU64,
+    pub(super) verified: AtomicU64,
+    pub(super) derived: AtomicU64,
 }
 
 #[derive(Default)]
@@ -82,6 +93,16 @@ pub struct KmsCounts {
     pub refused_role: u64,
     /// Requests refused for another reason: a key used twice, a credential that is not believed, no common profile.
     pub refused_other: u64,
+    /// Ciphertexts made.
+    pub encapsulated: u64,
+    /// Ciphertexts opened.
+    pub decapsulated: u64,
+    /// Messages signed.
+    pub signed: u64,
+    /// Signatures found good.
+    pub verified: u64,
+    /// Data keys derived.
+    pub derived: u64,
     /// The pool of session keys.
     pub pool: PoolCounts,
     /// Sessions that are open.
@@ -138,7 +159,6 @@ impl LocalKms {
         };
         let sweeper = Worker::start("session-sweep", tick, Arc::new(Signal::default()), sweep)?;
         let credentials = Arc::new(Credentials::new(provider));
-        let refusals = Refusals::default();
         Ok(Arc::new(Self {
             _sweeper: sweeper,
             pool,
@@ -149,7 +169,8 @@ impl LocalKms {
             tenants,
             sessions,
             credentials,
-            refusals,
+            served: Served::default(),
+            refusals: Refusals::default(),
         }))
     }
 
@@ -170,6 +191,11 @@ impl LocalKms {
             refused_cross_tenant: of(&self.refusals.cross_tenant),
             refused_role: of(&self.refusals.role),
             refused_other: of(&self.refusals.other),
+            encapsulated: of(&self.served.encapsulated),
+            decapsulated: of(&self.served.decapsulated),
+            signed: of(&self.served.signed),
+            verified: of(&self.served.verified),
+            derived: of(&self.served.derived),
             pool: self.pool.counts(),
             sessions: self.sessions.len() as u64,
             sessions_expired: of(&self.sessions.expired),

@@ -2,6 +2,7 @@
 //! the [`Permit`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
@@ -38,7 +39,7 @@ impl LocalKms {
     pub(super) fn sign(&self, permit: Permit, messages: &[&[u8]]) -> Result<Vec<Result<Vec<u8>>>> {
         check_bulk(messages.len(), messages.iter().map(|m| m.len()).sum())?;
         let signer = self.ready(&permit)?.signer(&self.keystore)?;
-        Ok(bulk(messages, |message| signer.sign(b"", &prefixed(message))))
+        Ok(counted(&self.served.signed, bulk(messages, |message| signer.sign(b"", &prefixed(message)))))
     }
 
     pub(super) fn verify(&self, permit: Permit, items: &[Signed<'_>]) -> Result<Vec<Result<()>>> {
@@ -47,13 +48,14 @@ impl LocalKms {
         let public = tenant.public(&self.keystore)?;
         let (algorithm, key) = (tenant.record.profile.signature(), &public.keys.signing);
         let provider = self.keystore.provider();
-        Ok(bulk(items, |i| provider.verify(algorithm, key, b"", &prefixed(i.message), i.signature)))
+        let done = bulk(items, |i| provider.verify(algorithm, key, b"", &prefixed(i.message), i.signature));
+        Ok(counted(&self.served.verified, done))
     }
 
     pub(super) fn derive_deks(&self, permit: Permit, items: &[DekRequest]) -> Result<Vec<Result<Secret<32>>>> {
         check_bulk(items.len(), items.iter().map(|i| i.scope.len()).sum())?;
         let tenant = self.ready(&permit)?;
-        Ok(bulk(items, |item| {
+        let done = bulk(items, |item| {
             if item.scope.len() > limits::KEY_SCOPE_BYTES {
                 return Err(Error::invalid(format!(
                     "the scope of a data key has at most {} bytes",
@@ -64,7 +66,8 @@ impl LocalKms {
             let known = known.ok_or_else(|| Error::not_found(format!("there is no epoch {}", item.epoch)))?;
             let secret = tenant.epoch(&self.keystore, item.epoch)?;
             secret.derive(&item.label.info(known.suite()?, item.epoch, &item.scope))
-        }))
+        });
+        Ok(counted(&self.served.derived, done))
     }
 
     /// What is kept ready of the permit's tenant.
@@ -93,6 +96,12 @@ pub(super) fn bulk<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync 
         return items.iter().map(work).collect();
     }
     items.par_iter().map(work).collect()
+}
+
+/// Counts what was answered as asked.
+pub(super) fn counted<T>(counter: &AtomicU64, done: Vec<Result<T>>) -> Vec<Result<T>> {
+    counter.fetch_add(done.iter().filter(|result| result.is_ok()).count() as u64, Ordering::Relaxed);
+    done
 }
 
 pub(super) fn check_bulk(items: usize, bytes: usize) -> Result<()> {

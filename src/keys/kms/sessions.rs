@@ -173,8 +173,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends a session now. Its name is remembered until its credential expires. After a failure nobody is served either,
-    /// and it can be called again.
+    /// Ends a session now. Its name is remembered until its credential expires. After a failure nobody is served
+    /// either, and it can be called again.
     pub(super) fn revoke(&self, tenant: &TenantId, id: SessionId, now_ms: u64) -> Result<()> {
         let found = self.index.read().sessions.get(&id).filter(|open| open.tenant == *tenant).cloned();
         let open = found.filter(|open| open.expires_at_ms > now_ms).ok_or_else(gone)?;

@@ -155,7 +155,6 @@ fn a_tenants_file_under_another_name_is_refused() {
     let before = tenant_files(dir.path());
     keystore.onboard(&tenant("a"), Profile::Pure, NOW).unwrap();
     let both = tenant_files(dir.path());
-    // The authority's, which comes with the first tenant, is none that is replaced here.
     keystore.onboard(&tenant("b"), Profile::Pure, NOW).unwrap();
     let b = tenant_files(dir.path()).into_iter().find(|p| !both.contains(p)).unwrap();
     for other in both.iter().filter(|p| !before.contains(p)) {

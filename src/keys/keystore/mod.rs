@@ -14,6 +14,7 @@ mod records;
 mod shredding;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -24,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::id::{Epoch, TenantId};
 use crate::secret::{Secret, SecretBytes};
 
-use super::{Passphrase, TenantRecord};
+use super::{Label, Passphrase, TenantRecord};
 use custody::{Custody, CustodyKind, KeyPurpose};
 use records::{Records, Stored, TenantState};
 
@@ -50,6 +51,9 @@ pub trait DataKeys: Send + Sync {
 
     /// The keys of one epoch, which must be one that opens.
     fn epoch_keys(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochKeys>>;
+
+    /// Erases what is kept ready of a tenant that is closed.
+    fn forget(&self, _tenant: &TenantId) {}
 }
 
 /// An open keystore.
@@ -242,15 +246,15 @@ impl DataKeys for Keystore {
 
     fn epoch_keys(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochKeys>> {
         let (suite, secret) = self.open_epoch(tenant, epoch)?;
-        Ok(Box::new(HeldEpoch { suite, epoch, secret }))
+        Ok(Box::new(HeldEpoch { suite, epoch, secret: secret.into() }))
     }
 }
 
 /// An epoch whose secret is at hand.
-struct HeldEpoch {
-    suite: SuiteId,
-    epoch: Epoch,
-    secret: Box<dyn EpochSecret>,
+pub(super) struct HeldEpoch {
+    pub(super) suite: SuiteId,
+    pub(super) epoch: Epoch,
+    pub(super) secret: Arc<dyn EpochSecret>,
 }
 
 impl EpochKeys for HeldEpoch {

@@ -12,6 +12,7 @@ mod error;
 mod grpc;
 mod identity;
 mod listen;
+mod local;
 mod tls;
 pub mod wire;
 
@@ -38,6 +39,7 @@ pub use client::{RemoteKms, RemoteOptions};
 pub use error::ERROR_METADATA;
 pub use identity::{Identity, Services};
 pub use listen::{Address, Listener};
+pub use local::Local;
 pub use tls::Own;
 
 /// What a server answers from.

@@ -5,6 +5,7 @@
 // Tests may; the library must not.
 #![warn(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

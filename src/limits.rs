@@ -66,6 +66,36 @@ pub const TOKEN_WAIT_MS: u64 = 10_000;
 pub const TOKEN_HANDLES: usize = 4096;
 /// Most bytes that a token wraps at once.
 pub const TOKEN_WRAP_BYTES: usize = 1024;
+/// Most items in one bulk request to the key service.
+pub const KMS_ITEMS: usize = 4096;
+/// Most bytes of messages in one bulk request to the key service.
+pub const KMS_BYTES: usize = 64 << 20;
+/// Items up to which a bulk request to the key service is worked on by the caller's own thread.
+pub const KMS_ALONE_ITEMS: usize = 4;
+/// Longest scope of a data key, in bytes.
+pub const KEY_SCOPE_BYTES: usize = 256;
+/// Most tenants whose keys the key service keeps ready.
+pub const KMS_TENANTS: usize = 1024;
+/// Most open sessions of one tenant, ended ones that are still remembered included.
+pub const SESSIONS_PER_TENANT: usize = 4096;
+/// Most open sessions of all tenants.
+pub const SESSIONS: usize = 65_536;
+/// Largest file of a session, in bytes.
+pub const SESSION_FILE_BYTES: u64 = 64 << 10;
+/// Most verified chains that the key service remembers.
+pub const VERIFIED_CHAINS: usize = 4096;
+/// Most session keys kept ready of one kind.
+pub const POOL_KEYS: usize = 65_536;
+/// How long onboarding waits for the pool's first session key, in milliseconds.
+pub const POOL_WAIT_MS: u64 = 5_000;
+/// Longest line of the audit journal, in bytes.
+pub const AUDIT_LINE_BYTES: usize = 4096;
+/// Longest name of a service, in bytes.
+pub const SERVICE_NAME_BYTES: usize = 128;
+/// Shortest time that an epoch seals, in milliseconds: a minute.
+pub const EPOCH_MIN_MS: u64 = 60_000;
+/// Longest name of an agent, in bytes.
+pub const AGENT_NAME_BYTES: usize = 64;
 /// Largest certificate, in bytes; one signed with SLH-DSA-SHA2-192s has about 20 kB.
 pub const CERTIFICATE_BYTES: usize = 64 << 10;
 /// Most certificates in a chain or a file: authority, tenant, session.

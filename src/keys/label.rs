@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::crypto::SuiteId;
 use crate::id::Epoch;
 
+/// The label of keys that come from a session key instead of an epoch: no [`DekRequest`](super::kms::DekRequest) names it.
+pub(crate) const SESSION_ENVELOPE: &str = "session-envelope-v1";
+
 /// What a derived key is for. The label is part of the HKDF `info` (RFC 5869, section 2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -36,14 +39,19 @@ impl Label {
 
     /// The HKDF `info`: label, suite, epoch and scope, each as its length (u32, big-endian) and its bytes.
     pub fn info(self, suite: SuiteId, epoch: Epoch, scope: &[u8]) -> Vec<u8> {
-        let mut info = Vec::with_capacity(self.as_str().len() + scope.len() + 22);
-        for part in [self.as_str().as_bytes(), &suite.as_u16().to_be_bytes(), &epoch.as_u32().to_be_bytes(), scope] {
-            // Scopes are collection ids and namespace tags: never near 4 GiB.
-            info.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-            info.extend_from_slice(part);
-        }
-        info
+        parts(&[self.as_str().as_bytes(), &suite.as_u16().to_be_bytes(), &epoch.as_u32().to_be_bytes(), scope])
     }
+}
+
+/// Each part as its length (u32, big-endian) and its bytes.
+pub(crate) fn parts(parts: &[&[u8]]) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum());
+    for part in parts {
+        // Scopes, ids and digests: never near 4 GiB.
+        encoded.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        encoded.extend_from_slice(part);
+    }
+    encoded
 }
 
 #[cfg(test)]
@@ -53,8 +61,8 @@ mod tests {
     #[test]
     fn every_label_stands_in_the_schema() {
         let schema = include_str!("../../schema/keys.md");
-        for label in Label::ALL {
-            assert!(schema.contains(&format!("`{}`", label.as_str())), "{}", label.as_str());
+        for label in Label::ALL.map(Label::as_str).into_iter().chain([SESSION_ENVELOPE]) {
+            assert!(schema.contains(&format!("`{label}`")), "{label}");
         }
     }
 

@@ -9,6 +9,7 @@ pub mod keystore;
 pub mod kms;
 mod label;
 mod passphrase;
+pub mod policy;
 pub mod profile;
 mod tenant;
 

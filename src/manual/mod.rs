@@ -1,5 +1,5 @@
-//! What Strongroom protects from whom, why its defaults are what they are, which algorithms there are to choose from, and
-//! the states that things go through.
+//! What Strongroom protects from whom, why its defaults are what they are, which algorithms there are to choose from, the
+//! states that things go through, and how private keys are kept in a token.
 
 #[doc = include_str!("threat_model.md")]
 pub mod threat_model {}
@@ -12,3 +12,9 @@ pub mod lifecycle {}
 
 #[doc = include_str!("profiles.md")]
 pub mod profiles {}
+
+#[doc = include_str!("kms.md")]
+pub mod kms {}
+
+#[doc = include_str!("hsm.md")]
+pub mod hsm {}

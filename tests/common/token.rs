@@ -1,5 +1,6 @@
 //! Real PKCS#11 tokens, made afresh for each test, in a process that no other test shares: the libraries read their
 //! configuration from the environment, and are initialised and finalised for a whole process.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,7 +41,7 @@ const SLOTS: [(&str, &[&str]); 5] = [
 
 /// Runs `test` in a process of its own, where tokens are configured. `name` is the test's own name.
 pub fn in_own_process(name: &str, test: impl FnOnce()) {
-    if env::var_os(DIR_ENV).is_some() {
+    if is_own_process() {
         return test();
     }
     let dir = tempfile::tempdir().unwrap();
@@ -49,7 +50,7 @@ pub fn in_own_process(name: &str, test: impl FnOnce()) {
     fs::write(dir.path().join("softhsm2.conf"), softhsm).unwrap();
     fs::write(dir.path().join("kryoptic.conf"), kryoptic_conf(dir.path())).unwrap();
     let output = Command::new(env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
+        .args([name, "--exact", "--nocapture", "--include-ignored"])
         .env(DIR_ENV, dir.path())
         .env("SOFTHSM2_CONF", dir.path().join("softhsm2.conf"))
         .env("KRYOPTIC_CONF", dir.path().join("kryoptic.conf"))
@@ -59,6 +60,11 @@ pub fn in_own_process(name: &str, test: impl FnOnce()) {
     assert!(output.status.success(), "{stdout}\n{stderr}");
     assert!(stdout.contains("1 passed"), "`{name}` is no test: {stdout}");
     print!("{stdout}");
+}
+
+/// Whether this is such a process.
+pub fn is_own_process() -> bool {
+    env::var_os(DIR_ENV).is_some()
 }
 
 fn kryoptic_conf(dir: &Path) -> String {

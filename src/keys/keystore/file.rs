@@ -56,12 +56,7 @@ pub struct FileCustody {
 
 impl FileCustody {
     /// Derives what wraps the master key from `passphrase`.
-    pub(super) fn open(
-        provider: &'static dyn Provider,
-        passphrase: &Passphrase,
-        cost: KdfCost,
-        salt: &[u8],
-    ) -> Result<Self> {
+    pub fn open(provider: &'static dyn Provider, passphrase: &Passphrase, cost: KdfCost, salt: &[u8]) -> Result<Self> {
         let bad = |e: argon2::Error| Error::integrity("the keystore header").with_source(e.to_string());
         let params = cost.params().map_err(bad)?;
         let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);

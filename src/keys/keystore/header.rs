@@ -102,7 +102,11 @@ pub(super) fn open(
     }
     let custody = unlock.custody(provider, header.kdf.as_ref())?;
     let wrapped = BASE64.decode(&header.master).map_err(|_| damaged())?;
-    let master = custody.unwrap(&aad(header.custody), &wrapped).map_err(|_| refused(header.custody))?;
+    let master = custody.unwrap(&aad(header.custody), &wrapped).map_err(|e| match e.kind() {
+        ErrorKind::Integrity | ErrorKind::NotFound => refused(header.custody).with_source(e),
+        // A token that is away says nothing about the header.
+        _ => e,
+    })?;
     let master = Secret::try_fill(|bytes| {
         bytes.copy_from_slice(master.expose_secret().get(..32).ok_or_else(damaged)?);
         Ok::<_, Error>(())

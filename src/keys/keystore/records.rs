@@ -209,10 +209,12 @@ impl Stored {
 
     /// What may be shown.
     pub(super) fn record(&self, provider: &dyn Provider) -> Result<TenantRecord> {
+        // The store's own entry does not sign.
+        let signing = if self.has(KeyPurpose::Signing) { self.signing_public_key()? } else { Vec::new() };
         Ok(TenantRecord {
             profile: self.profile,
             root_fingerprint: Fingerprint::of(provider, &self.key(KeyPurpose::Root)?.public_key),
-            signing_fingerprint: Fingerprint::of(provider, &self.signing_public_key()?),
+            signing_fingerprint: Fingerprint::of(provider, &signing),
             certificate_fingerprint: Fingerprint::of(provider, &self.certificate),
             created_at_ms: self.created_at_ms,
             epochs: self.epochs.iter().map(StoredEpoch::record).collect::<Result<_>>()?,

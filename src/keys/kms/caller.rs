@@ -216,3 +216,36 @@ impl fmt::Display for Operation {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guards against a role that may do what the manual does not say.
+    #[test]
+    fn the_manuals_table_is_the_codes() {
+        let manual = include_str!("../../manual/kms.md");
+        let row = |first: &str| {
+            let line = manual.lines().find(|line| line.starts_with(&format!("| {first}|"))).unwrap();
+            line.split('|').skip(2).take(Role::ALL.len()).map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(row(""), Role::ALL.map(|role| role.to_string()));
+        for operation in Operation::ALL {
+            let said = row(&format!("{operation} "));
+            for (role, cell) in Role::ALL.into_iter().zip(said) {
+                assert_eq!(cell == "yes", role.may(operation), "{role} {operation}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_permit_needs_role_and_scope() {
+        let (acme, initech): (TenantId, TenantId) = ("acme".parse().unwrap(), "initech".parse().unwrap());
+        let caller = Caller::new("s", Role::Store, Scope::Tenants([acme.clone()].into()));
+        let permit = caller.permit(Operation::Sign, &acme).unwrap();
+        assert!(permit.tenant() == &acme && permit.operation() == Operation::Sign);
+        for (operation, tenant) in [(Operation::Sign, &initech), (Operation::Administer, &acme)] {
+            assert_eq!(caller.permit(operation, tenant).err().unwrap().kind(), ErrorKind::Denied);
+        }
+    }
+}

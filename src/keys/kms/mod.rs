@@ -4,7 +4,17 @@
 //! `strongroom kms`. Whoever calls holds a handle that is bound to one [`Caller`]; every operation first turns the
 //! caller, the operation and the tenant into a [`Permit`], and cannot go on without.
 
+mod admin;
 mod caller;
+mod credential;
+mod envelope;
+mod local;
+mod operations;
+mod pool;
+mod session_files;
+mod sessions;
+mod tenants;
+mod worker;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +25,12 @@ use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::secret::Secret;
 
 pub use caller::{Caller, Operation, Permit, Role, Scope};
+pub use local::{Handle, KmsCounts, KmsOptions, LocalKms};
+pub use pool::{PoolCounts, PoolOptions};
+
+/// The context (FIPS 204, section 5.2) of every signature that a service asks for. Certificates have the empty one: so
+/// nobody who may sign messages can sign a certificate.
+pub const MESSAGE_CONTEXT: &[u8] = b"strongroom message v1";
 
 /// What a caller may ask. Every operation on items is a bulk operation; each item fails or succeeds by itself.
 ///
@@ -42,10 +58,10 @@ pub trait Kms: Send + Sync {
     /// Decapsulates with session keys of the tenant. A session key serves one ciphertext, as often as that is repeated.
     fn decapsulate(&self, tenant: &TenantId, items: &[Decapsulation]) -> Result<Vec<Result<Secret<32>>>>;
 
-    /// Signs with the tenant's signing key, in the profile's algorithm, with an empty context.
+    /// Signs with the tenant's signing key, in the profile's algorithm, in [`MESSAGE_CONTEXT`].
     fn sign(&self, tenant: &TenantId, messages: &[&[u8]]) -> Result<Vec<Result<Vec<u8>>>>;
 
-    /// Verifies signatures of the tenant's signing key.
+    /// Verifies signatures of the tenant's signing key in [`MESSAGE_CONTEXT`].
     fn verify(&self, tenant: &TenantId, items: &[Signed<'_>]) -> Result<Vec<Result<()>>>;
 
     /// Derives data keys. For stores and sidecars only.
@@ -121,12 +137,15 @@ pub struct DekRequest {
 ///
 /// # Errors
 ///
-/// As for [`Kms`]; [`Conflict`](crate::ErrorKind::Conflict) where a state does not allow the next.
+/// As for [`Kms`]; [`Conflict`](crate::ErrorKind::Conflict) where a state does not allow the next;
+/// [`Unavailable`](crate::ErrorKind::Unavailable) when the audit log cannot be written: then the change may have been made,
+/// but is not revealed.
 pub trait KeyAdmin: Send + Sync {
     /// The tenants within the caller's scope, in order.
     fn tenants(&self) -> Result<Vec<TenantId>>;
 
     /// Makes a tenant with all its keys and its certificate, and opens a first session for `agent` if one is named.
+    /// [`Partial`](crate::ErrorKind::Partial) when the tenant was made, but not the session.
     fn onboard(&self, tenant: &TenantId, profile: Profile, agent: Option<&AgentId>) -> Result<Onboarded>;
 
     /// Makes the next epoch, pre-active.

@@ -6,6 +6,7 @@
 
 mod errors;
 mod hkdf;
+mod lease;
 mod module;
 mod objects;
 mod pairs;

@@ -4,7 +4,7 @@ use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
 use super::errors::{Failure, no_key};
-use super::session::Lease;
+use super::lease::Lease;
 use crate::crypto::{Provider, first_16};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::keystore::custody::KeyRole;

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error as TokenError, RvError};
 use cryptoki::object::ObjectHandle;
-use cryptoki::session::{Session, SessionState, UserType};
+use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::RawAuthPin;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::errors::{Failure, explain, is_pin_refused, pin_refused};
+use super::lease::{Cure, Lease};
 use super::{TokenConfig, module};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::Passphrase;
@@ -47,20 +48,11 @@ struct State {
 
 /// How often the token was brought back.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Seen {
+pub struct Seen {
     /// Goes up when all sessions are opened anew: older ones are of no use.
     generation: u64,
     /// Goes up when the token has forgotten who we are: its private objects have other handles then.
     logins: u64,
-}
-
-/// What is to be done after a failure.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cure {
-    None,
-    FindAgain,
-    LogIn,
-    Reopen,
 }
 
 impl Sessions {
@@ -98,20 +90,54 @@ impl Sessions {
         }
     }
 
+    /// The key with this CKA_ID, unless the token was brought back since `seen`.
+    pub fn known(&self, seen: Seen, id: [u8; 16]) -> Option<ObjectHandle> {
+        let state = self.state.lock();
+        state.handles.get(&id).copied().filter(|_| state.seen == seen)
+    }
+
+    /// Remembers where the key with this CKA_ID is.
+    pub fn remember(&self, seen: Seen, id: [u8; 16], handle: ObjectHandle) {
+        let mut state = self.state.lock();
+        if state.seen != seen {
+            return;
+        }
+        if state.handles.len() >= limits::TOKEN_HANDLES {
+            state.handles.clear();
+        }
+        state.handles.insert(id, handle);
+    }
+
+    /// Forgets where the key with this CKA_ID is.
+    pub fn forget(&self, id: [u8; 16]) {
+        self.state.lock().handles.remove(&id);
+    }
+
+    /// Takes a session back, unless it is of no use any more.
+    pub fn give_back(&self, session: Option<Session>, seen: Seen) {
+        let mut state = self.state.lock();
+        state.busy = state.busy.saturating_sub(1);
+        let generation = state.seen.generation;
+        state.idle.extend(session.filter(|_| seen.generation == generation));
+        // Who waits for the last session to come back is not the one who waits for any.
+        if state.recovering {
+            self.freed.notify_all();
+        } else {
+            self.freed.notify_one();
+        }
+    }
+
     /// The inner result says what `work` said, and what was done about its failure.
     fn attempt<T>(
         &self,
         work: &impl Fn(&Lease<'_>) -> Result<T, Failure>,
     ) -> Result<std::result::Result<T, (Failure, Cure)>> {
-        let mut lease = self.lease()?;
+        let lease = self.lease()?;
         let failure = match work(&lease) {
             Ok(value) => return Ok(Ok(value)),
             Err(failure) => failure,
         };
-        let cure = lease.cure(&failure);
-        lease.lost = cure == Cure::Reopen;
-        let seen = lease.seen;
-        drop(lease);
+        let (cure, seen) = lease.end(&failure);
         match cure {
             Cure::None => {}
             Cure::FindAgain => self.state.lock().handles.clear(),
@@ -133,7 +159,7 @@ impl Sessions {
                 }
                 if let Some(session) = state.idle.pop() {
                     state.busy += 1;
-                    return Ok(Lease { sessions: self, session: Some(session), seen: state.seen, lost: false });
+                    return Ok(Lease::new(self, session, state.seen));
                 }
             }
             self.wait(&mut state, deadline)?;
@@ -247,78 +273,4 @@ impl Drop for Sessions {
 
 fn deadline() -> Instant {
     Instant::now() + Duration::from_millis(limits::TOKEN_WAIT_MS)
-}
-
-/// A session for one operation, given back when dropped.
-pub struct Lease<'a> {
-    sessions: &'a Sessions,
-    session: Option<Session>,
-    seen: Seen,
-    lost: bool,
-}
-
-impl Lease<'_> {
-    /// The session.
-    pub fn session(&self) -> Result<&Session> {
-        self.session.as_ref().ok_or_else(|| Error::internal("a session that was given back"))
-    }
-
-    /// The private or secret key with this CKA_ID, which `find` looks for when it is not known yet.
-    pub fn handle<E>(&self, id: [u8; 16], find: impl FnOnce() -> Result<ObjectHandle, E>) -> Result<ObjectHandle, E> {
-        {
-            let state = self.sessions.state.lock();
-            if state.seen == self.seen
-                && let Some(handle) = state.handles.get(&id)
-            {
-                return Ok(*handle);
-            }
-        }
-        let handle = find()?;
-        let mut state = self.sessions.state.lock();
-        if state.seen == self.seen {
-            if state.handles.len() >= limits::TOKEN_HANDLES {
-                state.handles.clear();
-            }
-            state.handles.insert(id, handle);
-        }
-        Ok(handle)
-    }
-
-    /// Forgets where the key with this CKA_ID is.
-    pub fn forget(&self, id: [u8; 16]) {
-        self.sessions.state.lock().handles.remove(&id);
-    }
-
-    /// What would help against `failure`. Tokens have no common code for "not logged in", so the session is asked.
-    fn cure(&self, failure: &Failure) -> Cure {
-        if failure.ends_session() {
-            return Cure::Reopen;
-        }
-        match self.session().map(Session::get_session_info) {
-            Ok(Ok(info)) if info.session_state() == SessionState::RwUser => match failure.ends_object() {
-                true => Cure::FindAgain,
-                false => Cure::None,
-            },
-            Ok(Ok(_)) => Cure::LogIn,
-            _ => Cure::Reopen,
-        }
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        let mut state = self.sessions.state.lock();
-        state.busy = state.busy.saturating_sub(1);
-        if let Some(session) = self.session.take()
-            && self.seen.generation == state.seen.generation
-            && !self.lost
-        {
-            state.idle.push(session);
-        }
-        if state.recovering {
-            self.sessions.freed.notify_all();
-        } else {
-            self.sessions.freed.notify_one();
-        }
-    }
 }

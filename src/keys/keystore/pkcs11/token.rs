@@ -9,8 +9,9 @@ use cryptoki::types::Ulong;
 use zeroize::Zeroize as _;
 
 use super::errors::{Failure, cannot};
+use super::lease::Lease;
 use super::objects::{Scratch, find_key};
-use super::session::{Lease, Sessions};
+use super::session::Sessions;
 use super::signer::TokenSigner;
 use super::wrapped::WrappedCustody;
 use super::{TokenConfig, hkdf, objects, pairs};

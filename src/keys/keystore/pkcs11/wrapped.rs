@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::keys::Passphrase;
 use crate::keys::keystore::EpochSecret;
 use crate::keys::keystore::custody::{Custody, CustodyKind, HeldKey, KeyAlgorithm, KeyRole};
-use crate::secret::{Secret, SecretBytes};
+use crate::keys::keystore::file::ExtractedSecret;
+use crate::secret::SecretBytes;
 
 const SEED_AAD: &[u8] = b"strongroom wrapped seed v1";
 const SECRET_AAD: &[u8] = b"strongroom wrapped secret v1";
@@ -106,8 +107,7 @@ impl Custody for WrappedCustody {
         let root = self.provider.kem_key(Kem::MlKem1024, &self.seed(role, key)?)?;
         check_pair(root.public_key(), key)?;
         let shared = root.decapsulate(ciphertext)?;
-        let prk = self.provider.hkdf_extract(kdf, salt, shared.expose_secret());
-        Ok(Box::new(Extracted { provider: self.provider, kdf, prk }))
+        Ok(Box::new(ExtractedSecret::new(self.provider, kdf, salt, &shared)))
     }
 
     fn signer(&self, role: &KeyRole, key: &HeldKey) -> Result<Box<dyn SigningKey>> {
@@ -150,19 +150,6 @@ impl Custody for WrappedCustody {
             }
             outcome
         })
-    }
-}
-
-/// An epoch secret in this process's memory, already extracted.
-struct Extracted {
-    provider: &'static dyn Provider,
-    kdf: Kdf,
-    prk: SecretBytes,
-}
-
-impl EpochSecret for Extracted {
-    fn derive(&self, info: &[u8]) -> Result<Secret<32>> {
-        Secret::try_fill(|okm| self.provider.hkdf_expand(self.kdf, &self.prk, info, okm))
     }
 }
 

@@ -1,0 +1,296 @@
+//! The key service in this process: a keystore, what is kept ready of it, and handles for identified callers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::caller::{Caller, Operation, Permit};
+use super::credential::Credentials;
+use super::pool::{Pool, PoolCounts, PoolOptions};
+use super::sessions::Sessions;
+use super::tenants::Tenants;
+use super::worker::{Signal, Worker};
+use super::{Decapsulation, DekRequest, Encapsulated, Kms, Recipient, Session, Signed};
+use crate::audit::{AuditSink, Event, Outcome, Reason, What};
+use crate::clock::Clock;
+use crate::crypto::Kem;
+use crate::error::{Error, Result};
+use crate::id::{AgentId, Epoch, SessionId, TenantId};
+use crate::keys::policy::Policy;
+use crate::keys::{DataKeys, EpochSecret, Keystore, TenantRecord};
+use crate::limits;
+use crate::secret::Secret;
+
+/// How the service keeps things. All times in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KmsOptions {
+    /// After how long keys that nobody uses are erased from memory.
+    pub idle_ms: u64,
+    /// How long a ciphertext is kept for its session.
+    pub ciphertext_ttl_ms: u64,
+    /// How often is looked for what has expired.
+    pub sweep_ms: u64,
+    /// The session keys that are made ahead.
+    pub pool: PoolOptions,
+    /// How long keys are used.
+    pub policy: Policy,
+}
+
+impl Default for KmsOptions {
+    /// 15 minutes, 15 minutes, a second.
+    fn default() -> Self {
+        Self {
+            idle_ms: 900_000,
+            ciphertext_ttl_ms: 900_000,
+            sweep_ms: 1_000,
+            pool: PoolOptions::default(),
+            policy: Policy::default(),
+        }
+    }
+}
+
+/// The key service in this process. Work goes through [`caller`](Self::caller).
+pub struct LocalKms {
+    // Threads end before what they use.
+    _sweeper: Worker,
+    pub(super) pool: Pool,
+    pub(super) keystore: Arc<Keystore>,
+    pub(super) options: KmsOptions,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) audit: Arc<dyn AuditSink>,
+    pub(super) tenants: Arc<Tenants>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) credentials: Arc<Credentials>,
+    refusals: Refusals,
+}
+
+#[derive(Default)]
+struct Refusals {
+    cross_tenant: AtomicU64,
+    role: AtomicU64,
+    other: AtomicU64,
+}
+
+/// What the service has done since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct KmsCounts {
+    /// Requests for a tenant outside the caller's scope.
+    pub refused_cross_tenant: u64,
+    /// Requests that the caller's role may not make.
+    pub refused_role: u64,
+    /// Requests refused for another reason: a key used twice, a credential that is not believed, no common profile.
+    pub refused_other: u64,
+    /// The pool of session keys.
+    pub pool: PoolCounts,
+    /// Sessions that are open.
+    pub sessions: u64,
+    /// Sessions that were removed because they had expired.
+    pub sessions_expired: u64,
+    /// Kept ciphertexts that were removed because they had expired.
+    pub ciphertexts_expired: u64,
+    /// Chains whose signatures were checked.
+    pub chains_checked: u64,
+    /// Chains that had been checked before.
+    pub chains_remembered: u64,
+    /// Tenants whose keys are kept ready.
+    pub tenants_ready: u64,
+}
+
+impl LocalKms {
+    /// Starts the service over `keystore`: open sessions are open again, and session keys are made for the profiles of
+    /// the tenants that there are.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for options that cannot be kept,
+    /// [`Integrity`](crate::ErrorKind::Integrity) for a session's file that is not what was written.
+    pub fn new(
+        keystore: Arc<Keystore>,
+        options: KmsOptions,
+        clock: Arc<dyn Clock>,
+        audit: Arc<dyn AuditSink>,
+    ) -> Result<Arc<Self>> {
+        options.policy.check()?;
+        if options.sweep_ms == 0 || options.ciphertext_ttl_ms == 0 {
+            return Err(Error::invalid("the key service cannot sweep, or keep ciphertexts, for 0 milliseconds"));
+        }
+        let tick = Duration::from_millis(options.sweep_ms);
+        let provider = keystore.provider();
+        let sessions = Arc::new(Sessions::open(keystore.clone(), clock.now_ms())?);
+        let tenants = Arc::new(Tenants::new(keystore.clone()));
+        let pool = Pool::start(provider, clock.clone(), options.pool, tick)?;
+        for tenant in keystore.tenants()? {
+            pool.warm(keystore.tenant(&tenant)?.profile.kem());
+        }
+        let sweep = {
+            let (clock, sessions, tenants) = (clock.clone(), sessions.clone(), tenants.clone());
+            move |_: &Signal| {
+                let now_ms = clock.now_ms();
+                let idle_before_ms = now_ms.saturating_sub(options.idle_ms);
+                tenants.drop_idle(idle_before_ms);
+                // What cannot be removed now is refused all the same, and tried again with the next sweep.
+                if let Err(e) = sessions.purge(now_ms, idle_before_ms) {
+                    tracing::warn!(error = %e, "sessions could not be purged");
+                }
+            }
+        };
+        let sweeper = Worker::start("session-sweep", tick, Arc::new(Signal::default()), sweep)?;
+        let credentials = Arc::new(Credentials::new(provider));
+        let refusals = Refusals::default();
+        Ok(Arc::new(Self {
+            _sweeper: sweeper,
+            pool,
+            keystore,
+            options,
+            clock,
+            audit,
+            tenants,
+            sessions,
+            credentials,
+            refusals,
+        }))
+    }
+
+    /// The service as `caller` sees it.
+    pub fn caller(self: &Arc<Self>, caller: Caller) -> Handle {
+        Handle { kms: self.clone(), caller: Arc::new(caller) }
+    }
+
+    /// Erases what is kept ready of a tenant. Every administrative change does this by itself.
+    pub fn forget(&self, tenant: &TenantId) {
+        self.tenants.forget(tenant);
+    }
+
+    /// What the service has done so far.
+    pub fn counts(&self) -> KmsCounts {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        KmsCounts {
+            refused_cross_tenant: of(&self.refusals.cross_tenant),
+            refused_role: of(&self.refusals.role),
+            refused_other: of(&self.refusals.other),
+            pool: self.pool.counts(),
+            sessions: self.sessions.len() as u64,
+            sessions_expired: of(&self.sessions.expired),
+            ciphertexts_expired: of(&self.sessions.ciphertexts_expired),
+            chains_checked: of(&self.credentials.checked),
+            chains_remembered: of(&self.credentials.remembered),
+            tenants_ready: self.tenants.len() as u64,
+        }
+    }
+
+    /// How many session keys of `kem` are ready.
+    pub fn session_keys_ready(&self, kem: Kem) -> usize {
+        self.pool.ready(kem)
+    }
+
+    /// The proof that `caller` may do `operation` for `tenant`. A refusal is counted and audited before it is answered.
+    pub(super) fn permit(&self, caller: &Caller, operation: Operation, tenant: &TenantId) -> Result<Permit> {
+        caller.permit(operation, tenant).or_else(|refusal| {
+            let reason = if caller.works_for(tenant) { Reason::Role } else { Reason::Scope };
+            self.refused(caller, operation, tenant, reason)?;
+            Err(refusal)
+        })
+    }
+
+    /// Counts and audits a refusal.
+    pub(super) fn refused(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        tenant: &TenantId,
+        reason: Reason,
+    ) -> Result<()> {
+        let counter = match reason {
+            Reason::Scope => &self.refusals.cross_tenant,
+            Reason::Role => &self.refusals.role,
+            Reason::SingleUse | Reason::Credential | Reason::Profile => &self.refusals.other,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.record(caller, operation, tenant, What::Refused { reason }, Outcome::Refused)
+    }
+
+    /// Writes an event into the audit log.
+    pub(super) fn record(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        tenant: &TenantId,
+        what: What,
+        outcome: Outcome,
+    ) -> Result<()> {
+        self.audit.record(&Event {
+            at_ms: self.clock.now_ms(),
+            service: caller.service().chars().take(limits::SERVICE_NAME_BYTES).collect(),
+            role: caller.role(),
+            operation,
+            tenant: self.keystore.pseudonym(tenant),
+            what,
+            outcome,
+        })
+    }
+}
+
+/// The service as one caller sees it.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) kms: Arc<LocalKms>,
+    pub(super) caller: Arc<Caller>,
+}
+
+impl Handle {
+    pub(super) fn permit(&self, operation: Operation, tenant: &TenantId) -> Result<Permit> {
+        self.kms.permit(&self.caller, operation, tenant)
+    }
+}
+
+impl Kms for Handle {
+    fn describe(&self, tenant: &TenantId) -> Result<TenantRecord> {
+        self.kms.describe(self.permit(Operation::Describe, tenant)?)
+    }
+
+    fn open_session(&self, tenant: &TenantId, agent: &AgentId, lifetime_ms: u64) -> Result<Session> {
+        let permit = self.permit(Operation::Session, tenant)?;
+        self.kms.open_session(&self.caller, permit, agent, lifetime_ms, Duration::ZERO)
+    }
+
+    fn revoke_session(&self, tenant: &TenantId, session: SessionId) -> Result<()> {
+        self.kms.revoke_session(&self.caller, self.permit(Operation::Session, tenant)?, session)
+    }
+
+    fn encapsulate(&self, tenant: &TenantId, to: &[Recipient]) -> Result<Vec<Result<Encapsulated>>> {
+        self.kms.encapsulate(&self.caller, self.permit(Operation::Encapsulate, tenant)?, to)
+    }
+
+    fn decapsulate(&self, tenant: &TenantId, items: &[Decapsulation]) -> Result<Vec<Result<Secret<32>>>> {
+        self.kms.decapsulate(&self.caller, self.permit(Operation::Decapsulate, tenant)?, items)
+    }
+
+    fn sign(&self, tenant: &TenantId, messages: &[&[u8]]) -> Result<Vec<Result<Vec<u8>>>> {
+        self.kms.sign(self.permit(Operation::Sign, tenant)?, messages)
+    }
+
+    fn verify(&self, tenant: &TenantId, items: &[Signed<'_>]) -> Result<Vec<Result<()>>> {
+        self.kms.verify(self.permit(Operation::Verify, tenant)?, items)
+    }
+
+    fn derive_deks(&self, tenant: &TenantId, items: &[DekRequest]) -> Result<Vec<Result<Secret<32>>>> {
+        self.kms.derive_deks(self.permit(Operation::DeriveDek, tenant)?, items)
+    }
+}
+
+impl DataKeys for Handle {
+    fn tenant(&self, tenant: &TenantId) -> Result<TenantRecord> {
+        self.describe(tenant)
+    }
+
+    fn epoch_secret(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochSecret>> {
+        self.kms.epoch_secret(self.permit(Operation::DeriveDek, tenant)?, epoch)
+    }
+
+    fn forget(&self, tenant: &TenantId) {
+        self.kms.forget(tenant);
+    }
+}

@@ -1,0 +1,14 @@
+//! Guards against a key service that works for the wrong tenant, reveals a session's key twice, or stays silent.
+
+#[path = "kms/administration.rs"]
+mod administration;
+#[path = "kms/credentials.rs"]
+mod credentials;
+#[path = "kms/isolation.rs"]
+mod isolation;
+#[path = "kms/pool.rs"]
+mod pool;
+#[path = "kms/sessions.rs"]
+mod sessions;
+#[path = "kms/world.rs"]
+mod world;

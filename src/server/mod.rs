@@ -39,7 +39,6 @@ pub use client::{RemoteKms, RemoteOptions};
 pub use error::ERROR_METADATA;
 pub use identity::{Identity, Services};
 pub use listen::{Address, Listener};
-pub use local::Local;
 pub use tls::Own;
 
 /// What a server answers from.

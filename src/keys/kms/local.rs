@@ -19,7 +19,7 @@ use crate::crypto::Kem;
 use crate::error::{Error, Result};
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::keys::policy::Policy;
-use crate::keys::{DataKeys, EpochSecret, Keystore, TenantRecord};
+use crate::keys::{DataKeys, EpochKeys, Keystore, TenantRecord};
 use crate::limits;
 use crate::secret::Secret;
 
@@ -81,7 +81,7 @@ pub struct KmsCounts {
     pub refused_cross_tenant: u64,
     /// Requests that the caller's role may not make.
     pub refused_role: u64,
-    /// Requests refused for another reason: a key used twice, a credential that is not believed, no common profile.
+    /// Refused for another reason: a key used twice, a credential that is not believed, no common profile, an unknown peer.
     pub refused_other: u64,
     /// The pool of session keys.
     pub pool: PoolCounts,
@@ -159,6 +159,25 @@ impl LocalKms {
         Handle { kms: self.clone(), caller: Arc::new(caller) }
     }
 
+    /// The keystore.
+    pub fn keystore(&self) -> &Arc<Keystore> {
+        &self.keystore
+    }
+
+    /// Counts and audits a peer that nobody knows, by what its connection says of it.
+    pub fn peer_refused(&self, peer: &str) -> Result<()> {
+        self.refusals.other.fetch_add(1, Ordering::Relaxed);
+        self.audit.record(&Event {
+            at_ms: self.clock.now_ms(),
+            service: peer.chars().take(limits::SERVICE_NAME_BYTES).collect(),
+            role: None,
+            operation: None,
+            tenant: None,
+            what: What::Refused { reason: Reason::Peer },
+            outcome: Outcome::Refused,
+        })
+    }
+
     /// Erases what is kept ready of a tenant. Every administrative change does this by itself.
     pub fn forget(&self, tenant: &TenantId) {
         self.tenants.forget(tenant);
@@ -206,7 +225,7 @@ impl LocalKms {
         let counter = match reason {
             Reason::Scope => &self.refusals.cross_tenant,
             Reason::Role => &self.refusals.role,
-            Reason::SingleUse | Reason::Credential | Reason::Profile => &self.refusals.other,
+            Reason::SingleUse | Reason::Credential | Reason::Profile | Reason::Peer => &self.refusals.other,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         self.record(caller, operation, tenant, What::Refused { reason }, Outcome::Refused)
@@ -224,9 +243,9 @@ impl LocalKms {
         self.audit.record(&Event {
             at_ms: self.clock.now_ms(),
             service: caller.service().chars().take(limits::SERVICE_NAME_BYTES).collect(),
-            role: caller.role(),
-            operation,
-            tenant: self.keystore.pseudonym(tenant),
+            role: Some(caller.role()),
+            operation: Some(operation),
+            tenant: Some(self.keystore.pseudonym(tenant)),
             what,
             outcome,
         })
@@ -286,8 +305,8 @@ impl DataKeys for Handle {
         self.describe(tenant)
     }
 
-    fn epoch_secret(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochSecret>> {
-        self.kms.epoch_secret(self.permit(Operation::DeriveDek, tenant)?, epoch)
+    fn epoch_keys(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochKeys>> {
+        self.kms.epoch_keys(self.permit(Operation::DeriveDek, tenant)?, epoch)
     }
 
     fn forget(&self, tenant: &TenantId) {

@@ -15,8 +15,9 @@ use crate::audit::{Outcome, Reason, What};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::keys::certificate::{self, Certificate, SessionSubject};
+use crate::keys::keystore::HeldEpoch;
 use crate::keys::profile::{Agreement, negotiate};
-use crate::keys::{EpochSecret, Profile, TenantRecord};
+use crate::keys::{EpochKeys, Profile, TenantRecord};
 use crate::limits;
 use crate::secret::Secret;
 
@@ -36,8 +37,11 @@ impl LocalKms {
         })
     }
 
-    pub(super) fn epoch_secret(&self, permit: Permit, epoch: Epoch) -> Result<Box<dyn EpochSecret>> {
-        Ok(Box::new(Shared(self.ready(&permit)?.epoch(&self.keystore, epoch)?)))
+    pub(super) fn epoch_keys(&self, permit: Permit, epoch: Epoch) -> Result<Box<dyn EpochKeys>> {
+        let tenant = self.ready(&permit)?;
+        let known = tenant.record.epochs.iter().find(|e| e.epoch == epoch);
+        let suite = known.ok_or_else(|| Error::not_found(format!("there is no epoch {epoch}")))?.suite()?;
+        Ok(Box::new(HeldEpoch { suite, epoch, secret: tenant.epoch(&self.keystore, epoch)? }))
     }
 
     /// Waits up to `patience` for a session key.
@@ -255,15 +259,6 @@ impl LocalKms {
     fn audit_reuse<T>(&self, caller: &Caller, permit: &Permit, done: &[Result<T>]) -> Result<()> {
         let mut reused = done.iter().filter(|r| r.as_ref().is_err_and(|e| e.kind() == ErrorKind::Conflict));
         reused.try_for_each(|_| self.refused(caller, permit.operation(), permit.tenant(), Reason::SingleUse))
-    }
-}
-
-/// An epoch's secret that the service keeps ready too.
-struct Shared(Arc<dyn EpochSecret>);
-
-impl EpochSecret for Shared {
-    fn derive(&self, info: &[u8]) -> Result<Secret<32>> {
-        self.0.derive(info)
     }
 }
 

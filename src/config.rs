@@ -29,6 +29,15 @@ pub struct Config {
     pub pkcs11_module: PathBuf,
     /// The label of the token. Default: `strongroom`.
     pub pkcs11_token: String,
+    /// Where `kms serve` listens: `unix:/path` or `tcp:host:port`; a path relative to the store's directory. Default:
+    /// `unix:kms.sock`.
+    pub kms_listen: String,
+    /// The file of the services that may call it; relative to the store's directory. Default: `services.toml`.
+    pub kms_services: PathBuf,
+    /// Its TLS certificate, PEM, for `tcp`. Default: none.
+    pub kms_tls_certificate: PathBuf,
+    /// The key of that certificate, PEM. Default: none.
+    pub kms_tls_key: PathBuf,
     /// Whether resident indexes must be locked in memory: `prefer`, `require` or `never`. Default: `prefer`.
     pub memory_lock: LockPolicy,
     /// Cache of the key-value engine, in MiB. Default: 64.
@@ -49,6 +58,10 @@ impl Default for Config {
             keystore: CustodyKind::File,
             pkcs11_module: PathBuf::new(),
             pkcs11_token: "strongroom".into(),
+            kms_listen: "unix:kms.sock".into(),
+            kms_services: "services.toml".into(),
+            kms_tls_certificate: PathBuf::new(),
+            kms_tls_key: PathBuf::new(),
             memory_lock: LockPolicy::Prefer,
             cache_mib: 64,
             min_free_mib: 256,

@@ -126,6 +126,8 @@ pub const RPC_STREAMS: u32 = 64;
 pub const RPC_REQUEST_MS: u64 = 60_000;
 /// Longest time that a TLS handshake may take, in milliseconds.
 pub const TLS_HANDSHAKE_MS: u64 = 10_000;
+/// How long a peer whose handshake failed may take to read why, in milliseconds.
+pub const TLS_LINGER_MS: u64 = 1_000;
 /// After how long of silence a peer is asked whether it is still there, in milliseconds.
 pub const RPC_PING_MS: u64 = 30_000;
 /// How long that answer may take, in milliseconds.

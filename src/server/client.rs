@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use tonic::{ConnectError, Request, Response, Status};
 
-use super::error::{as_many, from_status, from_wire};
+use super::error::{as_many, from_status, from_wire, not_accepted};
 use super::listen::Address;
 use super::wire::key_admin_client::KeyAdminClient;
 use super::wire::kms_client::KmsClient;
@@ -65,6 +66,8 @@ struct Link {
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
     channel: Channel,
+    /// Whether the service has turned down the latest connection.
+    refused: Arc<AtomicBool>,
     deadline: Duration,
 }
 
@@ -94,12 +97,13 @@ impl RemoteKms {
             .thread_name("strongroom-kms-client")
             .enable_all()
             .build()?;
+        let refused = connector.refused();
         let channel = {
             let _entered = runtime.enter();
             connector.channel()
         };
         let deadline = Duration::from_millis(options.deadline_ms);
-        Ok(Self { link: Arc::new(Link { runtime: Some(runtime), channel, deadline }) })
+        Ok(Self { link: Arc::new(Link { runtime: Some(runtime), channel, refused, deadline }) })
     }
 
     /// Sends `message` with `send`, again if need be, and waits for the answer.
@@ -110,10 +114,14 @@ impl RemoteKms {
         send: impl Fn(Channel, Request<Q>) -> F + Send + 'static,
     ) -> Result<A>
     where
-        Q: Clone + Send + Sync + 'static,
+        Q: prost::Message + Clone + Send + Sync + 'static,
         A: Send + 'static,
         F: Future<Output = Result<Response<A>, Status>> + Send,
     {
+        if message.encoded_len() > limits::RPC_BYTES {
+            return Err(Error::invalid(format!("a request has more than {} MiB", limits::RPC_BYTES >> 20))
+                .with_remedy("split the request"));
+        }
         let (channel, deadline) = (self.link.channel.clone(), self.link.deadline);
         let [shortest, longest] = limits::RPC_WAIT_MS.map(Duration::from_millis);
         let pauses = ExponentialBuilder::default()
@@ -126,9 +134,13 @@ impl RemoteKms {
             request.set_timeout(deadline);
             send(channel.clone(), request)
         };
+        let refused = self.link.refused.clone();
         let work = async move {
-            let answer = attempt.retry(pauses).sleep(tokio::time::sleep).when(move |status| again(repeat, status));
+            let turned_down = || refused.load(Ordering::SeqCst);
+            let again = |status: &Status| again(repeat, status) && !turned_down();
+            let answer = attempt.retry(pauses).sleep(tokio::time::sleep).when(again);
             match tokio::time::timeout(deadline, answer).await {
+                Ok(Err(status)) if turned_down() => Err(not_accepted().with_source(status)),
                 Ok(answer) => answer.map(Response::into_inner).map_err(from_status),
                 Err(_) => {
                     let words = format!("the key service did not answer within {} ms", deadline.as_millis());
@@ -144,7 +156,7 @@ impl RemoteKms {
 
     fn kms<Q, A, F>(&self, repeat: Repeat, message: Q, send: fn(KmsClient<Channel>, Request<Q>) -> F) -> Result<A>
     where
-        Q: Clone + Send + Sync + 'static,
+        Q: prost::Message + Clone + Send + Sync + 'static,
         A: Send + 'static,
         F: Future<Output = Result<Response<A>, Status>> + Send + 'static,
     {
@@ -163,7 +175,7 @@ impl RemoteKms {
         send: fn(KeyAdminClient<Channel>, Request<Q>) -> F,
     ) -> Result<A>
     where
-        Q: Clone + Send + Sync + 'static,
+        Q: prost::Message + Clone + Send + Sync + 'static,
         A: Send + 'static,
         F: Future<Output = Result<Response<A>, Status>> + Send + 'static,
     {

@@ -93,29 +93,29 @@ fn details(status: &Status) -> Option<Error> {
 
 /// Whether `status` comes from a peer that refused our certificate or key exchange, or was refused by us.
 fn tls_refusal(status: &Status) -> Option<Error> {
-    use tokio_rustls::rustls::{AlertDescription, Error as Tls};
-    let remedy = "see whether both sides know each other's certificate by its SHA-256, and are of this version";
+    use tokio_rustls::rustls::Error as Tls;
     let mut at = std::error::Error::source(status);
     while let Some(error) = at {
         let inner = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()?.downcast_ref::<Tls>());
         match inner.or_else(|| error.downcast_ref::<Tls>()) {
-            Some(Tls::AlertReceived(AlertDescription::InternalError | AlertDescription::CloseNotify)) | None => {}
-            Some(Tls::AlertReceived(_)) => {
-                return Some(
-                    Error::new(ErrorKind::Denied, "the key service does not accept this peer's certificate or TLS")
-                        .with_remedy(remedy),
-                );
-            }
+            Some(Tls::AlertReceived(_)) => return Some(not_accepted()),
             Some(Tls::InvalidCertificate(_)) => {
-                let message = "the key service showed a certificate that is not the pinned one";
-                return Some(Error::new(ErrorKind::Denied, message).with_remedy(remedy));
+                let message = "the key service showed a certificate that is not the pinned one, or is out of date";
+                return Some(Error::new(ErrorKind::Denied, message).with_remedy(TLS_REMEDY));
             }
-            Some(_) => {}
+            _ => at = error.source(),
         }
-        at = error.source();
     }
     None
 }
+
+/// What a peer finds out whom the service turned down in its handshake.
+pub(super) fn not_accepted() -> Error {
+    Error::new(ErrorKind::Denied, "the key service does not accept this caller's certificate or TLS")
+        .with_remedy(TLS_REMEDY)
+}
+
+const TLS_REMEDY: &str = "see whether each side knows the other's certificate by its SHA-256 and it is in date";
 
 fn code(kind: ErrorKind) -> Code {
     match kind {

@@ -160,9 +160,18 @@ impl Raw {
                 Ok(Connection { io: Box::new(stream), peer, group: None, places: Vec::new() })
             }
             Raw::Tcp(stream, config) => {
-                let shaking = TlsAcceptor::from(config).accept(stream);
+                let shaking = TlsAcceptor::from(config).accept(stream).into_fallible();
                 let patience = Duration::from_millis(limits::TLS_HANDSHAKE_MS);
-                let stream = tokio::time::timeout(patience, shaking).await.map_err(|_| io::ErrorKind::TimedOut)??;
+                let stream = match tokio::time::timeout(patience, shaking).await {
+                    Ok(Ok(stream)) => stream,
+                    Ok(Err((e, stream))) => {
+                        let _ =
+                            tokio::time::timeout(Duration::from_millis(limits::TLS_LINGER_MS), bid_farewell(stream))
+                                .await;
+                        return Err(e);
+                    }
+                    Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+                };
                 let session = stream.get_ref().1;
                 let certificate = session.peer_certificates().and_then(<[_]>::first);
                 let certificate = certificate.ok_or(io::ErrorKind::PermissionDenied)?;
@@ -173,6 +182,22 @@ impl Raw {
             }
         }
     }
+}
+
+/// Lets a peer that was turned down read why: closing at once, with bytes of its unread, would reset the connection and
+/// lose the alert.
+async fn bid_farewell(mut stream: TcpStream) -> io::Result<()> {
+    std::future::poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await?;
+    let mut rest = [0; 4096];
+    for _ in 0..16 {
+        stream.readable().await?;
+        match stream.try_read(&mut rest) {
+            Ok(0) => break,
+            Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 impl Connected for Connection {

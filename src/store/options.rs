@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::error::{Error, Result};
 use crate::keys::Passphrase;
 use crate::keys::keystore::Unlock;
 use crate::keys::keystore::custody::CustodyKind;
 use crate::keys::keystore::file::KdfCost;
 use crate::keys::keystore::pkcs11::TokenConfig;
 use crate::keys::kms::KmsOptions;
+use crate::server::{Address, Own};
 
 /// Where a store is and how it runs.
 #[derive(Clone)]
@@ -74,7 +76,31 @@ impl StoreOptions {
         }
     }
 
-    pub(super) fn kms(&self) -> KmsOptions {
+    /// Where the key service of this store listens.
+    pub fn kms_address(&self) -> Result<Address> {
+        match self.config.kms_listen.parse()? {
+            Address::Unix(path) => Ok(Address::Unix(self.dir.join(path))),
+            tcp @ Address::Tcp(_) => Ok(tcp),
+        }
+    }
+
+    /// The file of the services that may call it.
+    pub fn kms_services(&self) -> PathBuf {
+        self.dir.join(&self.config.kms_services)
+    }
+
+    /// The certificate that it shows, if it has one.
+    pub fn kms_certificate(&self) -> Result<Option<Own>> {
+        let (certificate, key) = (&self.config.kms_tls_certificate, &self.config.kms_tls_key);
+        match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => Own::load(&self.dir.join(certificate), &self.dir.join(key)).map(Some),
+            _ => Err(Error::invalid("a TLS certificate and its key belong together")
+                .with_remedy("set both `kms_tls_certificate` and `kms_tls_key`, or neither")),
+        }
+    }
+
+    pub(crate) fn kms(&self) -> KmsOptions {
         KmsOptions::default()
     }
 

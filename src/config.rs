@@ -38,6 +38,10 @@ pub struct Config {
     pub kms_tls_certificate: PathBuf,
     /// The key of that certificate, PEM. Default: none.
     pub kms_tls_key: PathBuf,
+    /// How long an epoch of keys seals before it is due for rotation, in minutes. Default: 43200, 30 days.
+    pub epoch_min: u32,
+    /// How long an epoch that seals no more still opens before it is due for destruction, in minutes. Default: 10080.
+    pub epoch_retention_min: u32,
     /// Whether resident indexes must be locked in memory: `prefer`, `require` or `never`. Default: `prefer`.
     pub memory_lock: LockPolicy,
     /// Cache of the key-value engine, in MiB. Default: 64.
@@ -62,6 +66,8 @@ impl Default for Config {
             kms_services: "services.toml".into(),
             kms_tls_certificate: PathBuf::new(),
             kms_tls_key: PathBuf::new(),
+            epoch_min: 43_200,
+            epoch_retention_min: 10_080,
             memory_lock: LockPolicy::Prefer,
             cache_mib: 64,
             min_free_mib: 256,

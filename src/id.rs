@@ -26,6 +26,11 @@ impl TenantId {
         Self("_system".to_owned())
     }
 
+    /// Whether it is the store's own entry.
+    pub(crate) fn is_system(&self) -> bool {
+        *self == Self::system()
+    }
+
     /// The entry of the authority that signs certificates with `algorithm`: a name that no tenant can have either.
     pub(crate) fn authority(algorithm: &str) -> Self {
         Self(format!("_authority-{algorithm}"))

@@ -163,7 +163,8 @@ fn a_tenants_file_under_another_name_is_refused() {
         assert_eq!(keystore.epoch_secret(&tenant("b"), Epoch::FIRST).err().unwrap().kind(), ErrorKind::Integrity);
     }
     assert!(keystore.epoch_secret(&tenant("a"), Epoch::FIRST).is_ok());
-    assert!(both.iter().all(|p| !p.to_string_lossy().ends_with("a.tenant")), "names are blinded");
+    // Whole names: one digit of a blinded name may well be an `a`.
+    assert!(both.iter().all(|p| !p.ends_with("a.tenant")), "names are blinded");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod secrets;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use child::{Child, Task};
 use common::cli::{Cli, succeeded, walk};
 use corpus::Corpus;
 use prey::{Found, Hunter, Prey};
@@ -167,7 +168,7 @@ fn a_closed_tenant_leaves_nothing_in_memory() {
     let corpus = Corpus::random();
     let root = tempfile::tempdir().unwrap();
     let store = root.path().join("store");
-    let mut child = child::Child::start(&corpus, &store, root.path());
+    let mut child = Child::start(Task::Close, &corpus, &store, root.path());
 
     child.wait_for("in use");
     let before = dump(child.id(), &root.path().join("before"));
@@ -196,4 +197,44 @@ fn a_closed_tenant_leaves_nothing_in_memory() {
     assert_eq!(hunter.hunt(&log), Found::new(), "in the log");
     assert!(String::from_utf8_lossy(&log).contains("TRACE"), "the log has no trace level");
     assert_eq!(hunt_tree(&hunter, &store), Found::new());
+}
+
+fn copy(from: &Path, to: &Path) {
+    for path in walk(from) {
+        let to = to.join(path.strip_prefix(from).unwrap());
+        if path.is_dir() {
+            std::fs::create_dir_all(to).unwrap();
+        } else {
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(path, to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_destroyed_epoch_leaves_no_secret_on_disk_or_in_memory() {
+    let corpus = Corpus::random();
+    let root = tempfile::tempdir().unwrap();
+    let (store, backup) = (root.path().join("store"), root.path().join("backup"));
+    let mut child = Child::start(Task::Destroy, &corpus, &store, root.path());
+    child.wait_for("in use");
+    let before = dump(child.id(), &root.path().join("before"));
+    // What the secrets are can only be told from what was there before.
+    copy(&store.join("keys"), &backup.join("keys"));
+    copy(&store.join("data/shards"), &backup.join("data/shards"));
+    child.go_on();
+    child.wait_for("idle");
+    let after = dump(child.id(), &root.path().join("after"));
+    child.go_on();
+    child.finish();
+
+    let prey = secrets::of_epoch(&backup.join("keys"), &backup.join("data"), &corpus.passphrase, &corpus.tenant);
+    let hunter = prey.hunter();
+    assert!(hunter.hunt(&before).contains_key("a DEK, VectorStore (raw)"), "it was not in use");
+    assert_eq!(hunter.hunt(&after), Found::new(), "after the epoch was destroyed");
+    assert_eq!(hunt_tree(&hunter, &store), Found::new());
+    // Nor is the encapsulated secret in the sealed files, for those who can open them: with their passphrase and their
+    // root key, the epoch is gone.
+    assert_eq!(secrets::ciphertexts(&store.join("keys"), &corpus.passphrase, &corpus.tenant)[0], Vec::<u8>::new());
+    assert_eq!(secrets::ciphertexts(&backup.join("keys"), &corpus.passphrase, &corpus.tenant)[0].len(), 1568);
 }

@@ -56,7 +56,7 @@ fn copy(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &to)
         } else {
-            drop(fs::copy(entry.path(), to).unwrap())
+            fs::copy(entry.path(), to).unwrap();
         }
     }
 }
@@ -161,6 +161,25 @@ async fn a_shredded_tenant_is_gone_from_the_store_and_from_its_backups() {
     assert_eq!(fs::read_dir(test.dir.path().join("data/shards")).unwrap().count(), 1);
 }
 
+#[test]
+fn an_exported_certificate_verifies_offline_against_the_exported_authority_and_no_other() {
+    let (cli, other) = (common::cli::Cli::new(), common::cli::Cli::new());
+    let mut roots = Vec::new();
+    for cli in [&cli, &other] {
+        cli.ok(&["tenant", "create", "acme"]);
+        roots.push(cli.file("root.pem", cli.ok(&["cert", "export", "acme", "--authority"])));
+    }
+    let chain = cli.file("acme.pem", cli.ok(&["cert", "export", "acme"]));
+    let verdict = cli.json(&["cert", "verify", "--root", &roots[0], &chain, "--tenant", "acme"]);
+    assert_eq!((&verdict["verified"], &verdict["tenant"]), (&true.into(), &"acme".into()));
+    common::cli::refused(&cli.run(&["cert", "verify", "--root", &roots[1], &chain]), ErrorKind::Denied);
+    let shown = cli.ok(&["cert", "show", &chain]);
+    let keys = cli.json(&["tenant", "show", "acme"]);
+    for fingerprint in ["root_fingerprint", "signing_fingerprint"] {
+        assert!(shown.contains(keys["keys"][fingerprint].as_str().unwrap()), "{shown}");
+    }
+}
+
 /// The signature of the certificate takes most of the time: a kill falls before it, into it and behind it.
 #[test]
 fn a_tenant_whose_creation_is_killed_is_there_whole_or_is_finished_by_doing_it_again() {
@@ -200,6 +219,6 @@ async fn data_without_its_keys_cannot_be_opened() {
     fs::remove_dir_all(dir.path().join("keys")).unwrap();
     Store::init(&common::options(dir.path()), common::passphrase()).await.unwrap();
     let store = Store::open(common::options(dir.path()), common::passphrase()).await.unwrap();
-    let acme = store.create_tenant(&tenant("acme")).await.unwrap();
+    let acme = store.create_tenant(&id("acme")).await.unwrap();
     assert!(acme.collections().is_empty(), "the name of the old tenant cannot even be found");
 }

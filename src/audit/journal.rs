@@ -23,6 +23,8 @@ struct Tail {
     file: File,
     /// Where the next line goes.
     end: u64,
+    /// Whether there may be something behind that, of a line that was not acknowledged.
+    dirty: bool,
 }
 
 impl Journal {
@@ -36,7 +38,7 @@ impl Journal {
         file.set_len(end)?;
         file.sync_all()?;
         File::open(dir)?.sync_all()?;
-        Ok(Self { file: Mutex::new(Tail { file, end }) })
+        Ok(Self { file: Mutex::new(Tail { file, end, dirty: false }) })
     }
 }
 
@@ -47,15 +49,23 @@ impl AuditSink for Journal {
         if line.len() > limits::AUDIT_LINE_BYTES {
             return Err(Error::internal("an audit event is too long"));
         }
-        let mut tail = self.file.lock();
-        // At a position that is known, so that a line that was written by half is written over.
-        let end = tail.end;
-        tail.file.seek(SeekFrom::Start(end)).map_err(unwritten)?;
-        tail.file.write_all(&line).map_err(unwritten)?;
-        if event.durable() {
-            tail.file.sync_data().map_err(unwritten)?;
+        self.file.lock().append(&line, event.durable()).map_err(unwritten)
+    }
+}
+
+impl Tail {
+    fn append(&mut self, line: &[u8], durable: bool) -> std::io::Result<()> {
+        if self.dirty {
+            self.file.set_len(self.end)?;
         }
-        tail.end += line.len() as u64;
+        self.dirty = true;
+        self.file.seek(SeekFrom::Start(self.end))?;
+        self.file.write_all(line)?;
+        if durable {
+            self.file.sync_data()?;
+        }
+        self.end += line.len() as u64;
+        self.dirty = false;
         Ok(())
     }
 }
@@ -114,6 +124,21 @@ mod tests {
                 text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["at_ms"].clone()).collect();
             assert_eq!(times, [1, 2]);
         }
+    }
+
+    /// Guards against the rest of a line that was not acknowledged, behind a shorter one that was.
+    #[test]
+    fn what_was_not_acknowledged_is_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        {
+            let mut tail = journal.file.lock();
+            tail.file.write_all(format!("{}\n", "x".repeat(1000)).as_bytes()).unwrap();
+            tail.dirty = true;
+        }
+        journal.record(&event(1)).unwrap();
+        let text = std::fs::read_to_string(dir.path().join(JOURNAL_FILE)).unwrap();
+        assert!(text.lines().count() == 1 && text.contains("\"at_ms\":1,"), "{text}");
     }
 
     #[test]

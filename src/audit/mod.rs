@@ -128,8 +128,8 @@ impl Outcome {
 }
 
 impl Event {
-    /// Whether the event must be on stable storage before its effect is revealed: every change of keys, and the end of a
-    /// session. Refusals and new sessions are not waited for.
+    /// Whether the event must be on stable storage before its effect is revealed: every change of keys, and the end of
+    /// a session. Refusals and new sessions are not waited for.
     pub fn durable(&self) -> bool {
         match self.what {
             What::Refused { .. } | What::SessionOpened { .. } => false,
@@ -166,5 +166,66 @@ impl AuditSink for InMemory {
     fn record(&self, event: &Event) -> Result<()> {
         self.0.lock().push(event.clone());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::crypto::default_provider;
+
+    fn events() -> Vec<Event> {
+        let print = Fingerprint::of(default_provider(), b"x");
+        let fingerprints = vec![print];
+        let session = "0".repeat(32);
+        let mut kinds = vec![
+            What::TenantOnboarded { profile: Profile::Hybrid, fingerprints: fingerprints.clone() },
+            What::TenantShredded { fingerprints: fingerprints.clone() },
+            What::EpochMoved { epoch: None, state: EpochState::PreActive, fingerprints: Vec::new() },
+            What::EpochMoved { epoch: Some(Epoch::FIRST), state: EpochState::Active, fingerprints },
+            What::SessionOpened { session: session.clone() },
+            What::SessionRevoked { session },
+        ];
+        let reasons = [Reason::Scope, Reason::Role, Reason::SingleUse, Reason::Credential, Reason::Profile];
+        kinds.extend(reasons.map(|reason| What::Refused { reason }));
+        let event = |(what, operation): (What, Operation)| Event {
+            at_ms: 1,
+            service: "s".into(),
+            role: Role::Admin,
+            operation,
+            tenant: "0".repeat(32),
+            what,
+            outcome: Outcome::Done,
+        };
+        kinds.into_iter().zip(Operation::ALL.into_iter().cycle()).map(event).collect()
+    }
+
+    /// Guards against a schema that describes other events than are written.
+    #[test]
+    fn events_are_those_of_the_schema() {
+        let schema: Value = serde_json::from_str(include_str!("../../schema/audit-event.schema.json")).unwrap();
+        let kinds = schema["oneOf"].as_array().unwrap();
+        let common = schema["properties"].as_object().unwrap();
+        let mut seen = BTreeSet::new();
+        for event in events() {
+            let event = serde_json::to_value(&event).unwrap();
+            let name = event["type"].as_str().unwrap();
+            let kind = kinds.iter().find(|kind| kind["properties"]["type"]["const"] == name).unwrap();
+            let own = kind["properties"].as_object().unwrap();
+            let described: BTreeSet<_> = common.keys().chain(own.keys()).collect();
+            assert_eq!(event.as_object().unwrap().keys().collect::<BTreeSet<_>>(), described, "{name}");
+            for (key, value) in event.as_object().unwrap() {
+                for one in [common.get(key), own.get(key)].into_iter().flatten() {
+                    let allowed = one["enum"].as_array().is_none_or(|allowed| allowed.contains(value));
+                    assert!(allowed, "{name}: {key} is {value}");
+                }
+            }
+            seen.insert(name.to_owned());
+        }
+        assert_eq!(seen.len(), kinds.len());
     }
 }

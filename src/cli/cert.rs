@@ -1,4 +1,4 @@
-//! `cert verify|show`: certificates in files, without a store and without a passphrase.
+//! `cert verify|show`: certificates in files, without a store and without a passphrase; `cert export`: out of a store.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,19 +9,30 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use x509_cert::der::DateTime;
 
+use super::Global;
 use super::output::Output;
 use crate::clock::{Clock as _, SystemClock};
 use crate::crypto::{Provider, default_provider};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, TenantId};
 use crate::keys::Fingerprint;
-use crate::keys::certificate::{Certificate, CertificateView, Expect, KeyView, VerifiedChain, from_pem, verify_chain};
+use crate::keys::certificate::{
+    Certificate, CertificateView, Expect, KeyView, VerifiedChain, from_pem, to_pem, verify_chain,
+};
 use crate::limits;
 
 #[derive(Subcommand)]
 pub(super) enum CertCommand {
     /// Verify a chain of certificates against an authority's certificate; exit code 5 when it is refused
     Verify(VerifyArgs),
+    /// Print a tenant's certificate, or the authority's that issued it (PEM)
+    Export {
+        /// The tenant
+        tenant: TenantId,
+        /// The authority's: for those who are to trust it
+        #[arg(long)]
+        authority: bool,
+    },
     /// Show what certificates say of themselves, without verifying it
     Show {
         /// A file with certificates (PEM)
@@ -68,11 +79,21 @@ struct SessionVerdict {
     key: KeyView,
 }
 
-pub(super) fn run(command: CertCommand, output: &Output) -> Result<()> {
+pub(super) async fn run(global: &Global, command: CertCommand, output: &Output) -> Result<()> {
     match command {
         CertCommand::Verify(args) => verify(args, output),
         CertCommand::Show { file } => show(&file, output),
+        CertCommand::Export { tenant, authority } => export(global, &tenant, authority, output).await,
     }
+}
+
+async fn export(global: &Global, tenant: &TenantId, authority: bool, output: &Output) -> Result<()> {
+    let store = global.open().await?;
+    let public = store.tenant_public(tenant).await;
+    store.close().await?;
+    let [issuer, own] = public?.certificates;
+    let pem = to_pem(&[Certificate::from_der(if authority { &issuer } else { &own })?])?;
+    output.answer(&serde_json::json!({ "pem": pem }), |_| pem.clone())
 }
 
 fn verify(args: VerifyArgs, output: &Output) -> Result<()> {

@@ -5,9 +5,11 @@ use serde_json::json;
 
 use super::output::{Output, time};
 use super::{Global, TenantArg};
+use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Error, Result};
 use crate::id::Epoch;
-use crate::keys::EpochRecord;
+use crate::keys::policy::Due;
+use crate::keys::{EpochRecord, TenantRecord};
 
 #[derive(Subcommand)]
 pub(super) enum EpochCommand {
@@ -60,7 +62,7 @@ pub(super) async fn run(global: &Global, command: EpochCommand, output: &Output)
     let store = global.open().await?;
     let result = match &command {
         EpochCommand::List { tenant } => match store.tenant_keys(&tenant.tenant).await {
-            Ok(keys) => output.answer(&keys.epochs, |epochs| epochs.iter().map(|e| describe(e) + "\n").collect()),
+            Ok(keys) => list(global, &keys, output),
             Err(e) => Err(e),
         },
         EpochCommand::Create { tenant } => said(store.create_epoch(&tenant.tenant).await, output),
@@ -75,6 +77,20 @@ pub(super) async fn run(global: &Global, command: EpochCommand, output: &Output)
         },
     };
     store.close().await.and(result)
+}
+
+fn list(global: &Global, keys: &TenantRecord, output: &Output) -> Result<()> {
+    let due = global.options()?.policy().due(keys, SystemClock.now_ms());
+    output.answer(&json!({ "epochs": keys.epochs, "due": due }), |_| {
+        let mut text: String = keys.epochs.iter().map(|e| describe(e) + "\n").collect();
+        for due in &due {
+            text += &match due {
+                Due::Rotate { epoch, .. } => format!("due: rotation of epoch {epoch}\n"),
+                Due::Destroy { epoch, .. } => format!("due: destruction of epoch {epoch}\n"),
+            };
+        }
+        text
+    })
 }
 
 fn said(epoch: Result<EpochRecord>, output: &Output) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::audit::Journal;
 use crate::clock::SystemClock;
 use crate::crypto::default_provider;
 use crate::error::{Error, Result};
-use crate::keys::kms::LocalKms;
+use crate::keys::kms::{KmsOptions, LocalKms};
 use crate::keys::{Keystore, Passphrase};
 use crate::server::{self, Counts, Listener, Services};
 use crate::store::StoreOptions;
@@ -64,7 +64,8 @@ async fn serve(global: &Global, args: ServeArgs, output: &Output) -> Result<()> 
 fn open(options: &StoreOptions, passphrase: Passphrase) -> Result<Arc<LocalKms>> {
     let keystore = Keystore::open(&options.keystore_dir(), default_provider(), options.unlock(passphrase))?;
     let audit = Arc::new(Journal::open(&options.keystore_dir())?);
-    LocalKms::new(Arc::new(keystore), options.kms(), Arc::new(SystemClock), audit)
+    let kms = KmsOptions { policy: options.policy(), ..KmsOptions::default() };
+    LocalKms::new(Arc::new(keystore), kms, Arc::new(SystemClock), audit)
 }
 
 /// Ends with the first of the signals that ask a service to stop.

@@ -113,7 +113,7 @@ enum Command {
     Memories(memory::MemoriesArgs),
     /// Open every record and compare it with the registry
     Verify(store::VerifyArgs),
-    /// Verify and show certificates
+    /// Verify, show and export certificates
     #[command(subcommand)]
     Cert(cert::CertCommand),
     /// Measure against the same work without Strongroom
@@ -163,7 +163,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Forget(args) => memory::forget(global, args, output).await,
             Command::Memories(args) => memory::memories(global, args, output).await,
             Command::Verify(args) => store::verify(global, args, output).await,
-            Command::Cert(command) => cert::run(command, output),
+            Command::Cert(command) => cert::run(global, command, output).await,
             Command::Bench(args) => bench::run(args, output).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();

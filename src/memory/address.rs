@@ -113,6 +113,11 @@ impl Addresses {
     }
 }
 
+/// Whether `key` is of the label of a namespace.
+pub(super) fn is_label(key: &[u8]) -> bool {
+    key.get(HEAD_LEN - 1) == Some(&(RowKind::Label as u8))
+}
+
 /// The chain and the record tag in a current row's key.
 pub(super) fn parse_current(key: &[u8]) -> Option<Address> {
     let (chain, record) = key.get(HEAD_LEN..)?.split_last_chunk::<TAG_LEN>()?;

@@ -29,7 +29,12 @@ pub(crate) fn remove_tenant(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16]) -> Re
     kv.sync()
 }
 
-/// Whether a tenant has memories.
+/// Whether a tenant has memories, or a history of some. Labels of namespaces outlive what was in them.
 pub(crate) fn has_memories(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16]) -> Result<bool> {
-    Ok(kv.scan(Table::Memory, tenant_tag).next().transpose()?.is_some())
+    for row in kv.scan(Table::Memory, tenant_tag) {
+        if !address::is_label(&row?.0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -55,8 +55,8 @@ impl RemoteOptions {
 
 /// A key service in another process.
 ///
-/// Calls may come from any thread and block it. A connection is made by the first call, and made again when it is lost; a
-/// call that may be repeated is repeated, with pauses that grow, until its deadline.
+/// Calls may come from any thread and block it. A connection is made by the first call, and made again when it is lost;
+/// a call that may be repeated is repeated, with pauses that grow, until its deadline.
 #[derive(Clone)]
 pub struct RemoteKms {
     link: Arc<Link>,

@@ -88,8 +88,8 @@ impl Connector {
     }
 }
 
-/// A connection that notices when the server turns it down: in TLS 1.3 (RFC 8446, section 4.4.2.4) a client has finished
-/// its handshake before the server has looked at its certificate.
+/// A connection that notices when the server turns it down: in TLS 1.3 (RFC 8446, section 4.4.2.4) a client has
+/// finished its handshake before the server has looked at its certificate.
 struct Watched {
     io: TlsStream<TcpStream>,
     refused: Arc<AtomicBool>,

@@ -81,8 +81,8 @@ pub(super) async fn nothing_here(request: Request) -> Response {
     to_response(&error)
 }
 
-/// A body made of what anybody may know of a tenant. A tenant that there is not and one that the caller does not work for
-/// look alike.
+/// A body made of what anybody may know of a tenant. A tenant that there is not and one that the caller does not work
+/// for look alike.
 async fn of_tenant(
     admitted: Admitted,
     tenant: String,

@@ -168,7 +168,11 @@ mod tests {
     proptest! {
         /// Guards against a client that cannot tell what to do about an error that happened in the service.
         #[test]
-        fn errors_cross_the_wire_whole(kind in 0..10_usize, message in "\\PC{1,80}", remedy in proptest::option::of("\\PC{1,80}")) {
+        fn errors_cross_the_wire_whole(
+            kind in 0..10_usize,
+            message in "\\PC{1,80}",
+            remedy in proptest::option::of("\\PC{1,80}"),
+        ) {
             let mut error = Error::new(ErrorKind::ALL[kind], message);
             if let Some(remedy) = &remedy {
                 error = error.with_remedy(remedy.clone());

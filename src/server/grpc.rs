@@ -1,7 +1,8 @@
 //! The gRPC services: they translate, and decide nothing.
 //!
-//! Keys in answers are erased when the answer is encoded, and encoded bytes when their buffer is freed (by the program's
-//! allocator). What neither reaches: the copies in the kernel's socket buffers, and on a Unix socket the plaintext there.
+//! Keys in answers are erased when the answer is encoded, and encoded bytes when their buffer is freed (by the
+//! program's allocator). What neither reaches: the copies in the kernel's socket buffers, and on a Unix socket the
+//! plaintext there.
 
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};

@@ -200,7 +200,8 @@ mod tests {
     fn services_are_found_by_what_the_connection_says() {
         let pin = "AB:".repeat(31) + "ab";
         let text = format!(
-            "{ONE}[[service]]\nname = \"b\"\nrole = \"admin\"\ntenants = [\"*\"]\ncertificate_sha256 = [\"{pin}\", \"{}\"]\n",
+            "{ONE}[[service]]\nname = \"b\"\nrole = \"admin\"\ntenants = [\"*\"]\n\
+             certificate_sha256 = [\"{pin}\", \"{}\"]\n",
             "cd".repeat(32)
         );
         let services: Services = text.parse().unwrap();

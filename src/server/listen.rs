@@ -73,8 +73,8 @@ pub(super) enum Raw {
 }
 
 impl Listener {
-    /// Listens at `address` for peers of `services`. Over TCP, `own` is the server's certificate; a Unix socket has none.
-    /// The socket's file is for its owner and group; one that nobody listens at any more is replaced.
+    /// Listens at `address` for peers of `services`. Over TCP, `own` is the server's certificate; a Unix socket has
+    /// none. The socket's file is for its owner and group; one that nobody listens at any more is replaced.
     ///
     /// # Errors
     ///

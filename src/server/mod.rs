@@ -1,7 +1,7 @@
 //! The key service on the wire: gRPC for stores, sidecars and agents, and the key directory over REST, on one socket.
 //!
-//! [`run`] serves a [`Backend`] until it is told to stop; [`RemoteKms`] is the other side. Both only translate: what may be
-//! asked, and what comes of it, is decided behind [`Kms`] and [`KeyAdmin`]. Who calls is known by the connection
+//! [`run`] serves a [`Backend`] until it is told to stop; [`RemoteKms`] is the other side. Both only translate: what
+//! may be asked, and what comes of it, is decided behind [`Kms`] and [`KeyAdmin`]. Who calls is known by the connection
 //! ([`Services`]) before a byte of a request is looked at.
 
 mod client;
@@ -254,7 +254,8 @@ async fn gatekeeper(State(gate): State<Arc<Gate>>, mut request: Request, next: N
     next.run(request).await
 }
 
-/// Does what waits on a thread that may. The caller's place stays taken until it is done, even if nobody waits any more.
+/// Does what waits on a thread that may. The caller's place stays taken until it is done, even if nobody waits any
+/// more.
 async fn blocking<T: Send + 'static>(
     admitted: Admitted,
     work: impl FnOnce(&Admitted) -> Result<T> + Send + 'static,

@@ -1,7 +1,7 @@
 //! TLS 1.3 between services: X25519MLKEM768 only (draft-ietf-tls-ecdhe-mlkem), certificates on both sides, pinned.
 //!
-//! No authority stands between two services: each knows the other's certificate by its SHA-256, and the handshake proves
-//! its key. Names in certificates say nothing here; the dates of the one presented are kept to.
+//! No authority stands between two services: each knows the other's certificate by its SHA-256, and the handshake
+//! proves its key. Names in certificates say nothing here; the dates of the one presented are kept to.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -11,7 +11,8 @@ use crate::keys::keystore::Unlock;
 use crate::keys::keystore::custody::CustodyKind;
 use crate::keys::keystore::file::KdfCost;
 use crate::keys::keystore::pkcs11::TokenConfig;
-use crate::keys::kms::KmsOptions;
+use crate::keys::kms::{KmsOptions, PoolOptions};
+use crate::keys::policy::Policy;
 use crate::server::{Address, Own};
 
 /// Where a store is and how it runs.
@@ -100,8 +101,17 @@ impl StoreOptions {
         }
     }
 
-    pub(crate) fn kms(&self) -> KmsOptions {
-        KmsOptions::default()
+    /// How long keys are used.
+    pub fn policy(&self) -> Policy {
+        let ms = |minutes: u32| u64::from(minutes) * 60_000;
+        let (epoch_ms, retention_ms) = (ms(self.config.epoch_min), ms(self.config.epoch_retention_min));
+        Policy { epoch_ms, retention_ms, ..Policy::default() }
+    }
+
+    /// A store opens few sessions itself, and many stores are opened for one command.
+    pub(super) fn kms(&self) -> KmsOptions {
+        let pool = PoolOptions { target: 8, low_water: 4, ..PoolOptions::default() };
+        KmsOptions { pool, policy: self.policy(), ..KmsOptions::default() }
     }
 
     pub(super) fn min_free_bytes(&self) -> u64 {

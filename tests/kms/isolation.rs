@@ -2,7 +2,9 @@
 
 use strongroom::audit::{Reason, What};
 use strongroom::crypto::{Aead, AeadKey, default_provider};
-use strongroom::keys::kms::{Decapsulation, DekRequest, KeyAdmin as _, Kms, Operation, Recipient, Role, Signed};
+use strongroom::keys::kms::{
+    Decapsulation, DekRequest, KeyAdmin as _, Kms, MESSAGE_PREFIX, Operation, Recipient, Role, Signed,
+};
 use strongroom::keys::{Label, Profile};
 use strongroom::secret::Secret;
 use strongroom::{Epoch, ErrorKind, Result, SessionId, TenantId};
@@ -165,10 +167,11 @@ fn another_tenants_signature_does_not_verify() {
         verify(&theirs, b"m").unwrap();
         assert_eq!(verify(&ours, b"m").err().unwrap().kind(), ErrorKind::Denied);
         assert_eq!(verify(&theirs, b"n").err().unwrap().kind(), ErrorKind::Denied);
-        // Certificates are signed in the empty context: a signed message can never be one.
-        let public = store.public(&theirs).unwrap();
-        let as_certificate =
-            default_provider().verify(profile.signature(), &public.signing_public_key, b"", b"m", &signature);
-        assert_eq!(as_certificate.err().unwrap().kind(), ErrorKind::Denied);
+        // The message itself is not signed: it might be the content of a certificate, which begins with 0x30.
+        let key = store.public(&theirs).unwrap().signing_public_key;
+        let plain = |message: &[u8]| default_provider().verify(profile.signature(), &key, b"", message, &signature);
+        assert_eq!(plain(b"m").err().unwrap().kind(), ErrorKind::Denied);
+        plain(&[MESSAGE_PREFIX, b"m"].concat()).unwrap();
+        assert_ne!(MESSAGE_PREFIX.first(), Some(&0x30));
     }
 }

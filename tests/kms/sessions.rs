@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use strongroom::audit::{Reason, What};
+use strongroom::audit::{Outcome, Reason, What};
 use strongroom::keys::Profile;
 use strongroom::keys::kms::{Decapsulation, Encapsulated, Handle, KeyAdmin as _, Kms, Recipient, Role, Session};
 use strongroom::secret::Secret;
@@ -216,6 +216,8 @@ fn bulk_results_are_in_order_and_fail_one_by_one() {
         let signed = strongroom::keys::kms::Signed { message, signature: &signature };
         only(agents.verify(&tenant, &[signed])).unwrap();
     }
+    let counts = world.kms.counts();
+    assert_eq!((counts.encapsulated, counts.decapsulated, counts.signed, counts.verified), (16, 15, 20, 20));
 }
 
 #[test]
@@ -283,4 +285,42 @@ fn shredding_a_tenant_ends_its_sessions() {
     assert_eq!(kind(refused), ErrorKind::Denied);
     assert_eq!(files(&world), 1);
     send(&sender, &other, Recipient::Credential(theirs.chain));
+}
+
+/// Guards against a key that is revealed though its binding is not on disk, and a revocation that was only announced.
+#[test]
+fn without_its_disk_the_service_reveals_and_revokes_nothing() {
+    let world = World::new();
+    let tenant = tenant_of(TENANT);
+    let (agents, session) = (world.of(Role::Agent, &tenant), world.session(&tenant));
+    let to = Recipient::Credential(session.chain.clone());
+    let (first, second) = (send(&agents, &tenant, to.clone()), send(&agents, &tenant, to.clone()));
+    let (here, away) = (world.dir.path().join("sessions"), world.dir.path().join("away"));
+    fs::rename(&here, &away).unwrap();
+    assert_eq!(kind(open(&agents, &tenant, &session, Some(&first.ciphertext))), ErrorKind::Integrity);
+    assert_eq!(kind(only(agents.encapsulate(&tenant, &[Recipient::Session(session.id)]))), ErrorKind::Integrity);
+    fs::rename(&away, &here).unwrap();
+    // Nothing was revealed, so the other one may still be served.
+    assert!(open(&agents, &tenant, &session, Some(&second.ciphertext)).unwrap() == second.key);
+
+    fs::rename(&here, &away).unwrap();
+    assert_eq!(kind(agents.revoke_session(&tenant, session.id)), ErrorKind::Integrity);
+    // Whether that lasts is uncertain, but nobody is served meanwhile.
+    assert_eq!(kind(open(&agents, &tenant, &session, Some(&second.ciphertext))), ErrorKind::NotFound);
+    assert_eq!(kind(only(agents.encapsulate(&tenant, &[to]))), ErrorKind::Denied);
+    fs::rename(&away, &here).unwrap();
+    agents.revoke_session(&tenant, session.id).unwrap();
+    assert_eq!(kind(agents.revoke_session(&tenant, session.id)), ErrorKind::NotFound);
+    let outcomes: Vec<_> = world
+        .audit
+        .events()
+        .iter()
+        .filter(|e| matches!(e.what, What::SessionRevoked { .. }))
+        .map(|e| e.outcome)
+        .collect();
+    assert_eq!(outcomes, [Outcome::Failed, Outcome::Done]);
+    drop(agents);
+    let world = world.restart();
+    let agents = world.of(Role::Agent, &tenant);
+    assert_eq!(kind(open(&agents, &tenant, &session, Some(&second.ciphertext))), ErrorKind::NotFound);
 }

@@ -8,8 +8,8 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use strongroom::keys::keystore::file::KdfCost;
 use strongroom::vectors::VectorParams;
 use strongroom::{
-    Chunk, CollectionSpec, Memory, Metric, Mode, Namespace, Passphrase, RecallRequest, RecordId, SearchRequest, Store,
-    StoreOptions, Tenant, Vectors,
+    Chunk, CollectionSpec, Epoch, Memory, Metric, Mode, Namespace, Passphrase, RecallRequest, RecordId, SearchRequest,
+    Store, StoreOptions, Tenant, Vectors,
 };
 
 use crate::corpus::{Corpus, MarkedChunk, SIZE};
@@ -17,6 +17,7 @@ use crate::corpus::{Corpus, MarkedChunk, SIZE};
 /// Where the child finds its corpus. Not in its environment, which is part of its memory.
 const CORPUS_FILE: &str = "STRONGROOM_TEST_CORPUS";
 const STORE_DIR: &str = "STRONGROOM_TEST_STORE";
+const TASK: &str = "STRONGROOM_TEST_TASK";
 /// Precedes what the child says, among what the test harness says.
 const SAYS: &str = "child: ";
 
@@ -27,8 +28,17 @@ pub struct Child {
     log: std::path::PathBuf,
 }
 
+/// What the child does between its two stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Closes the tenant.
+    Close,
+    /// Moves the tenant to another epoch and destroys the one it was in.
+    Destroy,
+}
+
 impl Child {
-    pub fn start(corpus: &Corpus, store: &Path, root: &Path) -> Self {
+    pub fn start(task: Task, corpus: &Corpus, store: &Path, root: &Path) -> Self {
         let file = root.join("corpus.json");
         std::fs::write(&file, serde_json::to_vec(corpus).unwrap()).unwrap();
         std::fs::write(root.join("passphrase"), &corpus.passphrase).unwrap();
@@ -37,6 +47,7 @@ impl Child {
             .args(["--exact", "child::process", "--nocapture"])
             .env(CORPUS_FILE, &file)
             .env(STORE_DIR, store)
+            .env(TASK, if task == Task::Destroy { "destroy" } else { "close" })
             // One heap for all threads: each reserves 64 MiB, all of which would be dumped.
             .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::piped())
@@ -84,12 +95,13 @@ fn process() {
     tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::stderr).init();
     log::trace!("the `log` bridge is there");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let store = runtime.block_on(use_and_close(Path::new(&corpus), Path::new(&store)));
+    let task = if std::env::var(TASK).unwrap() == "destroy" { Task::Destroy } else { Task::Close };
+    let store = runtime.block_on(use_and_leave(task, Path::new(&corpus), Path::new(&store)));
     say("idle");
     runtime.block_on(store.close()).unwrap();
 }
 
-async fn use_and_close(corpus: &Path, dir: &Path) -> Store {
+async fn use_and_leave(task: Task, corpus: &Path, dir: &Path) -> Store {
     let passphrase = || Passphrase::from_file(&corpus.with_file_name("passphrase")).unwrap();
     let options = StoreOptions::new(dir).kdf_cost(KdfCost::INSECURE_FAST);
     Store::init(&options, passphrase()).await.unwrap();
@@ -98,11 +110,25 @@ async fn use_and_close(corpus: &Path, dir: &Path) -> Store {
     let id = corpus.tenant.parse().unwrap();
     let tenant = store.create_tenant(&id).await.unwrap();
     chunks(&tenant, &corpus).await;
-    memories(&tenant, &corpus).await;
+    if task == Task::Close {
+        memories(&tenant, &corpus).await;
+    }
     assert!(tenant.verify(|_| {}).await.unwrap().is_clean());
     say("in use");
+    if task == Task::Destroy {
+        // A tenant with records stays where it is.
+        tenant.drop_collection(&corpus.sealed).await.unwrap();
+        tenant.drop_collection(&corpus.plain).await.unwrap();
+    }
     drop((tenant, corpus));
     store.close_tenant(&id).await.unwrap();
+    if task == Task::Destroy {
+        let next = store.create_epoch(&id).await.unwrap().epoch;
+        store.activate_epoch(&id, next).await.unwrap();
+        store.destroy_epoch(&id, Epoch::FIRST).await.unwrap();
+        // The tenant is in use again, in its other epoch.
+        store.tenant(&id).await.unwrap().create_collection("next", CollectionSpec::new(2, Metric::Dot)).await.unwrap();
+    }
     drop(id);
     store
 }

@@ -15,29 +15,40 @@ use crate::prey::Prey;
 
 /// What must be gone once the tenant is closed.
 pub fn of_tenant(keys: &Path, data: &Path, passphrase: &str, tenant: &str, prey: &mut Prey) {
-    let provider = default_provider();
     prey.text("the passphrase", passphrase);
-    let header: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(keys.join("keystore.json")).unwrap()).unwrap();
-    let cost = |name: &str| u32::try_from(header["kdf"]["cost"][name].as_u64().unwrap()).unwrap();
-    let params = argon2::Params::new(cost("memory_kib"), cost("passes"), cost("lanes"), Some(32)).unwrap();
-    let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-    let bytes = |value: &serde_json::Value| BASE64.decode(value.as_str().unwrap()).unwrap();
-    let salt = bytes(&header["kdf"]["salt"]);
-    let wrapping = Secret::<32>::try_fill(|key| argon.hash_password_into(passphrase.as_bytes(), &salt, key));
-    let wrapping = wrapping.unwrap();
+    let (wrapping, master) = master(keys, passphrase);
     prey.bytes("the key that wraps the master key", wrapping.expose_secret());
-    let master = open(provider, &wrapping, b"strongroom keystore master v2 file", &bytes(&header["master"]));
     prey.bytes("the master key", master.expose_secret());
-
-    let master = Secret::from_bytes(master.expose_secret().try_into().unwrap());
-    for (at, seed) in seeds(provider, &master, keys, tenant).iter().enumerate() {
-        // In halves, as ML-KEM's is `d ‖ z`; the others are not longer than three.
-        seed.chunks(32).filter(|half| half.len() >= 16).for_each(|half| prey.bytes(&format!("seed {at}"), half));
+    let stored = stored(&master, keys, tenant);
+    // Not the bytes of something else: they make the tenant's key pair.
+    let root = SecretBytes::new(stored.keys[0].private.clone());
+    default_provider().kem_key(Kem::MlKem1024, &root).unwrap();
+    for (at, key) in stored.keys.iter().enumerate() {
+        // In halves, as ML-KEM's is `d ‖ z`.
+        key.private.chunks(32).filter(|half| half.len() >= 16).for_each(|half| prey.bytes(&format!("seed {at}"), half));
     }
+    data_keys(keys, data, passphrase, tenant, prey);
+}
+
+/// What must be gone once the tenant's first epoch is destroyed: its encapsulated secret and its data keys.
+pub fn of_epoch(keys: &Path, data: &Path, passphrase: &str, tenant: &str) -> Prey {
+    let mut prey = Prey::default();
+    let ciphertext = ciphertexts(keys, passphrase, tenant).remove(0);
+    ciphertext.chunks_exact(32).for_each(|part| prey.bytes("the encapsulated secret", part));
+    data_keys(keys, data, passphrase, tenant, &mut prey);
+    prey
+}
+
+/// The encapsulated secrets of a tenant's epochs.
+pub fn ciphertexts(keys: &Path, passphrase: &str, tenant: &str) -> Vec<Vec<u8>> {
+    let (_, master) = master(keys, passphrase);
+    stored(&master, keys, tenant).epochs.into_iter().map(|epoch| epoch.ciphertext).collect()
+}
+
+fn data_keys(keys: &Path, data: &Path, passphrase: &str, tenant: &str, prey: &mut Prey) {
     let passphrase = Passphrase::new(passphrase.into()).unwrap();
     let unlock = Unlock::Passphrase(passphrase, KdfCost::default());
-    let keystore = Keystore::open(keys, provider, unlock).unwrap();
+    let keystore = Keystore::open(keys, default_provider(), unlock).unwrap();
     let epoch = keystore.epoch_secret(&tenant.parse().unwrap(), Epoch::FIRST).unwrap();
     let mut scopes = vec![Vec::new(), b"memory".to_vec()];
     for shard in std::fs::read_dir(data.join("shards")).unwrap() {
@@ -52,8 +63,25 @@ pub fn of_tenant(keys: &Path, data: &Path, passphrase: &str, tenant: &str, prey:
     }
 }
 
-/// The seeds in the tenant's file: its root key's first, then those of the keys that sign.
-fn seeds(provider: &dyn Provider, master: &Secret<32>, keys: &Path, tenant: &str) -> Vec<Vec<u8>> {
+/// The key that wraps the master key, and the master key.
+fn master(keys: &Path, passphrase: &str) -> (Secret<32>, Secret<32>) {
+    let header: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(keys.join("keystore.json")).unwrap()).unwrap();
+    let cost = |name: &str| u32::try_from(header["kdf"]["cost"][name].as_u64().unwrap()).unwrap();
+    let params = argon2::Params::new(cost("memory_kib"), cost("passes"), cost("lanes"), Some(32)).unwrap();
+    let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let bytes = |value: &serde_json::Value| BASE64.decode(value.as_str().unwrap()).unwrap();
+    let salt = bytes(&header["kdf"]["salt"]);
+    let wrapping = Secret::<32>::try_fill(|key| argon.hash_password_into(passphrase.as_bytes(), &salt, key));
+    let wrapping = wrapping.unwrap();
+    let master = open(default_provider(), &wrapping, b"strongroom keystore master v2 file", &bytes(&header["master"]));
+    let master = Secret::from_bytes(master.expose_secret().try_into().unwrap());
+    (wrapping, master)
+}
+
+/// The tenant's record: everything in it hangs on the seeds and the encapsulated secrets.
+fn stored(master: &Secret<32>, keys: &Path, tenant: &str) -> Stored {
+    let provider = default_provider();
     let prk = provider.hkdf_extract(Kdf::HkdfSha3_512, b"strongroom keystore v2", master.expose_secret());
     let key = |info: &[u8]| Secret::<32>::try_fill(|k| provider.hkdf_expand(Kdf::HkdfSha3_512, &prk, info, k)).unwrap();
     let tag = provider.mac(&key(b"tenant-name-v1")).tag(&[tenant.as_bytes()]);
@@ -61,11 +89,7 @@ fn seeds(provider: &dyn Provider, master: &Secret<32>, keys: &Path, tenant: &str
     let sealed = std::fs::read(keys.join(&stem).with_extension("tenant")).unwrap();
     let aad = [b"strongroom keystore tenant v2", stem.as_bytes()].concat();
     let file = open(provider, &key(b"tenant-file-v1"), &aad, &sealed[1..]);
-    let (stored, _) = postcard::take_from_bytes::<Stored>(file.expose_secret()).unwrap();
-    let seeds: Vec<Vec<u8>> = stored.keys.into_iter().map(|key| key.private).collect();
-    // Not the bytes of something else: they make the tenant's key pair.
-    provider.kem_key(Kem::MlKem1024, &SecretBytes::new(seeds[0].clone())).unwrap();
-    seeds
+    postcard::take_from_bytes(file.expose_secret()).unwrap().0
 }
 
 /// The beginning of the record, as `schema/keys.md` has it.
@@ -76,6 +100,18 @@ struct Stored {
     _profile: u32,
     _created_at_ms: u64,
     keys: Vec<StoredKey>,
+    epochs: Vec<StoredEpoch>,
+}
+
+#[derive(serde::Deserialize)]
+struct StoredEpoch {
+    _epoch: u32,
+    _state: u32,
+    _suite: u16,
+    _created_at_ms: u64,
+    _since_ms: u64,
+    _fingerprint: String,
+    ciphertext: Vec<u8>,
 }
 
 #[derive(serde::Deserialize)]

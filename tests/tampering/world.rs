@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use strongroom::clock::ManualClock;
-use strongroom::crypto::{SuiteId, default_provider};
+use strongroom::crypto::default_provider;
 use strongroom::disk::DataDir;
-use strongroom::keys::keystore::file::{FileKeystore, KdfCost};
-use strongroom::keys::{Keyring, Keystore as _};
+use strongroom::keys::keystore::Unlock;
+use strongroom::keys::keystore::file::KdfCost;
+use strongroom::keys::{Keyring, Keystore, Profile};
 use strongroom::locked::LockPolicy;
 use strongroom::memory::rocks::Rocks;
 use strongroom::memory::{Batch, Memories, MemoryBackend, MemoryContext, Table};
@@ -38,10 +39,10 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let provider = default_provider();
         let passphrase = Passphrase::new(b"a passphrase for tests".to_vec()).unwrap();
-        let keys =
-            FileKeystore::create(&dir.path().join("keys"), provider, &passphrase, KdfCost::INSECURE_FAST).unwrap();
+        let unlock = Unlock::Passphrase(passphrase, KdfCost::INSECURE_FAST);
+        let keys = Keystore::create(&dir.path().join("keys"), provider, unlock, &ManualClock::at(NOW_MS)).unwrap();
         let tenant = "acme".parse().unwrap();
-        keys.create(&tenant, SuiteId::Aes256GcmSivSha3_512, NOW_MS).unwrap();
+        keys.onboard(&tenant, Profile::default(), NOW_MS).unwrap();
         let keyring = Arc::new(Keyring::open(&keys, provider, &tenant).unwrap());
         let disk = Arc::new(DataDir::hold(&dir.path().join("data"), 0).unwrap());
         let clock = ManualClock::at(NOW_MS);

@@ -6,6 +6,7 @@
 mod data;
 mod floor;
 mod ingest;
+mod kms;
 mod memory_get;
 mod memory_put;
 mod report;
@@ -48,6 +49,12 @@ pub(super) struct BenchArgs {
     /// Make the data of `search` by jittering these embeddings instead (`.npy`)
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
+    /// Measure `kms` over a token too, by this PKCS#11 module; the passphrase is its user PIN
+    #[arg(long, value_name = "FILE")]
+    pkcs11_module: Option<PathBuf>,
+    /// The label of that token
+    #[arg(long, value_name = "LABEL", default_value = "strongroom")]
+    pkcs11_token: String,
     /// Where to work; removed at the end [default: the system's directory for temporary files]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -65,6 +72,8 @@ enum Bench {
     MemoryGet,
     /// Write memories of 1 KiB durably: against RocksDB alone
     MemoryPut,
+    /// Encapsulate, decapsulate, sign, verify and derive through the key service: against the bare call
+    Kms,
 }
 
 pub(super) async fn run(args: BenchArgs, output: &Output) -> Result<()> {
@@ -75,6 +84,7 @@ pub(super) async fn run(args: BenchArgs, output: &Output) -> Result<()> {
         Bench::Ingest => ingest::run(&args, &scratch, &mut report).await?,
         Bench::Search => search::run(&args, &scratch, &mut report).await?,
         Bench::MemoryGet => memory_get::run(&args, &scratch, &mut report).await?,
+        Bench::Kms => kms::run(&args, &scratch, &mut report).await?,
         Bench::MemoryPut => memory_put::run(&args, &scratch, &mut report).await?,
     }
     report.finish()?;

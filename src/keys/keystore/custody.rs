@@ -40,6 +40,10 @@ pub trait Custody: Send + Sync {
     /// Seals a few bytes (the keystore's master key) so that only this custody opens them.
     fn wrap(&self, aad: &[u8], secret: &[u8]) -> Result<Vec<u8>>;
 
+    /// Erases what only [`wrap`](Self::wrap) and [`unwrap`](Self::unwrap) need: the master key is open, and nothing is
+    /// wrapped any more.
+    fn end_wrapping(&mut self) {}
+
     /// Opens what [`wrap`](Self::wrap) sealed. Every failure is the same [`open_failed`](crate::crypto::open_failed).
     fn unwrap(&self, aad: &[u8], wrapped: &[u8]) -> Result<SecretBytes>;
 }

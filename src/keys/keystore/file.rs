@@ -51,7 +51,8 @@ impl KdfCost {
 /// Private keys in this process's memory, from seeds in the keystore's sealed files.
 pub struct FileCustody {
     provider: &'static dyn Provider,
-    wrapping: Box<dyn AeadKey>,
+    /// `None` once the master key is open.
+    wrapping: Option<Box<dyn AeadKey>>,
 }
 
 impl FileCustody {
@@ -62,7 +63,13 @@ impl FileCustody {
         let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
         let key =
             Secret::try_fill(|key| argon.hash_password_into(passphrase.expose_secret(), salt, key)).map_err(bad)?;
-        Ok(Self { provider, wrapping: provider.aead(Aead::Aes256GcmSiv, &key)? })
+        Ok(Self { provider, wrapping: Some(provider.aead(Aead::Aes256GcmSiv, &key)?) })
+    }
+}
+
+impl FileCustody {
+    fn wrapping(&self) -> Result<&dyn AeadKey> {
+        self.wrapping.as_deref().ok_or_else(|| Error::internal("the passphrase is forgotten already"))
     }
 }
 
@@ -111,14 +118,18 @@ impl Custody for FileCustody {
         Ok(())
     }
 
+    fn end_wrapping(&mut self) {
+        self.wrapping = None;
+    }
+
     fn wrap(&self, aad: &[u8], secret: &[u8]) -> Result<Vec<u8>> {
         let mut wrapped = Vec::new();
-        seal(&*self.wrapping, aad, secret, &mut wrapped)?;
+        seal(self.wrapping()?, aad, secret, &mut wrapped)?;
         Ok(wrapped)
     }
 
     fn unwrap(&self, aad: &[u8], wrapped: &[u8]) -> Result<SecretBytes> {
-        open(&*self.wrapping, aad, wrapped)
+        open(self.wrapping()?, aad, wrapped)
     }
 }
 

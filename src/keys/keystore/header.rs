@@ -100,7 +100,7 @@ pub(super) fn open(
         return Err(Error::invalid(format!("this is a `{}` keystore, not a `{}` one", header.custody, unlock.kind()))
             .with_remedy(format!("set `keystore = \"{}\"` in the configuration", header.custody)));
     }
-    let custody = unlock.custody(provider, header.kdf.as_ref())?;
+    let mut custody = unlock.custody(provider, header.kdf.as_ref())?;
     let wrapped = BASE64.decode(&header.master).map_err(|_| damaged())?;
     let master = custody.unwrap(&aad(header.custody), &wrapped).map_err(|e| match e.kind() {
         ErrorKind::Integrity | ErrorKind::NotFound => refused(header.custody).with_source(e),
@@ -111,6 +111,7 @@ pub(super) fn open(
         bytes.copy_from_slice(master.expose_secret().get(..32).ok_or_else(damaged)?);
         Ok::<_, Error>(())
     })?;
+    custody.end_wrapping();
     Ok((custody, master))
 }
 
@@ -130,11 +131,12 @@ pub(super) fn write(
         }
         Unlock::Token(..) | Unlock::WrappingToken(..) => None,
     };
-    let custody = unlock.custody(provider, kdf.as_ref())?;
+    let mut custody = unlock.custody(provider, kdf.as_ref())?;
     let wrapped = custody.wrap(&aad(kind), master.expose_secret())?;
     let header = Header { version: VERSION, custody: kind, kdf, master: BASE64.encode(wrapped) };
     let json = serde_json::to_vec_pretty(&header).map_err(|e| Error::internal("encoding").with_source(e))?;
     replace(dir, &dir.join(HEADER_FILE), &json)?;
+    custody.end_wrapping();
     Ok(custody)
 }
 

@@ -56,11 +56,13 @@ impl Keystore {
         stored.record(self.provider)
     }
 
-    /// The store's own entry: a root key and an epoch, for the key that blinds tenants' names.
+    /// The store's own entry: a tenant like any other, but for its name and its certificate, which it has none of. Its
+    /// epoch gives the key that blinds tenants' names.
     pub(super) fn create_system(&self, now_ms: u64) -> Result<()> {
         let _changing = self.changing.lock();
-        let mut stored = Stored::new(&TenantId::system(), Profile::default(), now_ms);
-        self.make_keys(&mut stored, &[(KeyPurpose::Root, KeyAlgorithm::MlKem1024)])?;
+        let mut stored = Stored::new(&TenantId::system(), Profile::Pure, now_ms);
+        let signing = (KeyPurpose::Signing, KeyAlgorithm::Signature(Profile::Pure.signature()));
+        self.make_keys(&mut stored, &[(KeyPurpose::Root, KeyAlgorithm::MlKem1024), signing])?;
         self.add_first_epoch(&mut stored, now_ms)?;
         stored.state = TenantState::Live;
         self.records.write(&stored)

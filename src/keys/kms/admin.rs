@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::caller::Operation;
-use super::local::Handle;
+use super::handle::Handle;
 use super::{KeyAdmin, Onboarded, Permit, PublicTenant, Session};
 use crate::audit::{Outcome, What};
 use crate::error::{Error, ErrorKind, Result};

@@ -105,7 +105,10 @@ impl Caller {
     ///
     /// [`Denied`](ErrorKind::Denied), with the same words whether the tenant exists or not.
     pub fn permit(&self, operation: Operation, tenant: &TenantId) -> Result<Permit> {
-        if !self.scope.covers(tenant) {
+        // Every store blinds its tenants' names with a key of the platform's own entry, whichever they are.
+        let blinds = tenant.is_system() && self.role == Role::Store;
+        let blinds = blinds && matches!(operation, Operation::Describe | Operation::DeriveDek);
+        if !self.scope.covers(tenant) && !blinds {
             return Err(Error::new(
                 ErrorKind::Denied,
                 format!("service `{}` does not work for this tenant", self.service),

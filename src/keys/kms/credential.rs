@@ -1,7 +1,7 @@
 //! Believing presented credentials: a chain is verified once, and looked up afterwards until it expires.
 //!
-//! Nothing here knows of revocation. Whoever takes a [`Believed`] asks the open sessions, after the lookup and not before:
-//! so a chain that gets into the cache while its session is being revoked is refused all the same.
+//! Nothing here knows of revocation. Whoever takes a [`Believed`] asks the open sessions, after the lookup and not
+//! before: so a chain that gets into the cache while its session is being revoked is refused all the same.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -47,8 +47,8 @@ mod tests {
     use crate::keys::Profile;
     use crate::keys::profile::negotiate;
 
-    /// Guards against a change of the derivation: the vectors are from `schema/vectors/envelope.py`, which uses Python's
-    /// own `hmac` and `hashlib`.
+    /// Guards against a change of the derivation: the vectors are from `schema/vectors/envelope.py`, which uses
+    /// Python's own `hmac` and `hashlib`.
     #[test]
     fn keys_are_those_of_an_independent_implementation() {
         for line in include_str!("../../../schema/vectors/envelope.txt").lines() {

@@ -8,20 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use super::caller::{Caller, Operation, Permit};
 use super::credential::Credentials;
+use super::handle::Handle;
 use super::pool::{Pool, PoolCounts, PoolOptions};
 use super::sessions::Sessions;
 use super::tenants::Tenants;
 use super::worker::{Signal, Worker};
-use super::{Decapsulation, DekRequest, Encapsulated, Kms, Recipient, Session, Signed};
 use crate::audit::{AuditSink, Event, Outcome, Reason, What};
 use crate::clock::Clock;
 use crate::crypto::Kem;
 use crate::error::{Error, Result};
-use crate::id::{AgentId, Epoch, SessionId, TenantId};
+use crate::id::TenantId;
 use crate::keys::policy::Policy;
-use crate::keys::{DataKeys, EpochKeys, Keystore, TenantRecord};
+use crate::keys::{DataKeys as _, Keystore};
 use crate::limits;
-use crate::secret::Secret;
 
 /// How the service keeps things. All times in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +63,18 @@ pub struct LocalKms {
     pub(super) tenants: Arc<Tenants>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) credentials: Arc<Credentials>,
+    pub(super) served: Served,
     refusals: Refusals,
+}
+
+/// Items that were answered as asked.
+#[derive(Default)]
+pub(super) struct Served {
+    pub(super) encapsulated: AtomicU64,
+    pub(super) decapsulated: AtomicU64,
+    pub(super) signed: AtomicU64,
+    pub(super) verified: AtomicU64,
+    pub(super) derived: AtomicU64,
 }
 
 #[derive(Default)]
@@ -81,8 +91,18 @@ pub struct KmsCounts {
     pub refused_cross_tenant: u64,
     /// Requests that the caller's role may not make.
     pub refused_role: u64,
-    /// Refused for another reason: a key used twice, a credential that is not believed, no common profile, an unknown peer.
+    /// Refused for another reason: a key used twice, a credential not believed, no common profile, an unknown peer.
     pub refused_other: u64,
+    /// Ciphertexts made.
+    pub encapsulated: u64,
+    /// Ciphertexts opened.
+    pub decapsulated: u64,
+    /// Messages signed.
+    pub signed: u64,
+    /// Signatures found good.
+    pub verified: u64,
+    /// Data keys derived.
+    pub derived: u64,
     /// The pool of session keys.
     pub pool: PoolCounts,
     /// Sessions that are open.
@@ -139,7 +159,6 @@ impl LocalKms {
         };
         let sweeper = Worker::start("session-sweep", tick, Arc::new(Signal::default()), sweep)?;
         let credentials = Arc::new(Credentials::new(provider));
-        let refusals = Refusals::default();
         Ok(Arc::new(Self {
             _sweeper: sweeper,
             pool,
@@ -150,13 +169,14 @@ impl LocalKms {
             tenants,
             sessions,
             credentials,
-            refusals,
+            served: Served::default(),
+            refusals: Refusals::default(),
         }))
     }
 
     /// The service as `caller` sees it.
     pub fn caller(self: &Arc<Self>, caller: Caller) -> Handle {
-        Handle { kms: self.clone(), caller: Arc::new(caller) }
+        Handle::new(self.clone(), caller)
     }
 
     /// The keystore.
@@ -190,6 +210,11 @@ impl LocalKms {
             refused_cross_tenant: of(&self.refusals.cross_tenant),
             refused_role: of(&self.refusals.role),
             refused_other: of(&self.refusals.other),
+            encapsulated: of(&self.served.encapsulated),
+            decapsulated: of(&self.served.decapsulated),
+            signed: of(&self.served.signed),
+            verified: of(&self.served.verified),
+            derived: of(&self.served.derived),
             pool: self.pool.counts(),
             sessions: self.sessions.len() as u64,
             sessions_expired: of(&self.sessions.expired),
@@ -249,67 +274,5 @@ impl LocalKms {
             what,
             outcome,
         })
-    }
-}
-
-/// The service as one caller sees it.
-#[derive(Clone)]
-pub struct Handle {
-    pub(super) kms: Arc<LocalKms>,
-    pub(super) caller: Arc<Caller>,
-}
-
-impl Handle {
-    pub(super) fn permit(&self, operation: Operation, tenant: &TenantId) -> Result<Permit> {
-        self.kms.permit(&self.caller, operation, tenant)
-    }
-}
-
-impl Kms for Handle {
-    fn describe(&self, tenant: &TenantId) -> Result<TenantRecord> {
-        self.kms.describe(self.permit(Operation::Describe, tenant)?)
-    }
-
-    fn open_session(&self, tenant: &TenantId, agent: &AgentId, lifetime_ms: u64) -> Result<Session> {
-        let permit = self.permit(Operation::Session, tenant)?;
-        self.kms.open_session(&self.caller, permit, agent, lifetime_ms, Duration::ZERO)
-    }
-
-    fn revoke_session(&self, tenant: &TenantId, session: SessionId) -> Result<()> {
-        self.kms.revoke_session(&self.caller, self.permit(Operation::Session, tenant)?, session)
-    }
-
-    fn encapsulate(&self, tenant: &TenantId, to: &[Recipient]) -> Result<Vec<Result<Encapsulated>>> {
-        self.kms.encapsulate(&self.caller, self.permit(Operation::Encapsulate, tenant)?, to)
-    }
-
-    fn decapsulate(&self, tenant: &TenantId, items: &[Decapsulation]) -> Result<Vec<Result<Secret<32>>>> {
-        self.kms.decapsulate(&self.caller, self.permit(Operation::Decapsulate, tenant)?, items)
-    }
-
-    fn sign(&self, tenant: &TenantId, messages: &[&[u8]]) -> Result<Vec<Result<Vec<u8>>>> {
-        self.kms.sign(self.permit(Operation::Sign, tenant)?, messages)
-    }
-
-    fn verify(&self, tenant: &TenantId, items: &[Signed<'_>]) -> Result<Vec<Result<()>>> {
-        self.kms.verify(self.permit(Operation::Verify, tenant)?, items)
-    }
-
-    fn derive_deks(&self, tenant: &TenantId, items: &[DekRequest]) -> Result<Vec<Result<Secret<32>>>> {
-        self.kms.derive_deks(self.permit(Operation::DeriveDek, tenant)?, items)
-    }
-}
-
-impl DataKeys for Handle {
-    fn tenant(&self, tenant: &TenantId) -> Result<TenantRecord> {
-        self.describe(tenant)
-    }
-
-    fn epoch_keys(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochKeys>> {
-        self.kms.epoch_keys(self.permit(Operation::DeriveDek, tenant)?, epoch)
-    }
-
-    fn forget(&self, tenant: &TenantId) {
-        self.kms.forget(tenant);
     }
 }

@@ -8,9 +8,12 @@ mod admin;
 mod caller;
 mod credential;
 mod envelope;
+mod exchange;
+mod handle;
 mod local;
 mod operations;
 mod pool;
+mod session;
 mod session_files;
 mod sessions;
 mod tenants;
@@ -25,12 +28,15 @@ use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::secret::Secret;
 
 pub use caller::{Caller, Operation, Permit, Role, Scope};
-pub use local::{Handle, KmsCounts, KmsOptions, LocalKms};
+pub use handle::Handle;
+pub use local::{KmsCounts, KmsOptions, LocalKms};
 pub use pool::{PoolCounts, PoolOptions};
 
-/// The context (FIPS 204, section 5.2) of every signature that a service asks for. Certificates have the empty one: so
-/// nobody who may sign messages can sign a certificate.
-pub const MESSAGE_CONTEXT: &[u8] = b"strongroom message v1";
+/// What is signed before every message that a service has signed. A certificate's content begins with the tag of a
+/// SEQUENCE: so nobody who may have messages signed can have a certificate signed.
+///
+/// A context (FIPS 204, section 5.2) would do the same, but takes aws-lc-rs off its fast path.
+pub const MESSAGE_PREFIX: &[u8] = b"strongroom message v1\0";
 
 /// What a caller may ask. Every operation on items is a bulk operation; each item fails or succeeds by itself.
 ///
@@ -58,10 +64,11 @@ pub trait Kms: Send + Sync {
     /// Decapsulates with session keys of the tenant. A session key serves one ciphertext, as often as that is repeated.
     fn decapsulate(&self, tenant: &TenantId, items: &[Decapsulation]) -> Result<Vec<Result<Secret<32>>>>;
 
-    /// Signs with the tenant's signing key, in the profile's algorithm, in [`MESSAGE_CONTEXT`].
+    /// Signs with the tenant's signing key, in the profile's algorithm: [`MESSAGE_PREFIX`], then the message, in the
+    /// empty context.
     fn sign(&self, tenant: &TenantId, messages: &[&[u8]]) -> Result<Vec<Result<Vec<u8>>>>;
 
-    /// Verifies signatures of the tenant's signing key in [`MESSAGE_CONTEXT`].
+    /// Verifies signatures over messages, made by [`sign`](Self::sign) with the tenant's key.
     fn verify(&self, tenant: &TenantId, items: &[Signed<'_>]) -> Result<Vec<Result<()>>>;
 
     /// Derives data keys. For stores and sidecars only.
@@ -132,14 +139,14 @@ pub struct DekRequest {
     pub scope: Vec<u8>,
 }
 
-/// What an administrator may ask: the life of tenants and of their epochs. Each call is recorded in the audit log before
-/// its effect is seen.
+/// What an administrator may ask: the life of tenants and of their epochs. Each call is recorded in the audit log
+/// before its effect is seen.
 ///
 /// # Errors
 ///
 /// As for [`Kms`]; [`Conflict`](crate::ErrorKind::Conflict) where a state does not allow the next;
-/// [`Unavailable`](crate::ErrorKind::Unavailable) when the audit log cannot be written: then the change may have been made,
-/// but is not revealed.
+/// [`Unavailable`](crate::ErrorKind::Unavailable) when the audit log cannot be written: then the change may have been
+/// made, but is not revealed.
 pub trait KeyAdmin: Send + Sync {
     /// The tenants within the caller's scope, in order.
     fn tenants(&self) -> Result<Vec<TenantId>>;

@@ -82,7 +82,11 @@ impl SessionFiles {
                 .with_remedy("remove the file; its agent must open another session")
         };
         let mut bytes = Vec::new();
-        File::open(self.path(id))?.take(limits::SESSION_FILE_BYTES).read_to_end(&mut bytes)?;
+        let file = File::open(self.path(id)).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => bad().with_source(e),
+            _ => e.into(),
+        })?;
+        file.take(limits::SESSION_FILE_BYTES).read_to_end(&mut bytes)?;
         let Some((&VERSION, sealed)) = bytes.split_first() else { return Err(bad()) };
         let plain = self.keystore.open_sealed(&what(id), sealed).map_err(|_| bad())?;
         let (row, rest) = postcard::take_from_bytes(plain.expose_secret()).map_err(|_| bad())?;

@@ -1,12 +1,12 @@
 //! Open sessions: each key serves one ciphertext, which is on disk before the first secret comes out, and ends in time.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroize as _;
 
+use super::session::{Hot, Index, Open, Served, State, used};
 use super::session_files::{Kept, Row, SessionFiles, gone};
 use crate::crypto::{KemKey, Provider};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,44 +22,6 @@ pub(super) struct Sessions {
     index: RwLock<Index>,
     pub(super) expired: AtomicU64,
     pub(super) ciphertexts_expired: AtomicU64,
-}
-
-#[derive(Default)]
-struct Index {
-    sessions: HashMap<SessionId, Arc<Open>>,
-    per_tenant: HashMap<TenantId, usize>,
-}
-
-/// One session.
-pub(super) struct Open {
-    id: SessionId,
-    tenant: TenantId,
-    pub(super) profile: Profile,
-    expires_at_ms: u64,
-    state: Mutex<State>,
-}
-
-/// What of a session changes. What is on disk changes first.
-#[derive(Default)]
-struct State {
-    revoked: bool,
-    /// Its file is removed, or about to be.
-    gone: bool,
-    served: Option<Served>,
-    ciphertext_expires_at_ms: Option<u64>,
-    hot: Option<Hot>,
-}
-
-struct Served {
-    digest: [u8; 32],
-    /// Whether that is known to survive a loss of power.
-    settled: bool,
-}
-
-/// The expanded key, kept for a while.
-struct Hot {
-    key: Arc<dyn KemKey>,
-    used_at_ms: u64,
 }
 
 /// A session that is going to be opened.
@@ -87,6 +49,7 @@ impl Sessions {
             }
             let state = State {
                 revoked: row.revoked,
+                revoked_for_good: row.revoked,
                 served: row.served.map(|digest| Served { digest, settled: false }),
                 ciphertext_expires_at_ms: row.ciphertext.as_ref().map(|kept| kept.expires_at_ms),
                 ..State::default()
@@ -152,38 +115,27 @@ impl Sessions {
         Ok(key)
     }
 
-    /// Binds the key of a session to the one ciphertext that it serves. Nothing may come out before
-    /// [`settle`](Self::settle).
+    /// Binds the key of a session to the one ciphertext that it serves, and keeps that for the session until
+    /// `keep_until_ms`, if that is given. Nothing may come out before [`settle`](Self::settle).
     ///
     /// # Errors
     ///
-    /// [`Conflict`](ErrorKind::Conflict) when the key serves another.
-    pub(super) fn bind(&self, open: &Open, ciphertext: &[u8]) -> Result<()> {
+    /// [`Conflict`](crate::ErrorKind::Conflict) when the key serves another.
+    pub(super) fn bind(&self, open: &Open, ciphertext: &[u8], keep_until_ms: Option<u64>) -> Result<()> {
         let digest = self.provider.sha256(&[ciphertext]);
         let mut state = open.state.lock();
         state.check()?;
-        if state.serves(&digest)? {
+        if state.serves(&digest)? && keep_until_ms.is_none() {
             return Ok(());
         }
         let mut row = self.files.read(open.id)?;
         row.served = Some(digest);
+        if let Some(expires_at_ms) = keep_until_ms {
+            row.ciphertext = Some(Kept { bytes: ciphertext.to_vec(), expires_at_ms });
+        }
         self.files.write(open.id, &row)?;
         state.served = Some(Served { digest, settled: false });
-        Ok(())
-    }
-
-    /// As [`bind`](Self::bind), and keeps the ciphertext for the session until `expires_at_ms`.
-    pub(super) fn keep(&self, open: &Open, ciphertext: &[u8], expires_at_ms: u64) -> Result<()> {
-        let digest = self.provider.sha256(&[ciphertext]);
-        let mut state = open.state.lock();
-        state.check()?;
-        state.serves(&digest)?;
-        let mut row = self.files.read(open.id)?;
-        row.served = Some(digest);
-        row.ciphertext = Some(Kept { bytes: ciphertext.to_vec(), expires_at_ms });
-        self.files.write(open.id, &row)?;
-        state.served = Some(Served { digest, settled: false });
-        state.ciphertext_expires_at_ms = Some(expires_at_ms);
+        state.ciphertext_expires_at_ms = keep_until_ms.or(state.ciphertext_expires_at_ms);
         Ok(())
     }
 
@@ -221,19 +173,24 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends a session now. Its name is remembered until its credential expires.
+    /// Ends a session now. Its name is remembered until its credential expires. After a failure nobody is served
+    /// either, and it can be called again.
     pub(super) fn revoke(&self, tenant: &TenantId, id: SessionId, now_ms: u64) -> Result<()> {
-        let open = self.find(tenant, id, now_ms)?;
+        let found = self.index.read().sessions.get(&id).filter(|open| open.tenant == *tenant).cloned();
+        let open = found.filter(|open| open.expires_at_ms > now_ms).ok_or_else(gone)?;
         let mut state = open.state.lock();
-        state.check()?;
-        let mut row = self.files.read(id)?;
-        row.revoke();
-        // Nobody is to be served while it is uncertain whether the file was replaced.
+        if state.gone || state.revoked_for_good {
+            return Err(gone());
+        }
         state.revoked = true;
         state.hot = None;
         state.ciphertext_expires_at_ms = None;
+        let mut row = self.files.read(id)?;
+        row.revoke();
         self.files.write(id, &row)?;
-        self.files.settle()
+        self.files.settle()?;
+        state.revoked_for_good = true;
+        Ok(())
     }
 
     /// Ends every session of a tenant.
@@ -317,42 +274,4 @@ impl Sessions {
         }
         Ok(())
     }
-}
-
-impl State {
-    fn check(&self) -> Result<()> {
-        if self.revoked || self.gone { Err(gone()) } else { Ok(()) }
-    }
-
-    /// Whether the key serves just this ciphertext already; an error when it serves another.
-    fn serves(&self, digest: &[u8; 32]) -> Result<bool> {
-        match &self.served {
-            None => Ok(false),
-            Some(served) if served.digest == *digest => Ok(true),
-            Some(_) => Err(used()),
-        }
-    }
-}
-
-impl Index {
-    fn insert(&mut self, open: Open) {
-        *self.per_tenant.entry(open.tenant.clone()).or_default() += 1;
-        self.sessions.insert(open.id, Arc::new(open));
-    }
-
-    fn remove(&mut self, open: &Open) {
-        if self.sessions.remove(&open.id).is_some()
-            && let Some(count) = self.per_tenant.get_mut(&open.tenant)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.per_tenant.remove(&open.tenant);
-            }
-        }
-    }
-}
-
-fn used() -> Error {
-    Error::new(ErrorKind::Conflict, "the session's key serves another ciphertext already")
-        .with_remedy("open another session: every ciphertext needs one of its own")
 }

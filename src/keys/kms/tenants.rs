@@ -21,8 +21,8 @@ pub(super) struct Tenants {
     changes: AtomicU64,
 }
 
-/// What is kept ready of one tenant. All but the record is fetched when it is first needed: the store's own entry has no
-/// more, and most callers need only a part.
+/// What is kept ready of one tenant. All but the record is fetched when it is first needed: the store's own entry has
+/// no more, and most callers need only a part.
 pub(super) struct ReadyTenant {
     pub(super) record: TenantRecord,
     id: TenantId,

@@ -56,8 +56,8 @@ impl Signal {
 }
 
 impl Worker {
-    /// Does `job` at once, then every `tick` and whenever `signal` is woken. The job leaves nothing in the registers and
-    /// on the stack of its thread.
+    /// Does `job` at once, then every `tick` and whenever `signal` is woken. The job leaves nothing in the registers
+    /// and on the stack of its thread.
     pub(super) fn start(
         name: &str,
         tick: Duration,

@@ -29,6 +29,15 @@ pub struct Config {
     pub pkcs11_module: PathBuf,
     /// The label of the token. Default: `strongroom`.
     pub pkcs11_token: String,
+    /// Where `kms serve` listens: `unix:/path` or `tcp:host:port`; a path relative to the store's directory. Default:
+    /// `unix:kms.sock`.
+    pub kms_listen: String,
+    /// The file of the services that may call it; relative to the store's directory. Default: `services.toml`.
+    pub kms_services: PathBuf,
+    /// Its TLS certificate, PEM, for `tcp`. Default: none.
+    pub kms_tls_certificate: PathBuf,
+    /// The key of that certificate, PEM. Default: none.
+    pub kms_tls_key: PathBuf,
     /// How long an epoch of keys seals before it is due for rotation, in minutes. Default: 43200, 30 days.
     pub epoch_min: u32,
     /// How long an epoch that seals no more still opens before it is due for destruction, in minutes. Default: 10080.
@@ -53,6 +62,10 @@ impl Default for Config {
             keystore: CustodyKind::File,
             pkcs11_module: PathBuf::new(),
             pkcs11_token: "strongroom".into(),
+            kms_listen: "unix:kms.sock".into(),
+            kms_services: "services.toml".into(),
+            kms_tls_certificate: PathBuf::new(),
+            kms_tls_key: PathBuf::new(),
             epoch_min: 43_200,
             epoch_retention_min: 10_080,
             memory_lock: LockPolicy::Prefer,

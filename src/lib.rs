@@ -22,6 +22,7 @@ pub mod memory;
 pub mod record;
 mod scrub;
 pub mod secret;
+pub mod server;
 pub mod store;
 pub mod vectors;
 

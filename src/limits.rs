@@ -110,3 +110,39 @@ pub const TENANT_CERTIFICATE_MS: u64 = 730 * 86_400_000;
 pub const SESSION_CREDENTIAL_MS: u64 = 86_400_000;
 /// How far back a certificate's validity begins, in milliseconds, for readers whose clocks are slow.
 pub const CERTIFICATE_SKEW_MS: u64 = 300_000;
+/// Largest request or answer of the key service on the wire, in bytes.
+pub const RPC_BYTES: usize = 16 << 20;
+/// Longest list of headers of a request to the key service, in bytes.
+pub const RPC_HEADER_BYTES: u32 = 32 << 10;
+/// Most requests of one service that the key service works on at once.
+pub const RPC_REQUESTS_PER_SERVICE: usize = 64;
+/// Most connections of one service to the key service, and of all unknown peers together.
+pub const RPC_CONNECTIONS_PER_SERVICE: usize = 256;
+/// Most connections to the key service.
+pub const RPC_CONNECTIONS: usize = 4096;
+/// Most requests at once on one connection.
+pub const RPC_STREAMS: u32 = 64;
+/// Longest time that a request to the key service may take, from its headers to its answer, in milliseconds.
+pub const RPC_REQUEST_MS: u64 = 60_000;
+/// Longest time that a TLS handshake may take, in milliseconds.
+pub const TLS_HANDSHAKE_MS: u64 = 10_000;
+/// How long a peer whose handshake failed may take to read why, in milliseconds.
+pub const TLS_LINGER_MS: u64 = 1_000;
+/// After how long of silence a peer is asked whether it is still there, in milliseconds.
+pub const RPC_PING_MS: u64 = 30_000;
+/// How long that answer may take, in milliseconds.
+pub const RPC_PING_ANSWER_MS: u64 = 10_000;
+/// How long a key service that is told to stop waits for what it works on, in milliseconds.
+pub const RPC_DRAIN_MS: u64 = 20_000;
+/// How long a call to the key service may take, retries included, unless told otherwise, in milliseconds.
+pub const RPC_DEADLINE_MS: u64 = 10_000;
+/// Most attempts at one call to the key service.
+pub const RPC_ATTEMPTS: usize = 6;
+/// Shortest and longest wait between two attempts, in milliseconds, before jitter.
+pub const RPC_WAIT_MS: [u64; 2] = [50, 1_000];
+/// How long an answer of the key directory may be kept, in seconds.
+pub const DIRECTORY_MAX_AGE_S: u64 = 60;
+/// Largest file of services, or of TLS keys and certificates, in bytes.
+pub const SERVICE_FILE_BYTES: u64 = 1 << 20;
+/// Most services in one file.
+pub const SERVICES: usize = 4096;

@@ -100,9 +100,9 @@ mod tests {
         Event {
             at_ms,
             service: "store-1".into(),
-            role: Role::Store,
-            operation: Operation::DeriveDek,
-            tenant: "00".repeat(16),
+            role: Some(Role::Store),
+            operation: Some(Operation::DeriveDek),
+            tenant: Some("00".repeat(16)),
             what: What::Refused { reason: Reason::Scope },
             outcome: Outcome::Refused,
         }

@@ -25,14 +25,17 @@ pub trait AuditSink: Send + Sync {
 pub struct Event {
     /// When: Unix time in milliseconds.
     pub at_ms: u64,
-    /// The service that asked.
+    /// The service that asked; for a peer that nobody knows, what its connection says of it.
     pub service: String,
     /// Its role.
-    pub role: Role,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// What it asked for.
-    pub operation: Operation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
     /// The pseudonym of the tenant: only who holds the keystore can tell whose it is.
-    pub tenant: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// What happened.
     #[serde(flatten)]
     pub what: What,
@@ -97,6 +100,8 @@ pub enum Reason {
     Credential,
     /// The two tenants have no profile in common.
     Profile,
+    /// Nobody knows the peer.
+    Peer,
 }
 
 /// How a request ended.

@@ -7,6 +7,7 @@ mod collection;
 mod epoch;
 pub mod input;
 mod keystore;
+mod kms;
 mod memory;
 mod output;
 mod store;
@@ -88,6 +89,9 @@ enum Command {
     /// Change what opens the keystore
     #[command(subcommand)]
     Keystore(keystore::KeystoreCommand),
+    /// Run the key service
+    #[command(subcommand)]
+    Kms(kms::KmsCommand),
     /// Make, list, show and drop collections
     #[command(subcommand)]
     Collection(collection::CollectionCommand),
@@ -148,6 +152,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Tenant(command) => tenant::run(global, command, output).await,
             Command::Epoch(command) => epoch::run(global, command, output).await,
             Command::Keystore(command) => keystore::run(global, command, output),
+            Command::Kms(command) => kms::run(global, command, output).await,
             Command::Collection(command) => collection::run(global, command, output).await,
             Command::Ingest(args) => chunks::ingest(global, args, output).await,
             Command::Search(args) => chunks::search(global, args, output).await,

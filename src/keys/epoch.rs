@@ -67,6 +67,18 @@ impl Fingerprint {
     }
 }
 
+impl std::str::FromStr for Fingerprint {
+    type Err = Error;
+
+    /// From 16 hexadecimal digits, in lower case.
+    fn from_str(text: &str) -> Result<Self> {
+        if text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Error::invalid("a fingerprint has 16 hexadecimal digits"))
+    }
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

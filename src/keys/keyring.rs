@@ -11,7 +11,7 @@ use crate::id::{Epoch, TenantId};
 use crate::record::{SealLedger, SealingKey};
 use crate::secret::Secret;
 
-use super::{DataKeys, EpochSecret, EpochState, Label};
+use super::{DataKeys, EpochKeys, EpochState, Label};
 
 /// Derives and keeps the data keys of one tenant.
 pub struct Keyring {
@@ -31,17 +31,17 @@ type Derived<K, V> = RwLock<HashMap<K, HashMap<Box<[u8]>, Arc<V>>>>;
 
 struct OpenEpoch {
     suite: SuiteId,
-    secret: Box<dyn EpochSecret>,
+    keys: Box<dyn EpochKeys>,
 }
 
 impl Keyring {
-    /// Decapsulates the secret of every epoch of `tenant` whose records may be opened.
+    /// Gets at the keys of every epoch of `tenant` whose records may be opened.
     pub fn open(keys: &dyn DataKeys, provider: &'static dyn Provider, tenant: &TenantId) -> Result<Self> {
         let record = keys.tenant(tenant)?;
         let mut epochs = HashMap::new();
         for epoch in record.epochs.iter().filter(|e| e.state.can_open()) {
-            let secret = keys.epoch_secret(tenant, epoch.epoch)?;
-            epochs.insert(epoch.epoch, OpenEpoch { suite: epoch.suite()?, secret });
+            let keys = keys.epoch_keys(tenant, epoch.epoch)?;
+            epochs.insert(epoch.epoch, OpenEpoch { suite: epoch.suite()?, keys });
         }
         let destroyed = record.epochs.iter().filter(|e| e.state == EpochState::Destroyed).map(|e| e.epoch).collect();
         let active = record
@@ -118,6 +118,6 @@ impl Keyring {
             // The number came from stored bytes, and nobody ever made such an epoch.
             crypto::open_failed()
         })?;
-        Ok((open.suite, open.secret.derive(&label.info(open.suite, epoch, scope))?))
+        Ok((open.suite, open.keys.dek(label, scope)?))
     }
 }

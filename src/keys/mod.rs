@@ -15,7 +15,7 @@ mod tenant;
 
 pub use epoch::{EpochRecord, EpochState, Fingerprint};
 pub use keyring::Keyring;
-pub use keystore::{DataKeys, EpochSecret, Keystore};
+pub use keystore::{DataKeys, EpochKeys, EpochSecret, Keystore};
 pub use label::Label;
 pub use passphrase::Passphrase;
 pub use profile::Profile;

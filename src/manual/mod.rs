@@ -18,3 +18,6 @@ pub mod kms {}
 
 #[doc = include_str!("hsm.md")]
 pub mod hsm {}
+
+#[doc = include_str!("kms_service.md")]
+pub mod kms_service {}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::error::{Error, Result};
 use crate::keys::Passphrase;
 use crate::keys::keystore::Unlock;
 use crate::keys::keystore::custody::CustodyKind;
@@ -12,6 +13,7 @@ use crate::keys::keystore::file::KdfCost;
 use crate::keys::keystore::pkcs11::TokenConfig;
 use crate::keys::kms::{KmsOptions, PoolOptions};
 use crate::keys::policy::Policy;
+use crate::server::{Address, Own};
 
 /// Where a store is and how it runs.
 #[derive(Clone)]
@@ -72,6 +74,30 @@ impl StoreOptions {
             CustodyKind::File => Unlock::Passphrase(passphrase, self.kdf_cost),
             CustodyKind::Pkcs11 => Unlock::Token(token(), passphrase),
             CustodyKind::Pkcs11Wrapped => Unlock::WrappingToken(token(), passphrase),
+        }
+    }
+
+    /// Where the key service of this store listens.
+    pub fn kms_address(&self) -> Result<Address> {
+        match self.config.kms_listen.parse()? {
+            Address::Unix(path) => Ok(Address::Unix(self.dir.join(path))),
+            tcp @ Address::Tcp(_) => Ok(tcp),
+        }
+    }
+
+    /// The file of the services that may call it.
+    pub fn kms_services(&self) -> PathBuf {
+        self.dir.join(&self.config.kms_services)
+    }
+
+    /// The certificate that it shows, if it has one.
+    pub fn kms_certificate(&self) -> Result<Option<Own>> {
+        let (certificate, key) = (&self.config.kms_tls_certificate, &self.config.kms_tls_key);
+        match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => Own::load(&self.dir.join(certificate), &self.dir.join(key)).map(Some),
+            _ => Err(Error::invalid("a TLS certificate and its key belong together")
+                .with_remedy("set both `kms_tls_certificate` and `kms_tls_key`, or neither")),
         }
     }
 

@@ -88,8 +88,8 @@ fn another_tenants_ciphertext_is_refused_by_identity() {
     let events = world.audit.events();
     let refusals: Vec<_> = events.iter().filter(|e| e.what == What::Refused { reason: Reason::Scope }).collect();
     assert_eq!(refusals.len(), 2);
-    assert_eq!((refusals[0].service.as_str(), refusals[0].role), ("agent-1", Role::Agent));
-    assert_eq!(refusals[0].operation, Operation::Decapsulate);
+    assert_eq!((refusals[0].service.as_str(), refusals[0].role), ("agent-1", Some(Role::Agent)));
+    assert_eq!(refusals[0].operation, Some(Operation::Decapsulate));
     assert_ne!(refusals[0].tenant, refusals[1].tenant);
     // And the receiver is not disturbed.
     let opened = only(world.of(Role::Agent, &theirs).decapsulate(&theirs, &items)).unwrap();

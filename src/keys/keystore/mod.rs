@@ -14,17 +14,18 @@ mod records;
 mod shredding;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
-use crate::crypto::{Provider, SigningKey, composite};
+use crate::crypto::{Provider, SigningKey, SuiteId, composite};
 use crate::disk::DirLock;
 use crate::error::{Error, Result};
 use crate::id::{Epoch, TenantId};
 use crate::secret::{Secret, SecretBytes};
 
-use super::{Passphrase, TenantRecord};
+use super::{Label, Passphrase, TenantRecord};
 use custody::{Custody, CustodyKind, KeyPurpose};
 use records::{Records, Stored, TenantState};
 
@@ -37,13 +38,19 @@ pub trait EpochSecret: Send + Sync {
     fn derive(&self, info: &[u8]) -> Result<Secret<32>>;
 }
 
+/// The data keys of one epoch: derived from its secret at hand, or by the key service.
+pub trait EpochKeys: Send + Sync {
+    /// The data key for `label` and `scope`: see `schema/keys.md`.
+    fn dek(&self, label: Label, scope: &[u8]) -> Result<Secret<32>>;
+}
+
 /// Where data keys come from: a keystore of one's own, or the key service.
 pub trait DataKeys: Send + Sync {
     /// What may be shown of a tenant.
     fn tenant(&self, tenant: &TenantId) -> Result<TenantRecord>;
 
-    /// The secret of one epoch, which must be one that opens.
-    fn epoch_secret(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochSecret>>;
+    /// The keys of one epoch, which must be one that opens.
+    fn epoch_keys(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochKeys>>;
 
     /// Erases what is kept ready of a tenant that is closed.
     fn forget(&self, _tenant: &TenantId) {}
@@ -177,6 +184,24 @@ impl Keystore {
         self.records.dir()
     }
 
+    /// The secret of one epoch, which must be one that opens.
+    pub fn epoch_secret(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochSecret>> {
+        Ok(self.open_epoch(tenant, epoch)?.1)
+    }
+
+    fn open_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<(SuiteId, Box<dyn EpochSecret>)> {
+        let stored = self.live(tenant)?;
+        let found = stored.epoch(epoch)?;
+        if !found.state.can_open() {
+            return Err(Error::not_found(format!("epoch {epoch} is {} and cannot be opened", found.state)));
+        }
+        let suite = found.suite()?;
+        let (role, root) = stored.held(KeyPurpose::Root)?;
+        let salt = tenant.as_str().as_bytes();
+        let secret = self.custody.epoch_secret(&role, &root, &found.ciphertext, suite.kdf(), salt)?;
+        Ok((suite, secret))
+    }
+
     fn stored_signer(&self, stored: &Stored) -> Result<Box<dyn SigningKey>> {
         let one = |purpose| {
             let (role, key) = stored.held(purpose)?;
@@ -219,14 +244,22 @@ impl DataKeys for Keystore {
         self.live(tenant)?.record(self.provider)
     }
 
-    fn epoch_secret(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochSecret>> {
-        let stored = self.live(tenant)?;
-        let found = stored.epoch(epoch)?;
-        if !found.state.can_open() {
-            return Err(Error::not_found(format!("epoch {epoch} is {} and cannot be opened", found.state)));
-        }
-        let (role, root) = stored.held(KeyPurpose::Root)?;
-        self.custody.epoch_secret(&role, &root, &found.ciphertext, found.suite()?.kdf(), tenant.as_str().as_bytes())
+    fn epoch_keys(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochKeys>> {
+        let (suite, secret) = self.open_epoch(tenant, epoch)?;
+        Ok(Box::new(HeldEpoch { suite, epoch, secret: secret.into() }))
+    }
+}
+
+/// An epoch whose secret is at hand.
+pub(super) struct HeldEpoch {
+    pub(super) suite: SuiteId,
+    pub(super) epoch: Epoch,
+    pub(super) secret: Arc<dyn EpochSecret>,
+}
+
+impl EpochKeys for HeldEpoch {
+    fn dek(&self, label: Label, scope: &[u8]) -> Result<Secret<32>> {
+        self.secret.derive(&label.info(self.suite, self.epoch, scope))
     }
 }
 

@@ -68,11 +68,24 @@ impl Keystore {
         self.records.write(&stored)
     }
 
+    /// The certificates of this platform's authorities, DER: those that some tenant has needed so far.
+    pub fn authorities(&self) -> Result<Vec<Vec<u8>>> {
+        let used = Profile::ALL.map(Profile::authority_signature);
+        let mut certificates = Vec::new();
+        for algorithm in Signature::ALL.into_iter().filter(|algorithm| used.contains(algorithm)) {
+            certificates.extend(self.find_authority(algorithm)?);
+        }
+        Ok(certificates)
+    }
+
     /// The certificate of the authority that signs with `algorithm`, DER.
     pub(super) fn authority_certificate(&self, algorithm: Signature) -> Result<Vec<u8>> {
+        self.find_authority(algorithm)?.ok_or_else(|| Error::integrity("the platform's authority"))
+    }
+
+    fn find_authority(&self, algorithm: Signature) -> Result<Option<Vec<u8>>> {
         let stored = self.records.read(&TenantId::authority(algorithm.as_str()))?;
-        let stored = stored.filter(|stored| stored.state == TenantState::Live);
-        stored.map(|stored| stored.certificate.clone()).ok_or_else(|| Error::integrity("the platform's authority"))
+        Ok(stored.filter(|stored| stored.state == TenantState::Live).map(|stored| stored.certificate.clone()))
     }
 
     fn tenant_certificate(&self, stored: &Stored, tenant: &TenantId, now_ms: u64) -> Result<Certificate> {

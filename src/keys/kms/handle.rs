@@ -8,7 +8,7 @@ use super::local::LocalKms;
 use super::{Decapsulation, DekRequest, Encapsulated, Kms, Recipient, Session, Signed};
 use crate::error::Result;
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
-use crate::keys::{DataKeys, EpochSecret, TenantRecord};
+use crate::keys::{DataKeys, EpochKeys, TenantRecord};
 use crate::secret::Secret;
 
 /// The service as one caller sees it.
@@ -69,8 +69,8 @@ impl DataKeys for Handle {
         self.describe(tenant)
     }
 
-    fn epoch_secret(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochSecret>> {
-        self.kms.epoch_secret(self.permit(Operation::DeriveDek, tenant)?, epoch)
+    fn epoch_keys(&self, tenant: &TenantId, epoch: Epoch) -> Result<Box<dyn EpochKeys>> {
+        self.kms.epoch_keys(self.permit(Operation::DeriveDek, tenant)?, epoch)
     }
 
     fn forget(&self, tenant: &TenantId) {

@@ -91,7 +91,7 @@ pub struct KmsCounts {
     pub refused_cross_tenant: u64,
     /// Requests that the caller's role may not make.
     pub refused_role: u64,
-    /// Requests refused for another reason: a key used twice, a credential that is not believed, no common profile.
+    /// Refused for another reason: a key used twice, a credential not believed, no common profile, an unknown peer.
     pub refused_other: u64,
     /// Ciphertexts made.
     pub encapsulated: u64,
@@ -179,6 +179,25 @@ impl LocalKms {
         Handle::new(self.clone(), caller)
     }
 
+    /// The keystore.
+    pub fn keystore(&self) -> &Arc<Keystore> {
+        &self.keystore
+    }
+
+    /// Counts and audits a peer that nobody knows, by what its connection says of it.
+    pub fn peer_refused(&self, peer: &str) -> Result<()> {
+        self.refusals.other.fetch_add(1, Ordering::Relaxed);
+        self.audit.record(&Event {
+            at_ms: self.clock.now_ms(),
+            service: peer.chars().take(limits::SERVICE_NAME_BYTES).collect(),
+            role: None,
+            operation: None,
+            tenant: None,
+            what: What::Refused { reason: Reason::Peer },
+            outcome: Outcome::Refused,
+        })
+    }
+
     /// Erases what is kept ready of a tenant. Every administrative change does this by itself.
     pub fn forget(&self, tenant: &TenantId) {
         self.tenants.forget(tenant);
@@ -231,7 +250,7 @@ impl LocalKms {
         let counter = match reason {
             Reason::Scope => &self.refusals.cross_tenant,
             Reason::Role => &self.refusals.role,
-            Reason::SingleUse | Reason::Credential | Reason::Profile => &self.refusals.other,
+            Reason::SingleUse | Reason::Credential | Reason::Profile | Reason::Peer => &self.refusals.other,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         self.record(caller, operation, tenant, What::Refused { reason }, Outcome::Refused)
@@ -249,9 +268,9 @@ impl LocalKms {
         self.audit.record(&Event {
             at_ms: self.clock.now_ms(),
             service: caller.service().chars().take(limits::SERVICE_NAME_BYTES).collect(),
-            role: caller.role(),
-            operation,
-            tenant: self.keystore.pseudonym(tenant),
+            role: Some(caller.role()),
+            operation: Some(operation),
+            tenant: Some(self.keystore.pseudonym(tenant)),
             what,
             outcome,
         })

@@ -12,7 +12,8 @@ use super::tenants::ReadyTenant;
 use super::{DekRequest, MESSAGE_PREFIX, PublicTenant, Signed};
 use crate::error::{Error, Result};
 use crate::id::Epoch;
-use crate::keys::{EpochSecret, TenantRecord};
+use crate::keys::keystore::HeldEpoch;
+use crate::keys::{EpochKeys, TenantRecord};
 use crate::limits;
 use crate::secret::Secret;
 
@@ -32,8 +33,11 @@ impl LocalKms {
         })
     }
 
-    pub(super) fn epoch_secret(&self, permit: Permit, epoch: Epoch) -> Result<Box<dyn EpochSecret>> {
-        Ok(Box::new(Shared(self.ready(&permit)?.epoch(&self.keystore, epoch)?)))
+    pub(super) fn epoch_keys(&self, permit: Permit, epoch: Epoch) -> Result<Box<dyn EpochKeys>> {
+        let tenant = self.ready(&permit)?;
+        let known = tenant.record.epochs.iter().find(|e| e.epoch == epoch);
+        let suite = known.ok_or_else(|| Error::not_found(format!("there is no epoch {epoch}")))?.suite()?;
+        Ok(Box::new(HeldEpoch { suite, epoch, secret: tenant.epoch(&self.keystore, epoch)? }))
     }
 
     pub(super) fn sign(&self, permit: Permit, messages: &[&[u8]]) -> Result<Vec<Result<Vec<u8>>>> {
@@ -79,15 +83,6 @@ impl LocalKms {
 /// What is signed for a message.
 fn prefixed(message: &[u8]) -> Vec<u8> {
     [MESSAGE_PREFIX, message].concat()
-}
-
-/// An epoch's secret that the service keeps ready too.
-struct Shared(Arc<dyn EpochSecret>);
-
-impl EpochSecret for Shared {
-    fn derive(&self, info: &[u8]) -> Result<Secret<32>> {
-        self.0.derive(info)
-    }
 }
 
 /// Does `work` for each item, on all processors when there are many. The results are in the order of the items.

@@ -1,0 +1,136 @@
+//! The client's connections: over a Unix socket, or TLS to a pinned server.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{self, ClientConfig};
+use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
+use tonic::transport::{Channel, Endpoint};
+
+use super::listen::Address;
+use super::tls;
+use crate::error::{Error, Result};
+use crate::limits;
+
+/// How to reach a key service.
+#[derive(Clone)]
+pub(super) struct Connector {
+    address: Address,
+    tls: Option<Arc<ClientConfig>>,
+    /// Whether the server has turned down the latest connection, after a handshake that looked fine from here.
+    refused: Arc<AtomicBool>,
+}
+
+/// The name that is asked for. No server's certificate is looked up by it: they are pinned.
+const NAME: &str = "strongroom.invalid";
+
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+impl Connector {
+    /// To `address`, over TCP with the certificate `own` and to servers with a certificate of `pins`.
+    pub(super) fn new(address: Address, own: Option<tls::Own>, pins: BTreeSet<[u8; 32]>) -> Result<Self> {
+        let tls = match (&address, own) {
+            (Address::Unix(_), None) => None,
+            (Address::Tcp(_), Some(own)) if !pins.is_empty() => Some(tls::client(own, pins)?),
+            (Address::Tcp(_), _) => {
+                return Err(Error::invalid(format!("a connection to `{address}` needs certificates of both sides"))
+                    .with_remedy("name the own certificate and key, and the SHA-256 of the server's certificate"));
+            }
+            (Address::Unix(_), Some(_)) => return Err(Error::invalid("a Unix socket has no certificate")),
+        };
+        Ok(Self { address, tls, refused: Arc::default() })
+    }
+
+    /// Whether the latest connection was turned down; changes as connections come and go.
+    pub(super) fn refused(&self) -> Arc<AtomicBool> {
+        self.refused.clone()
+    }
+
+    /// A channel that connects when it is used, and again when the connection is lost. Needs a runtime.
+    pub(super) fn channel(self) -> Channel {
+        let ms = Duration::from_millis;
+        Endpoint::from_static("http://strongroom.invalid")
+            .connect_timeout(ms(limits::TLS_HANDSHAKE_MS))
+            .http2_keep_alive_interval(ms(limits::RPC_PING_MS))
+            .keep_alive_timeout(ms(limits::RPC_PING_ANSWER_MS))
+            .http2_max_header_list_size(limits::RPC_HEADER_BYTES)
+            .connect_with_connector_lazy(self)
+    }
+
+    async fn connect(self) -> io::Result<TokioIo<Box<dyn Duplex>>> {
+        self.refused.store(false, Ordering::SeqCst);
+        let stream: Box<dyn Duplex> = match (&self.address, self.tls) {
+            (Address::Unix(path), _) => Box::new(UnixStream::connect(path).await?),
+            (Address::Tcp(place), Some(tls)) => {
+                let stream = TcpStream::connect(place).await?;
+                stream.set_nodelay(true)?;
+                let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
+                let io = TlsConnector::from(tls).connect(name, stream).await?;
+                Box::new(Watched { io, refused: self.refused })
+            }
+            (Address::Tcp(_), None) => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        Ok(TokioIo::new(stream))
+    }
+}
+
+/// A connection that notices when the server turns it down: in TLS 1.3 (RFC 8446, section 4.4.2.4) a client has
+/// finished its handshake before the server has looked at its certificate.
+struct Watched {
+    io: TlsStream<TcpStream>,
+    refused: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if let Poll::Ready(Err(e)) = &read
+            && let Some(rustls::Error::AlertReceived(_)) = e.get_ref().and_then(|e| e.downcast_ref())
+        {
+            self.refused.store(true, Ordering::SeqCst);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Box<dyn Duplex>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _uri: Uri) -> Self::Future {
+        Box::pin(self.clone().connect())
+    }
+}

@@ -1,0 +1,21 @@
+//! What a server in the keystore's own process answers from.
+
+use std::sync::Arc;
+
+use super::{Backend, Keys};
+use crate::error::Result;
+use crate::keys::kms::{Caller, LocalKms};
+
+impl Backend for Arc<LocalKms> {
+    fn keys(&self, caller: &Caller) -> Arc<dyn Keys> {
+        Arc::new(self.caller(caller.clone()))
+    }
+
+    fn authorities(&self) -> Result<Vec<Vec<u8>>> {
+        self.keystore().authorities()
+    }
+
+    fn peer_refused(&self, peer: &str) -> Result<()> {
+        LocalKms::peer_refused(self, peer)
+    }
+}

@@ -190,14 +190,15 @@ mod tests {
             What::SessionOpened { session: session.clone() },
             What::SessionRevoked { session },
         ];
-        let reasons = [Reason::Scope, Reason::Role, Reason::SingleUse, Reason::Credential, Reason::Profile];
+        let reasons =
+            [Reason::Scope, Reason::Role, Reason::SingleUse, Reason::Credential, Reason::Profile, Reason::Peer];
         kinds.extend(reasons.map(|reason| What::Refused { reason }));
         let event = |(what, operation): (What, Operation)| Event {
             at_ms: 1,
             service: "s".into(),
-            role: Role::Admin,
-            operation,
-            tenant: "0".repeat(32),
+            role: Some(Role::Admin),
+            operation: Some(operation),
+            tenant: Some("0".repeat(32)),
             what,
             outcome: Outcome::Done,
         };

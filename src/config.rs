@@ -29,12 +29,17 @@ pub struct Config {
     pub pkcs11_module: PathBuf,
     /// The label of the token. Default: `strongroom`.
     pub pkcs11_token: String,
+    /// The key service that holds this store's keys: `unix:/path` or `tcp:host:port`, the path relative to the store's
+    /// directory. Default: none, the store holds a keystore of its own.
+    pub kms: String,
+    /// SHA-256 of the certificates that this key service may show over `tcp`, separated by commas. Default: none.
+    pub kms_server_sha256: String,
     /// Where `kms serve` listens: `unix:/path` or `tcp:host:port`; a path relative to the store's directory. Default:
     /// `unix:kms.sock`.
     pub kms_listen: String,
     /// The file of the services that may call it; relative to the store's directory. Default: `services.toml`.
     pub kms_services: PathBuf,
-    /// Its TLS certificate, PEM, for `tcp`. Default: none.
+    /// The TLS certificate, PEM, for `tcp`: of the service, or of the store that calls it. Default: none.
     pub kms_tls_certificate: PathBuf,
     /// The key of that certificate, PEM. Default: none.
     pub kms_tls_key: PathBuf,
@@ -62,6 +67,8 @@ impl Default for Config {
             keystore: CustodyKind::File,
             pkcs11_module: PathBuf::new(),
             pkcs11_token: "strongroom".into(),
+            kms: String::new(),
+            kms_server_sha256: String::new(),
             kms_listen: "unix:kms.sock".into(),
             kms_services: "services.toml".into(),
             kms_tls_certificate: PathBuf::new(),

@@ -200,6 +200,9 @@ impl Global {
 
     async fn open(&self) -> Result<Store> {
         let options = self.options()?;
+        if options.has_remote_keys() {
+            return Store::connect(options).await;
+        }
         if !options.keystore_dir().exists() {
             return Err(Error::not_found(format!("there is no store in `{}`", options.dir().display()))
                 .with_remedy("run `strongroom init` first, or name the right directory with `--dir`"));

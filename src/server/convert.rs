@@ -13,6 +13,12 @@ pub(super) fn tenant(text: &str) -> Result<TenantId> {
     text.parse()
 }
 
+/// A tenant, or the platform's own entry, from which stores get the key that blinds names.
+pub(super) fn tenant_or_system(text: &str) -> Result<TenantId> {
+    let system = TenantId::system();
+    if text == system.as_str() { Ok(system) } else { tenant(text) }
+}
+
 pub(super) fn agent(text: &str) -> Result<AgentId> {
     text.parse()
 }

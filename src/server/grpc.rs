@@ -55,8 +55,10 @@ fn each<A, B>(items: Vec<A>, translate: impl Fn(A) -> Result<B>) -> Result<Vec<B
 #[tonic::async_trait]
 impl kms_server::Kms for Service {
     async fn describe(&self, request: Request<wire::DescribeRequest>) -> Result<Response<wire::Tenant>, Status> {
-        answer(request, |keys, asked| Ok(convert::record_to_wire(&keys.describe(&convert::tenant(&asked.tenant)?)?)))
-            .await
+        answer(request, |keys, asked| {
+            Ok(convert::record_to_wire(&keys.describe(&convert::tenant_or_system(&asked.tenant)?)?))
+        })
+        .await
     }
 
     async fn open_session(
@@ -134,7 +136,7 @@ impl kms_server::Kms for Service {
     ) -> Result<Response<wire::KeysResponse>, Status> {
         answer(request, |keys, asked| {
             let items = each(asked.items, convert::dek)?;
-            let results = keys.derive_deks(&convert::tenant(&asked.tenant)?, &items)?;
+            let results = keys.derive_deks(&convert::tenant_or_system(&asked.tenant)?, &items)?;
             Ok(wire::KeysResponse { results: results.into_iter().map(convert::key_to_wire).collect() })
         })
         .await

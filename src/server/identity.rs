@@ -173,7 +173,7 @@ fn scope(tenants: &[String]) -> Result<Scope> {
 }
 
 /// 32 bytes from 64 hexadecimal digits, with or without colons between them.
-pub(super) fn parse_sha256(text: &str) -> Result<[u8; 32]> {
+pub(crate) fn parse_sha256(text: &str) -> Result<[u8; 32]> {
     let bad = || {
         Error::invalid(format!("`{}` is not a certificate's SHA-256", shown(text)))
             .with_remedy("`openssl x509 -noout -fingerprint -sha256 -in FILE` prints it")

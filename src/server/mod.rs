@@ -37,6 +37,7 @@ use listen::{Connection, Peer, Raw};
 
 pub use client::{RemoteKms, RemoteOptions};
 pub use error::ERROR_METADATA;
+pub(crate) use identity::parse_sha256;
 pub use identity::{Identity, Services};
 pub use listen::{Address, Listener};
 pub use tls::Own;

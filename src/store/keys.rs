@@ -10,23 +10,29 @@ use crate::id::{AgentId, Epoch, TenantId};
 use crate::keys::keystore::Destroyed;
 use crate::keys::kms::{Caller, KeyAdmin, LocalKms, Onboarded, PublicTenant, Role, Scope};
 use crate::keys::{DataKeys, EpochRecord, Keystore, Passphrase, Profile, TenantRecord};
+use crate::server::RemoteKms;
 use crate::{memory, vectors};
 
 /// The name under which the store's own calls stand in the audit log.
 const SERVICE: &str = "store";
 
-/// Opens the keystore of `options`: where data keys come from, and who makes and destroys them.
-pub(super) fn open(
-    options: &StoreOptions,
-    provider: &'static dyn Provider,
-    passphrase: Passphrase,
-) -> Result<(Arc<dyn DataKeys>, Arc<dyn KeyAdmin>)> {
+/// Where data keys come from, and who makes and destroys them.
+pub(super) type Keys = (Arc<dyn DataKeys>, Arc<dyn KeyAdmin>);
+
+/// Opens the keystore of `options`.
+pub(super) fn open(options: &StoreOptions, provider: &'static dyn Provider, passphrase: Passphrase) -> Result<Keys> {
     let keystore = Keystore::open(&options.keystore_dir(), provider, options.unlock(passphrase))?;
     let audit = Arc::new(Journal::open(&options.keystore_dir())?);
     let kms = LocalKms::new(Arc::new(keystore), options.kms(), options.clock.clone(), audit)?;
     let keys = kms.caller(Caller::new(SERVICE, Role::Store, Scope::All));
     let admin = kms.caller(Caller::new(SERVICE, Role::Admin, Scope::All));
     Ok((Arc::new(keys), Arc::new(admin)))
+}
+
+/// Calls the key service of `options`. What may be administered depends on the role that it gives this process.
+pub(super) fn connect(options: &StoreOptions) -> Result<Keys> {
+    let kms = Arc::new(RemoteKms::new(options.remote()?)?);
+    Ok((kms.clone(), kms))
 }
 
 impl Store {

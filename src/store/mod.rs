@@ -117,12 +117,30 @@ impl Store {
     /// [`NotFound`](ErrorKind::NotFound) where there is none, [`Denied`](ErrorKind::Denied) for a wrong passphrase,
     /// [`Busy`](ErrorKind::Busy) when another process has it open.
     pub async fn open(options: StoreOptions, passphrase: Passphrase) -> Result<Self> {
-        blocking(move || Self::open_blocking(options, passphrase)).await
+        blocking(move || {
+            let keys = keys::open(&options, crypto::default_provider(), passphrase)?;
+            Self::open_with(options, keys)
+        })
+        .await
     }
 
-    fn open_blocking(options: StoreOptions, passphrase: Passphrase) -> Result<Self> {
+    /// Opens a store whose keys are with a key service (the setting `kms`), which nobody else may have open. Its data
+    /// directory is made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) when the service cannot be reached, [`Denied`](ErrorKind::Denied) when it
+    /// does not know this process as a store, [`Busy`](ErrorKind::Busy) when another process has the data open.
+    pub async fn connect(options: StoreOptions) -> Result<Self> {
+        blocking(move || {
+            let keys = keys::connect(&options)?;
+            Self::open_with(options, keys)
+        })
+        .await
+    }
+
+    fn open_with(options: StoreOptions, (keys, admin): keys::Keys) -> Result<Self> {
         let provider = crypto::default_provider();
-        let (keys, admin) = keys::open(&options, provider, passphrase)?;
         let disk = Arc::new(DataDir::hold(&options.data_dir(), options.min_free_bytes())?);
         let system = Keyring::open(&*keys, provider, &TenantId::system())?;
         let rocks = Rocks::open(

@@ -13,7 +13,7 @@ use crate::keys::keystore::file::KdfCost;
 use crate::keys::keystore::pkcs11::TokenConfig;
 use crate::keys::kms::{KmsOptions, PoolOptions};
 use crate::keys::policy::Policy;
-use crate::server::{Address, Own};
+use crate::server::{Address, Own, RemoteOptions, parse_sha256};
 
 /// Where a store is and how it runs.
 #[derive(Clone)]
@@ -79,7 +79,27 @@ impl StoreOptions {
 
     /// Where the key service of this store listens.
     pub fn kms_address(&self) -> Result<Address> {
-        match self.config.kms_listen.parse()? {
+        self.address(&self.config.kms_listen)
+    }
+
+    /// Whether the store's keys are with a key service in another process.
+    pub fn has_remote_keys(&self) -> bool {
+        !self.config.kms.is_empty()
+    }
+
+    /// How to reach that service.
+    pub(super) fn remote(&self) -> Result<RemoteOptions> {
+        let pins = self.config.kms_server_sha256.split(',').map(str::trim).filter(|pin| !pin.is_empty());
+        let pins: Vec<[u8; 32]> = pins.map(parse_sha256).collect::<Result<_>>()?;
+        let remote = RemoteOptions::new(self.address(&self.config.kms)?);
+        Ok(match self.kms_certificate()? {
+            Some(own) => remote.tls(own, pins),
+            None => remote,
+        })
+    }
+
+    fn address(&self, address: &str) -> Result<Address> {
+        match address.parse()? {
             Address::Unix(path) => Ok(Address::Unix(self.dir.join(path))),
             tcp @ Address::Tcp(_) => Ok(tcp),
         }

@@ -1,0 +1,93 @@
+//! Guards against a key service that stores of other processes cannot use, or that gives them more than their part.
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Stdio};
+
+use common::cli::{Cli, refused};
+use rustix::process::{Pid, Signal, getuid, kill_process};
+use strongroom::ErrorKind;
+
+/// `strongroom kms serve`, killed at the end if it is still there.
+struct Service {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Service {
+    fn start(keys: &Cli, socket: &Path, services: &str) -> Self {
+        let listen = format!("unix:{}", socket.display());
+        let mut command = keys.command(&["kms", "serve", "--listen", &listen, "--services", services]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        assert!(line.starts_with("listening on "), "{line}");
+        Self { child, stderr }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn stop(mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        let last = self.stderr.by_ref().lines().last().unwrap().unwrap();
+        assert_eq!(last, "stopped");
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Nothing to do where it has ended and was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_store_works_with_keys_of_another_process_and_only_those_of_its_scope() {
+    let keys = Cli::new();
+    for tenant in ["acme", "globex"] {
+        keys.ok(&["tenant", "create", tenant]);
+    }
+    let uid = getuid().as_raw();
+    let services = format!("[[service]]\nname = \"store-1\"\nrole = \"store\"\ntenants = [\"acme\"]\nuid = {uid}\n");
+    let services = keys.file("services.toml", services);
+    let socket = keys.root.path().join("kms.sock");
+    let service = Service::start(&keys, &socket, &services);
+
+    // No passphrase, no keystore, no `init`: the kernel vouches for the process.
+    let store = Cli { passphrase: String::new(), ..Cli::bare() };
+    std::fs::create_dir(&store.dir).unwrap();
+    let setting = format!("kms = \"unix:{}\"\n", socket.display());
+    std::fs::write(store.dir.join("strongroom.toml"), setting).unwrap();
+    store.ok(&["collection", "create", "-t", "acme", "docs", "--size", "2"]);
+    let lines = store.file("docs.jsonl", "{\"id\": 1, \"text\": \"tea and toast\", \"vector\": [1, 0]}\n");
+    store.ok(&["ingest", "-t", "acme", "docs", &lines]);
+    assert!(store.ok(&["search", "-t", "acme", "docs", "--vector", "[1, 0.1]"]).contains("tea and toast"));
+    store.ok(&["remember", "-t", "acme", "users/ada", "drink", "tea"]);
+    refused(&store.run(&["recall", "-t", "globex", "users/ada", "tea"]), ErrorKind::Denied);
+    refused(&store.run(&["tenant", "create", "another"]), ErrorKind::Denied);
+    assert!(!store.dir.join("keys").exists());
+    // The keystore is the service's alone while that runs.
+    refused(&keys.run(&["tenant", "list"]), ErrorKind::Busy);
+
+    service.kill();
+    refused(&store.run(&["recall", "-t", "acme", "users/ada", "tea"]), ErrorKind::Unavailable);
+    let service = Service::start(&keys, &socket, &services);
+    assert!(store.ok(&["recall", "-t", "acme", "users/ada", "tea"]).contains("tea"));
+    store.ok(&["verify", "-t", "acme"]);
+    service.stop();
+
+    let audit = std::fs::read_to_string(keys.dir.join("keys/audit.jsonl")).unwrap();
+    let cross_tenant = audit.lines().filter(|line| line.contains("store-1") && line.contains("scope"));
+    assert!(cross_tenant.count() >= 1, "{audit}");
+    assert!(!audit.contains("acme") && !audit.contains("globex"));
+    // The keys are still those of the keystore: with the passphrase and the data, anybody has them.
+    keys.ok(&["tenant", "show", "acme"]);
+}

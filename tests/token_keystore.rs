@@ -12,7 +12,7 @@ use strongroom::crypto;
 use strongroom::keys::keystore::Unlock;
 use strongroom::keys::keystore::custody::CustodyKind;
 use strongroom::keys::keystore::pkcs11::TokenConfig;
-use strongroom::keys::{DataKeys as _, Keystore, Profile};
+use strongroom::keys::{Keystore, Profile};
 use strongroom::{Epoch, ErrorKind, TenantId};
 use token::{KRYOPTIC, KRYOPTIC_2, SOFTHSM, SOFTHSM_2, in_own_process, pin};
 

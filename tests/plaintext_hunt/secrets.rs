@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use strongroom::crypto::{Aead, Kdf, Kem, Provider, SuiteId, default_provider};
 use strongroom::keys::keystore::Unlock;
 use strongroom::keys::keystore::file::KdfCost;
-use strongroom::keys::{DataKeys as _, Keystore, Label};
+use strongroom::keys::{Keystore, Label};
 use strongroom::secret::{Secret, SecretBytes};
 use strongroom::{Epoch, Passphrase};
 

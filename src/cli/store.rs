@@ -64,6 +64,11 @@ pub(super) async fn init(global: &Global, args: InitArgs, output: &Output) -> Re
         )
         .with_remedy("use it, or name another directory with `--dir`"));
     }
+    if options.has_remote_keys() {
+        return Err(Error::invalid("the keys of this store are with a key service").with_remedy(
+            "use the store as it is: its data directory is made when it is first opened; or remove the setting `kms`",
+        ));
+    }
     let file = options.dir().join(CONFIG_FILE);
     if !settings.is_empty() && file.exists() {
         return Err(Error::new(

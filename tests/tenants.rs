@@ -180,6 +180,21 @@ fn an_exported_certificate_verifies_offline_against_the_exported_authority_and_n
     }
 }
 
+#[test]
+fn a_session_opened_on_the_command_line_has_a_credential_and_ends_when_it_is_revoked() {
+    let cli = common::cli::Cli::new();
+    cli.ok(&["tenant", "create", "acme"]);
+    let root = cli.file("root.pem", cli.ok(&["cert", "export", "acme", "--authority"]));
+    let chain = cli.file("session.pem", "");
+    let session = cli.json(&["session", "open", "-t", "acme", "planner", "--lifetime", "10m", "--credential", &chain]);
+    cli.ok(&["cert", "verify", "--root", &root, &chain, "--tenant", "acme", "--agent", "planner"]);
+    let id = session["id"].as_str().unwrap();
+    cli.ok(&["session", "revoke", "-t", "acme", id]);
+    common::cli::refused(&cli.run(&["session", "revoke", "-t", "acme", id]), ErrorKind::NotFound);
+    let too_long = ["session", "open", "-t", "acme", "planner", "--lifetime", "2d"];
+    common::cli::refused(&cli.run(&too_long), ErrorKind::InvalidInput);
+}
+
 /// The signature of the certificate takes most of the time: a kill falls before it, into it and behind it.
 #[test]
 fn a_tenant_whose_creation_is_killed_is_there_whole_or_is_finished_by_doing_it_again() {

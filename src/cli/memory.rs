@@ -170,7 +170,7 @@ fn prefix(text: &str) -> Result<Vec<String>> {
     }
 }
 
-fn parse_ttl(text: &str) -> Result<u64, String> {
+pub(super) fn parse_ttl(text: &str) -> Result<u64, String> {
     let bad = || "write a number and s, m, h or d, as in 30d".to_owned();
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
     let (number, unit) = text.split_at(unit_at);

@@ -10,6 +10,7 @@ mod keystore;
 mod kms;
 mod memory;
 mod output;
+mod session;
 mod store;
 mod tenant;
 mod vector;
@@ -86,6 +87,9 @@ enum Command {
     /// Move a tenant's keys through their epochs
     #[command(subcommand)]
     Epoch(epoch::EpochCommand),
+    /// Open and revoke agents' sessions
+    #[command(subcommand)]
+    Session(session::SessionCommand),
     /// Change what opens the keystore
     #[command(subcommand)]
     Keystore(keystore::KeystoreCommand),
@@ -151,6 +155,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Status => store::status(global, output).await,
             Command::Tenant(command) => tenant::run(global, command, output).await,
             Command::Epoch(command) => epoch::run(global, command, output).await,
+            Command::Session(command) => session::run(global, command, output).await,
             Command::Keystore(command) => keystore::run(global, command, output),
             Command::Kms(command) => kms::run(global, command, output).await,
             Command::Collection(command) => collection::run(global, command, output).await,

@@ -1,14 +1,14 @@
 //! `tenant create|list|show|shred`.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Global;
 use super::output::{Output, time};
+use super::session::{describe as describe_session, json as session_json};
 use crate::Store;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, TenantId};
-use crate::keys::kms::Session;
 use crate::keys::{Profile, TenantRecord};
 
 #[derive(Subcommand)]
@@ -78,18 +78,9 @@ async fn create(
     output.answer(&answer, |_| {
         let mut text = format!("created {}", describe(tenant, &made.record));
         if let (Some(session), Some(agent)) = (&made.session, &agent) {
-            text +=
-                &format!("  session of {}: {}, until {}\n", agent.as_str(), session.id, time(session.expires_at_ms));
+            text += &format!("  {}\n", describe_session(agent, session));
         }
         text
-    })
-}
-
-fn session_json(session: &Session) -> Value {
-    json!({
-        "id": session.id.to_string(),
-        "profile": session.profile,
-        "expires_at_ms": session.expires_at_ms,
     })
 }
 

@@ -9,9 +9,9 @@ use tonic::{Request, Response, Status};
 
 use super::error::to_status;
 use super::wire::{self, key_admin_server, kms_server};
-use super::{Admitted, Keys, blocking, convert};
+use super::{Admitted, blocking, convert};
 use crate::error::{Error, Result};
-use crate::keys::kms::Signed;
+use crate::keys::kms::{Keys, Signed};
 use crate::limits;
 
 /// Both services, for requests that were let through.

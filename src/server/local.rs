@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Backend, Keys};
+use super::Backend;
 use crate::error::Result;
-use crate::keys::kms::{Caller, LocalKms};
+use crate::keys::kms::{Caller, Keys, LocalKms};
 
 impl Backend for Arc<LocalKms> {
     fn keys(&self, caller: &Caller) -> Arc<dyn Keys> {

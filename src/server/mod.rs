@@ -1,7 +1,7 @@
 //! The key service on the wire: gRPC for stores, sidecars and agents, and the key directory over REST, on one socket.
 //!
 //! [`run`] serves a [`Backend`] until it is told to stop; [`RemoteKms`] is the other side. Both only translate: what
-//! may be asked, and what comes of it, is decided behind [`Kms`] and [`KeyAdmin`]. Who calls is known by the connection
+//! may be asked, and what comes of it, is decided behind [`Keys`]. Who calls is known by the connection
 //! ([`Services`]) before a byte of a request is looked at.
 
 mod client;
@@ -31,7 +31,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::keys::kms::{Caller, KeyAdmin, Kms};
+use crate::keys::kms::{Caller, Keys};
 use crate::limits;
 use listen::{Connection, Peer, Raw};
 
@@ -53,10 +53,6 @@ pub trait Backend: Send + Sync + 'static {
     /// Takes notice of a peer that nobody knows.
     fn peer_refused(&self, peer: &str) -> Result<()>;
 }
-
-/// Everything that a caller may ask.
-pub trait Keys: Kms + KeyAdmin {}
-impl<T: Kms + KeyAdmin> Keys for T {}
 
 /// What a server has seen since it was started.
 #[derive(Debug, Default)]

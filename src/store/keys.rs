@@ -6,9 +6,9 @@ use super::{Inner, Store, StoreOptions, Tenant, blocking};
 use crate::audit::Journal;
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{AgentId, Epoch, TenantId};
+use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::keys::keystore::Destroyed;
-use crate::keys::kms::{Caller, KeyAdmin, LocalKms, Onboarded, PublicTenant, Role, Scope};
+use crate::keys::kms::{Caller, Keys, LocalKms, Onboarded, PublicTenant, Role, Scope, Session};
 use crate::keys::{DataKeys, EpochRecord, Keystore, Passphrase, Profile, TenantRecord};
 use crate::server::RemoteKms;
 use crate::{memory, vectors};
@@ -16,11 +16,11 @@ use crate::{memory, vectors};
 /// The name under which the store's own calls stand in the audit log.
 const SERVICE: &str = "store";
 
-/// Where data keys come from, and who makes and destroys them.
-pub(super) type Keys = (Arc<dyn DataKeys>, Arc<dyn KeyAdmin>);
+/// Where data keys come from, and who makes and destroys keys.
+pub(super) type Both = (Arc<dyn DataKeys>, Arc<dyn Keys>);
 
 /// Opens the keystore of `options`.
-pub(super) fn open(options: &StoreOptions, provider: &'static dyn Provider, passphrase: Passphrase) -> Result<Keys> {
+pub(super) fn open(options: &StoreOptions, provider: &'static dyn Provider, passphrase: Passphrase) -> Result<Both> {
     let keystore = Keystore::open(&options.keystore_dir(), provider, options.unlock(passphrase))?;
     let audit = Arc::new(Journal::open(&options.keystore_dir())?);
     let kms = LocalKms::new(Arc::new(keystore), options.kms(), options.clock.clone(), audit)?;
@@ -30,7 +30,7 @@ pub(super) fn open(options: &StoreOptions, provider: &'static dyn Provider, pass
 }
 
 /// Calls the key service of `options`. What may be administered depends on the role that it gives this process.
-pub(super) fn connect(options: &StoreOptions) -> Result<Keys> {
+pub(super) fn connect(options: &StoreOptions) -> Result<Both> {
     let kms = Arc::new(RemoteKms::new(options.remote()?)?);
     Ok((kms.clone(), kms))
 }
@@ -72,6 +72,19 @@ impl Store {
     pub async fn tenant_public(&self, id: &TenantId) -> Result<PublicTenant> {
         let id = id.clone();
         self.administer(move |inner| inner.admin.public(&id)).await
+    }
+
+    /// Opens a session for an agent of the tenant: a session key, whose private half stays with the keys, and a
+    /// credential. [`Unavailable`](ErrorKind::Unavailable) when no session key is ready: try again.
+    pub async fn open_session(&self, id: &TenantId, agent: &AgentId, lifetime_ms: u64) -> Result<Session> {
+        let (id, agent) = (id.clone(), agent.clone());
+        self.administer(move |inner| inner.admin.open_session(&id, &agent, lifetime_ms)).await
+    }
+
+    /// Ends a session now.
+    pub async fn revoke_session(&self, id: &TenantId, session: SessionId) -> Result<()> {
+        let id = id.clone();
+        self.administer(move |inner| inner.admin.revoke_session(&id, session)).await
     }
 
     /// Makes the tenant's next epoch, pre-active.
@@ -128,7 +141,7 @@ impl Store {
     async fn change_epoch(
         &self,
         id: &TenantId,
-        change: impl FnOnce(&dyn KeyAdmin, &TenantId) -> Result<EpochRecord> + Send + 'static,
+        change: impl FnOnce(&dyn Keys, &TenantId) -> Result<EpochRecord> + Send + 'static,
     ) -> Result<EpochRecord> {
         self.close_tenant(id).await?;
         let id = id.clone();

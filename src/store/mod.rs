@@ -43,7 +43,7 @@ use crate::disk::DataDir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::keystore::HEADER_FILE;
-use crate::keys::kms::KeyAdmin;
+use crate::keys::kms::Keys;
 use crate::keys::{DataKeys, Keyring, Keystore, Passphrase};
 use crate::memory::rocks::Rocks;
 use crate::memory::{Batch, Ledger, MemoryBackend, Table};
@@ -73,7 +73,7 @@ struct Inner {
     /// Where data keys come from.
     keys: Arc<dyn DataKeys>,
     /// Who makes and destroys them.
-    admin: Arc<dyn KeyAdmin>,
+    admin: Arc<dyn Keys>,
     /// Blinds tenants' names.
     system: Keyring,
     kv: Arc<dyn MemoryBackend>,
@@ -139,7 +139,7 @@ impl Store {
         .await
     }
 
-    fn open_with(options: StoreOptions, (keys, admin): keys::Keys) -> Result<Self> {
+    fn open_with(options: StoreOptions, (keys, admin): keys::Both) -> Result<Self> {
         let provider = crypto::default_provider();
         let disk = Arc::new(DataDir::hold(&options.data_dir(), options.min_free_bytes())?);
         let system = Keyring::open(&*keys, provider, &TenantId::system())?;

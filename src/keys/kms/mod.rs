@@ -181,6 +181,10 @@ pub trait KeyAdmin: Send + Sync {
     fn public(&self, tenant: &TenantId) -> Result<PublicTenant>;
 }
 
+/// Everything that a caller may ask.
+pub trait Keys: Kms + KeyAdmin {}
+impl<T: Kms + KeyAdmin> Keys for T {}
+
 /// A tenant that was just made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Onboarded {

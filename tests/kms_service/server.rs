@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use strongroom::Error;
+use strongroom::keys::kms::Keys;
 use strongroom::keys::kms::{Caller, LocalKms};
-use strongroom::server::{Address, Backend, Counts, Identity, Keys, Listener, Own, RemoteKms, RemoteOptions, Services};
+use strongroom::server::{Address, Backend, Counts, Identity, Listener, Own, RemoteKms, RemoteOptions, Services};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 

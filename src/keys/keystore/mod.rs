@@ -67,7 +67,7 @@ impl Keystore {
     ///
     /// [`Conflict`](crate::ErrorKind::Conflict) when there is one already.
     pub fn create(dir: &Path, provider: &'static dyn Provider, unlock: Unlock, clock: &dyn Clock) -> Result<Self> {
-        let lock = DirLock::hold(dir, "keystore")?;
+        let lock = hold(dir)?;
         let (custody, master) = header::create(dir, provider, unlock)?;
         let keystore = Self::with_master(dir, provider, custody, &master, lock)?;
         keystore.create_system(clock.now_ms())?;
@@ -77,7 +77,7 @@ impl Keystore {
     /// Opens the keystore in `dir`. A wrong passphrase or PIN is [`Denied`](crate::ErrorKind::Denied).
     pub fn open(dir: &Path, provider: &'static dyn Provider, unlock: Unlock) -> Result<Self> {
         header::exists(dir)?;
-        let lock = DirLock::hold(dir, "keystore")?;
+        let lock = hold(dir)?;
         let (custody, master) = header::open(dir, provider, unlock)?;
         Self::with_master(dir, provider, custody, &master, lock)
     }
@@ -96,7 +96,7 @@ impl Keystore {
         cost: Option<file::KdfCost>,
     ) -> Result<()> {
         header::exists(dir)?;
-        let _lock = DirLock::hold(dir, "keystore")?;
+        let _lock = hold(dir)?;
         let before = header::cost(dir)?;
         let (_, master) = header::open(dir, provider, Unlock::Passphrase(old, before))?;
         header::write(dir, provider, Unlock::Passphrase(new, cost.unwrap_or(before)), &master).map(|_| ())
@@ -236,6 +236,13 @@ pub struct PublicKeys {
     pub root: Vec<u8>,
     /// As the tenant's profile says.
     pub signing: Vec<u8>,
+}
+
+/// Holds the directory, with nothing in it that an interrupted change left.
+fn hold(dir: &Path) -> Result<DirLock> {
+    let lock = DirLock::hold(dir, "keystore")?;
+    records::remove_unfinished(dir)?;
+    Ok(lock)
 }
 
 fn shredded(tenant: &TenantId) -> Error {

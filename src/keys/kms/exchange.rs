@@ -41,12 +41,12 @@ impl LocalKms {
     }
 
     pub(super) fn revoke_session(&self, caller: &Caller, permit: Permit, session: SessionId) -> Result<()> {
-        let revoked = self.sessions.revoke(permit.tenant(), session, self.clock.now_ms());
-        if revoked.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
-            return revoked;
-        }
         let what = What::SessionRevoked { session: session.to_string() };
-        self.record(caller, permit.operation(), permit.tenant(), what, Outcome::of(&revoked))?;
+        let record = |outcome| self.record(caller, permit.operation(), permit.tenant(), what.clone(), outcome);
+        // A session has to end even when that cannot be written down: the last word decides.
+        drop(record(Outcome::Begun));
+        let revoked = self.sessions.revoke(permit.tenant(), session, self.clock.now_ms());
+        record(Outcome::of(&revoked))?;
         revoked
     }
 

@@ -95,6 +95,8 @@ impl LocalKms {
         let tenant = permit.tenant();
         let ready = self.ready(permit)?;
         let profile = ready.record.profile;
+        // Before anything is spent: whoever has too many must not drain the pool that all tenants share.
+        self.sessions.check_room(tenant, self.clock.now_ms())?;
         let taken = self.pool.take(profile.kem(), patience)?;
         let now_ms = self.clock.now_ms();
         let expires_at_ms = now_ms.saturating_add(lifetime_ms);

@@ -14,13 +14,15 @@ mod records;
 mod shredding;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::crypto::{Provider, SigningKey, composite};
 use crate::disk::DirLock;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::secret::{Secret, SecretBytes};
 
@@ -56,7 +58,18 @@ pub struct Keystore {
     records: Records,
     /// Held from reading a record until it is replaced.
     changing: Mutex<()>,
+    /// Whether a key service works with it.
+    served: AtomicBool,
     _lock: DirLock,
+}
+
+/// The right to serve a keystore's keys, given back when dropped.
+pub(in crate::keys) struct Serving(Arc<Keystore>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.served.store(false, Ordering::Release);
+    }
 }
 
 impl Keystore {
@@ -110,7 +123,17 @@ impl Keystore {
         lock: DirLock,
     ) -> Result<Self> {
         let records = Records::new(dir, provider, master)?;
-        Ok(Self { provider, custody, records, changing: Mutex::new(()), _lock: lock })
+        Ok(Self { provider, custody, records, changing: Mutex::new(()), served: AtomicBool::new(false), _lock: lock })
+    }
+
+    /// The right to serve these keys, which one has at a time: what a service remembers of single use and revocation, and
+    /// what it keeps ready, another would not know of.
+    pub(in crate::keys) fn serve(self: &Arc<Self>) -> Result<Serving> {
+        if self.served.swap(true, Ordering::AcqRel) {
+            return Err(Error::new(ErrorKind::Busy, "the keystore has a key service already")
+                .with_remedy("use that one: `LocalKms::caller` gives as many handles as are needed"));
+        }
+        Ok(Serving(self.clone()))
     }
 
     /// Where private keys are.

@@ -153,8 +153,8 @@ impl Records {
             return Err(bad());
         }
         let plain = open(&*self.sealing, &[TENANT_AAD, stem.as_bytes()].concat(), sealed).map_err(|_| bad())?;
-        let stored: Stored = postcard::from_bytes(plain.expose_secret()).map_err(|_| bad())?;
-        if self.stem(&stored.tenant) != stem { Err(bad()) } else { Ok(stored) }
+        let (stored, rest) = postcard::take_from_bytes::<Stored>(plain.expose_secret()).map_err(|_| bad())?;
+        if self.stem(&stored.tenant) != stem || !rest.is_empty() { Err(bad()) } else { Ok(stored) }
     }
 }
 

@@ -56,7 +56,7 @@ impl LocalKms {
         permit: Permit,
         to: &[Recipient],
     ) -> Result<Vec<Result<Encapsulated>>> {
-        check_bulk(to.len(), 0)?;
+        check_bulk(to.len(), to.iter().map(presented).sum())?;
         let sender = self.ready(&permit)?;
         let mut done = bulk(to, |recipient| match recipient {
             Recipient::Session(session) => self.encapsulate_to_own(permit.tenant(), *session),
@@ -209,6 +209,14 @@ impl LocalKms {
     }
 }
 
+/// The bytes of a presented chain.
+fn presented(recipient: &Recipient) -> usize {
+    match recipient {
+        Recipient::Session(_) => 0,
+        Recipient::Credential(chain) => chain.iter().map(Vec::len).sum(),
+    }
+}
+
 /// What two tenants of one profile agree on. There is no agreement across profiles, so that the receiver knows it by
 /// its own.
 fn alone(profile: Profile) -> Result<Agreement> {
@@ -222,5 +230,6 @@ fn ended() -> Error {
 
 /// The error of one item whose binding may not be on disk.
 fn unsettled(e: &Error) -> Error {
-    Error::new(e.kind(), e.to_string()).with_remedy("nothing was revealed: try again")
+    Error::new(e.kind(), e.to_string())
+        .with_remedy("nothing was revealed: ask for the same again, or open another session")
 }

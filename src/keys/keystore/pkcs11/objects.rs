@@ -95,7 +95,7 @@ pub fn value(session: &Session, object: ObjectHandle, name: AttributeType) -> Re
 /// Destroys every key with this CKA_ID, and looks whether they are gone.
 pub fn destroy(lease: &Lease<'_>, id: [u8; 16]) -> Result<(), Failure> {
     let session = lease.session()?;
-    lease.forget(id);
+    let _removing = lease.removing(id);
     for class in [ObjectClass::PRIVATE_KEY, ObjectClass::SECRET_KEY, ObjectClass::PUBLIC_KEY] {
         for object in find(session, class, id)? {
             session.destroy_object(object)?;

@@ -56,6 +56,10 @@ pub const EMBED_WAIT_MS: u64 = 60_000;
 pub const EMBED_TIMEOUT_MS: u64 = 120_000;
 /// Longest passphrase, in bytes.
 pub const PASSPHRASE_BYTES: usize = 4096;
+/// Largest header of a keystore, in bytes.
+pub const KEYSTORE_HEADER_BYTES: u64 = 16 << 10;
+/// Largest file of a tenant's keys, in bytes: of one with all the [`EPOCHS`] that there may be.
+pub const TENANT_FILE_BYTES: u64 = 128 << 20;
 /// Most epochs of one tenant, destroyed ones included.
 pub const EPOCHS: usize = 65_536;
 /// Sessions that one token's threads share. Tokens work on few things at once, and some allow only 16 sessions.

@@ -277,3 +277,36 @@ fn an_interrupted_onboarding_is_not_a_tenant_and_is_finished_by_doing_it_again()
     keystore.onboard(&a, Profile::Pure, NOW).unwrap();
     assert_eq!(keystore.tenant(&a).unwrap().profile, Profile::Pure);
 }
+
+/// Guards against a destroyed epoch that comes back from what a crash had left of an earlier change.
+#[test]
+fn what_a_crash_left_is_removed_before_anything_is_destroyed() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(create(dir.path()));
+    // A change that ends between writing the new file and moving it into place.
+    let files = |dir: &Path| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let header = fs::read(dir.path().join("keystore.json")).unwrap();
+    let left = dir.path().join(".unfinished-Ab12Cd");
+    fs::write(&left, &header).unwrap();
+    drop(open(dir.path()).unwrap());
+    assert!(!left.exists(), "{:?}", files(dir.path()));
+    fs::write(&left, &header).unwrap();
+    let (old, new) = (passphrase(), Passphrase::new(b"another one".to_vec()).unwrap());
+    Keystore::change_passphrase(dir.path(), crypto::default_provider(), old, new, None).unwrap();
+    assert!(!left.exists(), "{:?}", files(dir.path()));
+}
+
+/// Guards against a file that takes all memory before it is refused.
+#[test]
+fn an_endless_file_is_refused_unread() {
+    let dir = tempfile::tempdir().unwrap();
+    let keystore = create(dir.path());
+    keystore.onboard(&tenant("acme"), Profile::Pure, NOW).unwrap();
+    let file = dir.path().join(keystore.pseudonym(&tenant("acme"))).with_extension("tenant");
+    let grow = |path: &Path| fs::OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 36).unwrap();
+    grow(&file);
+    assert_eq!(keystore.public_keys(&tenant("acme")).err().unwrap().kind(), ErrorKind::Integrity);
+    drop(keystore);
+    grow(&dir.path().join("keystore.json"));
+    assert_eq!(open(dir.path()).err().unwrap().kind(), ErrorKind::Integrity);
+}

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use held::{Root, in_token, signing, wrapped};
 use strongroom::ErrorKind;
@@ -79,6 +79,36 @@ fn wrapping_keys_cannot_leave_the_token() {
             let secret = keys(&session, ObjectClass::SECRET_KEY);
             assert_eq!(secret.len(), 2);
             secret.iter().for_each(|key| cannot_leave(&session, *key));
+        }
+    });
+}
+
+/// Guards against a master key wrapped by what somebody without the PIN had put into the token before.
+#[test]
+fn a_planted_wrapping_key_is_not_used() {
+    in_own_process("a_planted_wrapping_key_is_not_used", || {
+        for token in [token::softhsm(SOFTHSM), token::kryoptic(KRYOPTIC)] {
+            let (context, slot) = token::slot(&token);
+            let stranger = context.open_rw_session(slot).unwrap();
+            let id = AwsLc.sha256(&[b"strongroom wrapping key v1"])[..16].to_vec();
+            let planted = stranger.create_object(&[
+                Attribute::Class(ObjectClass::SECRET_KEY),
+                Attribute::KeyType(KeyType::AES),
+                Attribute::Token(true),
+                Attribute::Private(false),
+                Attribute::Sensitive(false),
+                Attribute::Extractable(true),
+                Attribute::Encrypt(true),
+                Attribute::Decrypt(true),
+                Attribute::Id(id),
+                Attribute::Value(vec![7; 32]),
+            ]);
+            // A token that lets nobody make objects without the PIN has nothing to guard against.
+            let Ok(planted) = planted else { continue };
+            let custody = wrapped(&token);
+            let sealed = custody.wrap(b"", &[9; 32]).unwrap();
+            token::session(&token).destroy_object(planted).unwrap();
+            assert_eq!(custody.unwrap(b"", &sealed).unwrap().expose_secret(), [9; 32]);
         }
     });
 }

@@ -108,6 +108,9 @@ pub enum Reason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
+    /// Not yet: it is about to be tried. What became of it follows, unless the process ended in between or the log could
+    /// not be written; then the keystore says.
+    Begun,
     /// As asked.
     Done,
     /// Not at all.

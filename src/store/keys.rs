@@ -1,7 +1,11 @@
 //! Tenants and their keys, as an operator of the store sees them: made, listed, moved on, destroyed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
+use super::tenant::Open;
 use super::{Inner, Store, StoreOptions, Tenant, blocking};
 use crate::audit::Journal;
 use crate::crypto::Provider;
@@ -116,10 +120,15 @@ impl Store {
     }
 
     /// Destroys an epoch that seals no more. What is still sealed in it, in backups too, never opens again.
+    /// [`Busy`](ErrorKind::Busy) while the tenant is in use.
     pub async fn destroy_epoch(&self, id: &TenantId, epoch: Epoch) -> Result<Destroyed> {
         self.close_tenant(id).await?;
         let id = id.clone();
-        self.administer(move |inner| inner.admin.destroy_epoch(&id, epoch)).await
+        self.administer(move |inner| {
+            let _closed = inner.kept_closed(&id)?;
+            inner.admin.destroy_epoch(&id, epoch)
+        })
+        .await
     }
 
     /// Destroys a tenant: first its keys, so that its data is unreadable everywhere at once, then its data. After an
@@ -128,7 +137,11 @@ impl Store {
         self.close_tenant(id).await?;
         let id = id.clone();
         self.administer(move |inner| {
-            let record = inner.admin.shred(&id);
+            let record = {
+                let _closed = inner.kept_closed(&id)?;
+                inner.admin.shred(&id)
+            };
+            // Without its keys nobody can open the tenant any more.
             if record.is_ok() || inner.admin.is_shredded(&id)? {
                 inner.remove_data(&id)?;
             }
@@ -146,11 +159,8 @@ impl Store {
         self.close_tenant(id).await?;
         let id = id.clone();
         self.administer(move |inner| {
-            let tenants = inner.tenants.lock();
+            let _closed = inner.kept_closed(&id)?;
             let tag = inner.tenant_tag(&id)?;
-            if tenants.contains_key(&id) {
-                return Err(Error::new(ErrorKind::Busy, "the tenant is in use"));
-            }
             if vectors::has_collections(&*inner.kv, &tag)? || memory::has_memories(&*inner.kv, &tag)? {
                 return Err(Error::new(ErrorKind::Conflict, "the tenant has records in its active epoch")
                     .with_remedy("moving records to another epoch is rotation, which is not built yet"));
@@ -170,6 +180,16 @@ impl Store {
 }
 
 impl Inner {
+    /// Keeps the tenant closed while its keys are changed: who opened it in between would go on with the old ones.
+    fn kept_closed(&self, id: &TenantId) -> Result<MutexGuard<'_, HashMap<TenantId, Arc<Open>>>> {
+        let tenants = self.tenants.lock();
+        if tenants.contains_key(id) {
+            return Err(Error::new(ErrorKind::Busy, "the tenant is in use")
+                .with_remedy("drop its tenant and collection handles first, then try again"));
+        }
+        Ok(tenants)
+    }
+
     /// Removes what no key opens any more.
     fn remove_data(&self, id: &TenantId) -> Result<()> {
         let tag = self.tenant_tag(id)?;

@@ -1,14 +1,18 @@
 //! Sessions: one ciphertext each, also under load and across a restart; over in time.
 
 use std::fs;
+use std::sync::Arc;
 
-use strongroom::audit::{Outcome, Reason, What};
-use strongroom::keys::Profile;
-use strongroom::keys::kms::{Decapsulation, Encapsulated, Handle, KeyAdmin as _, Kms, Recipient, Role, Session};
+use strongroom::audit::{InMemory, Outcome, Reason, What};
+use strongroom::crypto::default_provider;
+use strongroom::keys::kms::{
+    Decapsulation, Encapsulated, Handle, KeyAdmin as _, Kms, LocalKms, Recipient, Role, Session,
+};
+use strongroom::keys::{Keystore, Profile};
 use strongroom::secret::Secret;
 use strongroom::{ErrorKind, Result, TenantId};
 
-use super::world::{HOUR_MS, NOW_MS, World, agent, eventually, options, other_of, patiently, tenant_of};
+use super::world::{HOUR_MS, NOW_MS, World, agent, eventually, options, other_of, patiently, tenant_of, unlock};
 
 const TENANT: Profile = Profile::Hybrid;
 
@@ -318,9 +322,23 @@ fn without_its_disk_the_service_reveals_and_revokes_nothing() {
         .filter(|e| matches!(e.what, What::SessionRevoked { .. }))
         .map(|e| e.outcome)
         .collect();
-    assert_eq!(outcomes, [Outcome::Failed, Outcome::Done]);
+    let each = [Outcome::Failed, Outcome::Done, Outcome::Failed].map(|ended| [Outcome::Begun, ended]);
+    assert_eq!(outcomes, each.concat());
     drop(agents);
     let world = world.restart();
     let agents = world.of(Role::Agent, &tenant);
     assert_eq!(kind(open(&agents, &tenant, &session, Some(&second.ciphertext))), ErrorKind::NotFound);
+}
+
+/// Guards against a second service over the same keystore, which would not know what the first has bound or revoked.
+#[test]
+fn a_keystore_has_one_service_at_a_time() {
+    let World { kms, clock, dir, .. } = World::new();
+    drop(kms);
+    let keystore = Arc::new(Keystore::open(dir.path(), default_provider(), unlock()).unwrap());
+    let serve = || LocalKms::new(keystore.clone(), options(), Arc::new(clock.clone()), Arc::new(InMemory::default()));
+    let first = serve().unwrap();
+    assert_eq!(kind(serve()), ErrorKind::Busy);
+    drop(first);
+    serve().unwrap();
 }

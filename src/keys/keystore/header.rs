@@ -1,6 +1,5 @@
 //! `keystore.json`: which custody holds the private keys, how to open it, and the master key it wraps.
 
-use std::fs;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -10,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::custody::{Custody, CustodyKind};
 use super::file::{FileCustody, KdfCost};
 use super::pkcs11::{Pkcs11Custody, TokenConfig, WrappedCustody};
-use super::records::replace;
+use super::records::{read_bounded, replace};
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::Passphrase;
+use crate::limits;
 use crate::secret::Secret;
 
 /// The file that makes a directory a keystore.
@@ -158,7 +158,7 @@ pub(super) fn exists(dir: &Path) -> Result<()> {
 }
 
 fn read(dir: &Path) -> Result<Header> {
-    let json = fs::read(dir.join(HEADER_FILE))?;
+    let json = read_bounded(&dir.join(HEADER_FILE), limits::KEYSTORE_HEADER_BYTES)?;
     let header: Header = serde_json::from_slice(&json).map_err(|e| damaged().with_source(e))?;
     let good_kdf = header.kdf.as_ref().is_none_or(|kdf| kdf.algorithm == ARGON2ID && kdf.cost.check().is_ok());
     if header.version != VERSION || !good_kdf || header.kdf.is_some() != (header.custody == CustodyKind::File) {

@@ -15,13 +15,14 @@ mod shredding;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::crypto::{Provider, SigningKey, SuiteId, composite};
 use crate::disk::DirLock;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::secret::{Secret, SecretBytes};
 
@@ -63,7 +64,18 @@ pub struct Keystore {
     records: Records,
     /// Held from reading a record until it is replaced.
     changing: Mutex<()>,
+    /// Whether a key service works with it.
+    served: AtomicBool,
     _lock: DirLock,
+}
+
+/// The right to serve a keystore's keys, given back when dropped.
+pub(in crate::keys) struct Serving(Arc<Keystore>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.served.store(false, Ordering::Release);
+    }
 }
 
 impl Keystore {
@@ -74,7 +86,7 @@ impl Keystore {
     ///
     /// [`Conflict`](crate::ErrorKind::Conflict) when there is one already.
     pub fn create(dir: &Path, provider: &'static dyn Provider, unlock: Unlock, clock: &dyn Clock) -> Result<Self> {
-        let lock = DirLock::hold(dir, "keystore")?;
+        let lock = hold(dir)?;
         let (custody, master) = header::create(dir, provider, unlock)?;
         let keystore = Self::with_master(dir, provider, custody, &master, lock)?;
         keystore.create_system(clock.now_ms())?;
@@ -84,7 +96,7 @@ impl Keystore {
     /// Opens the keystore in `dir`. A wrong passphrase or PIN is [`Denied`](crate::ErrorKind::Denied).
     pub fn open(dir: &Path, provider: &'static dyn Provider, unlock: Unlock) -> Result<Self> {
         header::exists(dir)?;
-        let lock = DirLock::hold(dir, "keystore")?;
+        let lock = hold(dir)?;
         let (custody, master) = header::open(dir, provider, unlock)?;
         Self::with_master(dir, provider, custody, &master, lock)
     }
@@ -103,7 +115,7 @@ impl Keystore {
         cost: Option<file::KdfCost>,
     ) -> Result<()> {
         header::exists(dir)?;
-        let _lock = DirLock::hold(dir, "keystore")?;
+        let _lock = hold(dir)?;
         let before = header::cost(dir)?;
         let (_, master) = header::open(dir, provider, Unlock::Passphrase(old, before))?;
         header::write(dir, provider, Unlock::Passphrase(new, cost.unwrap_or(before)), &master).map(|_| ())
@@ -117,7 +129,17 @@ impl Keystore {
         lock: DirLock,
     ) -> Result<Self> {
         let records = Records::new(dir, provider, master)?;
-        Ok(Self { provider, custody, records, changing: Mutex::new(()), _lock: lock })
+        Ok(Self { provider, custody, records, changing: Mutex::new(()), served: AtomicBool::new(false), _lock: lock })
+    }
+
+    /// The right to serve these keys, which one has at a time: what a service remembers of single use and revocation, and
+    /// what it keeps ready, another would not know of.
+    pub(in crate::keys) fn serve(self: &Arc<Self>) -> Result<Serving> {
+        if self.served.swap(true, Ordering::AcqRel) {
+            return Err(Error::new(ErrorKind::Busy, "the keystore has a key service already")
+                .with_remedy("use that one: `LocalKms::caller` gives as many handles as are needed"));
+        }
+        Ok(Serving(self.clone()))
     }
 
     /// Where private keys are.
@@ -269,6 +291,13 @@ pub struct PublicKeys {
     pub root: Vec<u8>,
     /// As the tenant's profile says.
     pub signing: Vec<u8>,
+}
+
+/// Holds the directory, with nothing in it that an interrupted change left.
+fn hold(dir: &Path) -> Result<DirLock> {
+    let lock = DirLock::hold(dir, "keystore")?;
+    records::remove_unfinished(dir)?;
+    Ok(lock)
 }
 
 fn shredded(tenant: &TenantId) -> Error {

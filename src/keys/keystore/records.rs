@@ -2,7 +2,7 @@
 //! key only, and they are replaced atomically.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,12 @@ use crate::crypto::{Aead, AeadKey, Kdf, MacKey, NONCE_LEN, Provider, Signature, 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::{EpochRecord, EpochState, Fingerprint, Profile, TenantRecord};
+use crate::limits;
 use crate::secret::{Secret, SecretBytes};
 
 const TENANT_SUFFIX: &str = "tenant";
+/// How the names of files begin that are not in their place yet.
+const UNFINISHED: &str = ".unfinished-";
 const VERSION: u8 = 2;
 const TENANT_AAD: &[u8] = b"strongroom keystore tenant v2";
 const ROW_AAD: &[u8] = b"strongroom keystore row v1";
@@ -55,7 +58,7 @@ pub(super) enum TenantState {
     Shredded,
 }
 
-#[derive(Serialize, Deserialize, Zeroize)]
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub(super) struct StoredKey {
     purpose: u8,
     pub(super) serial: [u8; 16],
@@ -144,14 +147,14 @@ impl Records {
 
     fn read_stem(&self, stem: &str) -> Result<Stored> {
         let bad = || Error::integrity("a tenant's key file");
-        let bytes = fs::read(self.path(stem))?;
+        let bytes = read_bounded(&self.path(stem), limits::TENANT_FILE_BYTES)?;
         let (version, sealed) = bytes.split_first().ok_or_else(bad)?;
         if *version != VERSION {
             return Err(bad());
         }
         let plain = open(&*self.sealing, &[TENANT_AAD, stem.as_bytes()].concat(), sealed).map_err(|_| bad())?;
-        let stored: Stored = postcard::from_bytes(plain.expose_secret()).map_err(|_| bad())?;
-        if self.stem(&stored.tenant) != stem { Err(bad()) } else { Ok(stored) }
+        let (stored, rest) = postcard::take_from_bytes::<Stored>(plain.expose_secret()).map_err(|_| bad())?;
+        if self.stem(&stored.tenant) != stem || !rest.is_empty() { Err(bad()) } else { Ok(stored) }
     }
 }
 
@@ -337,9 +340,30 @@ pub(super) fn open(key: &dyn AeadKey, aad: &[u8], sealed: &[u8]) -> Result<Secre
     key.open(nonce, aad, ciphertext)
 }
 
+/// Removes what interrupted replacements left below `dir`: records from before an epoch or a tenant was destroyed, and
+/// master keys under an earlier passphrase.
+pub(super) fn remove_unfinished(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(fs::File::open(dir)?.sync_all()?)
+}
+
+/// The content of `path`, which must not have more than `most` bytes.
+pub(super) fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if fs::File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)? as u64 > most {
+        return Err(Error::integrity("a file of the keystore: it is too long"));
+    }
+    Ok(bytes)
+}
+
 /// Writes `bytes` to `path` so that a crash leaves either the old file or the new one.
 pub(super) fn replace(dir: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| Error::from(e.error))?;

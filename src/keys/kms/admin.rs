@@ -1,4 +1,5 @@
-//! Administration of tenants and epochs: every change is in the audit log, on stable storage, before it is answered.
+//! Administration of tenants and epochs: every change is in the audit log, on stable storage, before it is made, and how
+//! it ended before it is answered.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ impl KeyAdmin for Handle {
         let permit = self.permit(Operation::Administer, tenant)?;
         // Its keys are made while the tenant's are.
         self.kms.pool.warm(profile.kem());
-        let made = self.change(&permit, |now_ms| self.kms.keystore.onboard(tenant, profile, now_ms));
+        let begun = What::TenantOnboarded { profile, fingerprints: Vec::new() };
+        let made = self.change(&permit, begun, |now_ms| self.kms.keystore.onboard(tenant, profile, now_ms));
         let fingerprints = made.as_ref().map(fingerprints).unwrap_or_default();
         let record = self.audited(&permit, What::TenantOnboarded { profile, fingerprints }, made)?;
         let session = agent.map(|agent| self.bootstrap(tenant, agent)).transpose()?;
@@ -32,32 +34,38 @@ impl KeyAdmin for Handle {
 
     fn create_epoch(&self, tenant: &TenantId) -> Result<EpochRecord> {
         let permit = self.permit(Operation::Administer, tenant)?;
-        let made = self.change(&permit, |now_ms| self.kms.keystore.create_epoch(tenant, now_ms));
+        let begun = moving(None, EpochState::PreActive);
+        let made = self.change(&permit, begun, |now_ms| self.kms.keystore.create_epoch(tenant, now_ms));
         let epoch = made.as_ref().ok().map(|record| record.epoch);
         self.moved(&permit, epoch, EpochState::PreActive, made)
     }
 
     fn activate_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<EpochRecord> {
         let permit = self.permit(Operation::Administer, tenant)?;
-        let moved = self.change(&permit, |now_ms| self.kms.keystore.activate_epoch(tenant, epoch, now_ms));
+        let begun = moving(Some(epoch), EpochState::Active);
+        let moved = self.change(&permit, begun, |now_ms| self.kms.keystore.activate_epoch(tenant, epoch, now_ms));
         self.moved(&permit, Some(epoch), EpochState::Active, moved)
     }
 
     fn deactivate_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<EpochRecord> {
         let permit = self.permit(Operation::Administer, tenant)?;
-        let moved = self.change(&permit, |now_ms| self.kms.keystore.deactivate_epoch(tenant, epoch, now_ms));
+        let begun = moving(Some(epoch), EpochState::Deactivated);
+        let moved = self.change(&permit, begun, |now_ms| self.kms.keystore.deactivate_epoch(tenant, epoch, now_ms));
         self.moved(&permit, Some(epoch), EpochState::Deactivated, moved)
     }
 
     fn mark_epoch_compromised(&self, tenant: &TenantId, epoch: Epoch) -> Result<EpochRecord> {
         let permit = self.permit(Operation::Administer, tenant)?;
-        let moved = self.change(&permit, |now_ms| self.kms.keystore.mark_epoch_compromised(tenant, epoch, now_ms));
+        let begun = moving(Some(epoch), EpochState::Compromised);
+        let moved =
+            self.change(&permit, begun, |now_ms| self.kms.keystore.mark_epoch_compromised(tenant, epoch, now_ms));
         self.moved(&permit, Some(epoch), EpochState::Compromised, moved)
     }
 
     fn destroy_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<Destroyed> {
         let permit = self.permit(Operation::Administer, tenant)?;
-        let destroyed = self.change(&permit, |now_ms| self.kms.keystore.destroy_epoch(tenant, epoch, now_ms));
+        let begun = moving(Some(epoch), EpochState::Destroyed);
+        let destroyed = self.change(&permit, begun, |now_ms| self.kms.keystore.destroy_epoch(tenant, epoch, now_ms));
         let fingerprints = destroyed.as_ref().map(|d| vec![d.fingerprint.clone()]).unwrap_or_default();
         let what = What::EpochMoved { epoch: Some(epoch), state: EpochState::Destroyed, fingerprints };
         self.audited(&permit, what, destroyed)
@@ -65,9 +73,11 @@ impl KeyAdmin for Handle {
 
     fn shred(&self, tenant: &TenantId) -> Result<TenantRecord> {
         let permit = self.permit(Operation::Administer, tenant)?;
-        let shredded = self.change(&permit, |now_ms| self.kms.keystore.shred(tenant, now_ms));
+        let begun = What::TenantShredded { fingerprints: Vec::new() };
+        let shredded = self.change(&permit, begun, |now_ms| self.kms.keystore.shred(tenant, now_ms));
         // Also after a failure: the keystore may have got half-way, and says so when it is asked again.
-        let ended = if self.kms.keystore.is_shredded(tenant)? { self.kms.sessions.forget(tenant) } else { Ok(()) };
+        let half = self.kms.keystore.is_shredded(tenant);
+        let ended = half.and_then(|shredded| if shredded { self.kms.sessions.forget(tenant) } else { Ok(()) });
         self.kms.credentials.forget();
         let shredded = shredded.and_then(|record| ended.map(|()| record));
         let fingerprints = shredded.as_ref().map(fingerprints).unwrap_or_default();
@@ -84,8 +94,12 @@ impl KeyAdmin for Handle {
 }
 
 impl Handle {
-    /// Makes a change, and erases what was kept ready from before it.
-    fn change<T>(&self, permit: &Permit, change: impl FnOnce(u64) -> Result<T>) -> Result<T> {
+    /// Makes a change once it is in the audit log that it is `begun`, and erases what was kept ready from before it.
+    ///
+    /// Written down before, since what cannot be undone may otherwise happen without a trace: the log may fail just
+    /// after, or the process end.
+    fn change<T>(&self, permit: &Permit, begun: What, change: impl FnOnce(u64) -> Result<T>) -> Result<T> {
+        self.kms.record(&self.caller, permit.operation(), permit.tenant(), begun, Outcome::Begun)?;
         let changed = change(self.kms.clock.now_ms());
         self.kms.forget(permit.tenant());
         changed
@@ -118,6 +132,11 @@ impl Handle {
                 .with_source(e)
         })
     }
+}
+
+/// An epoch that is going to get a state.
+fn moving(epoch: Option<Epoch>, state: EpochState) -> What {
+    What::EpochMoved { epoch, state, fingerprints: Vec::new() }
 }
 
 fn fingerprints(record: &TenantRecord) -> Vec<Fingerprint> {

@@ -41,12 +41,12 @@ impl LocalKms {
     }
 
     pub(super) fn revoke_session(&self, caller: &Caller, permit: Permit, session: SessionId) -> Result<()> {
-        let revoked = self.sessions.revoke(permit.tenant(), session, self.clock.now_ms());
-        if revoked.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
-            return revoked;
-        }
         let what = What::SessionRevoked { session: session.to_string() };
-        self.record(caller, permit.operation(), permit.tenant(), what, Outcome::of(&revoked))?;
+        let record = |outcome| self.record(caller, permit.operation(), permit.tenant(), what.clone(), outcome);
+        // A session has to end even when that cannot be written down: the last word decides.
+        drop(record(Outcome::Begun));
+        let revoked = self.sessions.revoke(permit.tenant(), session, self.clock.now_ms());
+        record(Outcome::of(&revoked))?;
         revoked
     }
 
@@ -56,7 +56,7 @@ impl LocalKms {
         permit: Permit,
         to: &[Recipient],
     ) -> Result<Vec<Result<Encapsulated>>> {
-        check_bulk(to.len(), 0)?;
+        check_bulk(to.len(), to.iter().map(presented).sum())?;
         let sender = self.ready(&permit)?;
         let mut done = bulk(to, |recipient| match recipient {
             Recipient::Session(session) => self.encapsulate_to_own(permit.tenant(), *session),
@@ -95,6 +95,8 @@ impl LocalKms {
         let tenant = permit.tenant();
         let ready = self.ready(permit)?;
         let profile = ready.record.profile;
+        // Before anything is spent: whoever has too many must not drain the pool that all tenants share.
+        self.sessions.check_room(tenant, self.clock.now_ms())?;
         let taken = self.pool.take(profile.kem(), patience)?;
         let now_ms = self.clock.now_ms();
         let expires_at_ms = now_ms.saturating_add(lifetime_ms);
@@ -207,6 +209,14 @@ impl LocalKms {
     }
 }
 
+/// The bytes of a presented chain.
+fn presented(recipient: &Recipient) -> usize {
+    match recipient {
+        Recipient::Session(_) => 0,
+        Recipient::Credential(chain) => chain.iter().map(Vec::len).sum(),
+    }
+}
+
 /// What two tenants of one profile agree on. There is no agreement across profiles, so that the receiver knows it by
 /// its own.
 fn alone(profile: Profile) -> Result<Agreement> {
@@ -220,5 +230,6 @@ fn ended() -> Error {
 
 /// The error of one item whose binding may not be on disk.
 fn unsettled(e: &Error) -> Error {
-    Error::new(e.kind(), e.to_string()).with_remedy("nothing was revealed: try again")
+    Error::new(e.kind(), e.to_string())
+        .with_remedy("nothing was revealed: ask for the same again, or open another session")
 }

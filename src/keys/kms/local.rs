@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::crypto::Kem;
 use crate::error::{Error, Result};
 use crate::id::TenantId;
+use crate::keys::keystore::Serving;
 use crate::keys::policy::Policy;
 use crate::keys::{DataKeys as _, Keystore};
 use crate::limits;
@@ -65,6 +66,8 @@ pub struct LocalKms {
     pub(super) credentials: Arc<Credentials>,
     pub(super) served: Served,
     refusals: Refusals,
+    /// Given back last.
+    _serving: Serving,
 }
 
 /// Items that were answered as asked.
@@ -126,6 +129,7 @@ impl LocalKms {
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for options that cannot be kept,
+    /// [`Busy`](crate::ErrorKind::Busy) while another service works with this keystore,
     /// [`Integrity`](crate::ErrorKind::Integrity) for a session's file that is not what was written.
     pub fn new(
         keystore: Arc<Keystore>,
@@ -137,6 +141,7 @@ impl LocalKms {
         if options.sweep_ms == 0 || options.ciphertext_ttl_ms == 0 {
             return Err(Error::invalid("the key service cannot sweep, or keep ciphertexts, for 0 milliseconds"));
         }
+        let serving = keystore.serve()?;
         let tick = Duration::from_millis(options.sweep_ms);
         let provider = keystore.provider();
         let sessions = Arc::new(Sessions::open(keystore.clone(), clock.now_ms())?);
@@ -171,6 +176,7 @@ impl LocalKms {
             credentials,
             served: Served::default(),
             refusals: Refusals::default(),
+            _serving: serving,
         }))
     }
 

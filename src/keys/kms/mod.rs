@@ -139,14 +139,14 @@ pub struct DekRequest {
     pub scope: Vec<u8>,
 }
 
-/// What an administrator may ask: the life of tenants and of their epochs. Each call is recorded in the audit log
-/// before its effect is seen.
+/// What an administrator may ask: the life of tenants and of their epochs. That a change is begun is in the audit log
+/// before it is made, and how it ended before that is revealed.
 ///
 /// # Errors
 ///
 /// As for [`Kms`]; [`Conflict`](crate::ErrorKind::Conflict) where a state does not allow the next;
-/// [`Unavailable`](crate::ErrorKind::Unavailable) when the audit log cannot be written: then the change may have been
-/// made, but is not revealed.
+/// [`Unavailable`](crate::ErrorKind::Unavailable) when the audit log cannot be written: then nothing was changed, unless
+/// the log failed in the midst of it.
 pub trait KeyAdmin: Send + Sync {
     /// The tenants within the caller's scope, in order.
     fn tenants(&self) -> Result<Vec<TenantId>>;

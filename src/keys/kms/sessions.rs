@@ -259,7 +259,8 @@ impl Sessions {
         Ok(())
     }
 
-    fn check_room(&self, tenant: &TenantId, now_ms: u64) -> Result<()> {
+    /// Refuses when too many sessions are open.
+    pub(super) fn check_room(&self, tenant: &TenantId, now_ms: u64) -> Result<()> {
         let full = || {
             let index = self.index.read();
             index.sessions.len() >= limits::SESSIONS

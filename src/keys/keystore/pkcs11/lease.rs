@@ -4,7 +4,7 @@ use cryptoki::object::ObjectHandle;
 use cryptoki::session::{Session, SessionState};
 
 use super::errors::Failure;
-use super::session::{Seen, Sessions};
+use super::session::{Removing, Seen, Sessions};
 use crate::error::{Error, Result};
 
 /// A session for one operation, given back when dropped.
@@ -37,14 +37,15 @@ impl<'a> Lease<'a> {
         if let Some(handle) = self.sessions.known(self.seen, id) {
             return Ok(handle);
         }
+        let removals = self.sessions.removals();
         let handle = find()?;
-        self.sessions.remember(self.seen, id, handle);
+        self.sessions.remember(self.seen, removals, id, handle);
         Ok(handle)
     }
 
-    /// Forgets where the key with this CKA_ID is.
-    pub fn forget(&self, id: [u8; 16]) {
-        self.sessions.forget(id);
+    /// Forgets where the key with this CKA_ID is, which is going to be destroyed before what comes back is dropped.
+    pub fn removing(&self, id: [u8; 16]) -> Removing<'a> {
+        self.sessions.removing(id)
     }
 
     /// What would help against `failure`. Tokens have no common code for "not logged in", so the session is asked.

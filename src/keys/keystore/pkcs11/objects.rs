@@ -33,15 +33,29 @@ pub fn locked_in(id: [u8; 16], label: &[u8]) -> Vec<Attribute> {
     ]
 }
 
-/// Every object of `class` with this CKA_ID.
-pub fn find(session: &Session, class: ObjectClass, id: [u8; 16]) -> Result<Vec<ObjectHandle>, Failure> {
+/// Every object of `class` with this CKA_ID, whoever made it.
+fn find(session: &Session, class: ObjectClass, id: [u8; 16]) -> Result<Vec<ObjectHandle>, Failure> {
     Ok(session.find_objects(&[Attribute::Class(class), Attribute::Token(true), Attribute::Id(id.to_vec())])?)
 }
 
-/// The one key of `class` with this CKA_ID.
+/// Every key of `class` with this CKA_ID that only those who log in can have put there, and that cannot leave the token.
+///
+/// The ids are no secret, and many tokens let anybody who reaches them make objects that are not private.
+pub fn find_guarded(session: &Session, class: ObjectClass, id: [u8; 16]) -> Result<Vec<ObjectHandle>, Failure> {
+    Ok(session.find_objects(&[
+        Attribute::Class(class),
+        Attribute::Token(true),
+        Attribute::Id(id.to_vec()),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+    ])?)
+}
+
+/// The one private or secret key of `class` with this CKA_ID.
 pub fn find_key(lease: &Lease<'_>, class: ObjectClass, id: [u8; 16]) -> Result<ObjectHandle, Failure> {
     lease.handle(id, || {
-        let found = find(lease.session()?, class, id)?;
+        let found = find_guarded(lease.session()?, class, id)?;
         match found.as_slice() {
             [key] => Ok(*key),
             [] => Err(no_key().into()),
@@ -81,7 +95,7 @@ pub fn value(session: &Session, object: ObjectHandle, name: AttributeType) -> Re
 /// Destroys every key with this CKA_ID, and looks whether they are gone.
 pub fn destroy(lease: &Lease<'_>, id: [u8; 16]) -> Result<(), Failure> {
     let session = lease.session()?;
-    lease.forget(id);
+    let _removing = lease.removing(id);
     for class in [ObjectClass::PRIVATE_KEY, ObjectClass::SECRET_KEY, ObjectClass::PUBLIC_KEY] {
         for object in find(session, class, id)? {
             session.destroy_object(object)?;

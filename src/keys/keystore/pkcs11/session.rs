@@ -43,6 +43,10 @@ struct State {
     seen: Seen,
     /// Where keys are, by their CKA_ID, since searching takes longer than using.
     handles: HashMap<[u8; 16], ObjectHandle>,
+    /// Threads that are destroying keys.
+    removing: usize,
+    /// Goes up when one begins or ends: tokens give the handle of a destroyed key to the next one that is made.
+    removals: u64,
     pin_refused: bool,
 }
 
@@ -53,6 +57,17 @@ pub struct Seen {
     generation: u64,
     /// Goes up when the token has forgotten who we are: its private objects have other handles then.
     logins: u64,
+}
+
+/// A destruction of keys that has begun.
+pub struct Removing<'a>(&'a Sessions);
+
+impl Drop for Removing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.removing = state.removing.saturating_sub(1);
+        state.removals += 1;
+    }
 }
 
 impl Sessions {
@@ -68,6 +83,8 @@ impl Sessions {
             recovering: false,
             seen: Seen::default(),
             handles: HashMap::new(),
+            removing: 0,
+            removals: 0,
             pin_refused: false,
         };
         let sessions = Self { config, pin, module, state: Mutex::new(state), freed: Condvar::new() };
@@ -96,10 +113,15 @@ impl Sessions {
         state.handles.get(&id).copied().filter(|_| state.seen == seen)
     }
 
-    /// Remembers where the key with this CKA_ID is.
-    pub fn remember(&self, seen: Seen, id: [u8; 16], handle: ObjectHandle) {
+    /// How many destructions of keys have begun or ended.
+    pub fn removals(&self) -> u64 {
+        self.state.lock().removals
+    }
+
+    /// Remembers where the key with this CKA_ID is, unless it may have been destroyed since `removals` were counted.
+    pub fn remember(&self, seen: Seen, removals: u64, id: [u8; 16], handle: ObjectHandle) {
         let mut state = self.state.lock();
-        if state.seen != seen {
+        if state.seen != seen || state.removals != removals || state.removing > 0 {
             return;
         }
         if state.handles.len() >= limits::TOKEN_HANDLES {
@@ -108,9 +130,13 @@ impl Sessions {
         state.handles.insert(id, handle);
     }
 
-    /// Forgets where the key with this CKA_ID is.
-    pub fn forget(&self, id: [u8; 16]) {
-        self.state.lock().handles.remove(&id);
+    /// Forgets where the key with this CKA_ID is; until what comes back is dropped, no place of any key is remembered.
+    pub fn removing(&self, id: [u8; 16]) -> Removing<'_> {
+        let mut state = self.state.lock();
+        state.handles.remove(&id);
+        state.removing += 1;
+        state.removals += 1;
+        Removing(self)
     }
 
     /// Takes a session back, unless it is of no use any more.

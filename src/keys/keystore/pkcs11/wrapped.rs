@@ -128,8 +128,8 @@ impl Custody for WrappedCustody {
         let (id, aad) = (self.wrapping_key_id(), [SECRET_AAD, aad].concat());
         self.sessions.run("wrapping", |lease| {
             let session = lease.session()?;
-            let key = match objects::find(session, ObjectClass::SECRET_KEY, id)?.first() {
-                Some(key) => *key,
+            let key = match objects::find_guarded(session, ObjectClass::SECRET_KEY, id)?.first() {
+                Some(key) => objects::check_locked_in(session, *key).map(|()| *key)?,
                 None => wrapping::make_key(session, id, WRAPPING_LABEL)?,
             };
             wrapping::seal(session, key, &aad, secret)
@@ -142,7 +142,7 @@ impl Custody for WrappedCustody {
             let session = lease.session()?;
             let mut outcome = Err(errors::no_key().into());
             // Two processes that made the first key at the same time left two: the tag tells which one it was.
-            for key in objects::find(session, ObjectClass::SECRET_KEY, id)? {
+            for key in objects::find_guarded(session, ObjectClass::SECRET_KEY, id)? {
                 outcome = wrapping::open(session, key, &aad, wrapped);
                 if outcome.is_ok() {
                     break;

@@ -52,7 +52,9 @@ impl Budget {
     }
 
     fn reserve(&self, before: u64) -> Result<u64> {
+        // A key that has stopped costs no durable write for each seal that is refused.
         let sum = match &self.ledger {
+            _ if before >= MOST_SEALS => before.saturating_add(BLOCK),
             Some(ledger) => ledger.reserve(&self.key, BLOCK)?,
             None => before + BLOCK,
         };
@@ -88,7 +90,9 @@ mod tests {
         for _ in 0..BLOCK {
             budget.take().unwrap();
         }
+        assert!(budget.take().is_err());
         let error = budget.take().unwrap_err();
+        assert_eq!(*ledger.0.lock(), MOST_SEALS);
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(error.remedy().unwrap().contains("new epoch"));
     }

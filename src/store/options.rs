@@ -131,7 +131,9 @@ impl StoreOptions {
     /// A store opens few sessions itself, and many stores are opened for one command.
     pub(super) fn kms(&self) -> KmsOptions {
         let pool = PoolOptions { target: 8, low_water: 4, ..PoolOptions::default() };
-        KmsOptions { pool, policy: self.policy(), ..KmsOptions::default() }
+        // A tenant that is closed because nobody uses it leaves nothing ready for longer than that again.
+        let idle_ms = u64::from(self.config.idle_close_s) * 1000;
+        KmsOptions { pool, idle_ms, policy: self.policy(), ..KmsOptions::default() }
     }
 
     pub(super) fn min_free_bytes(&self) -> u64 {

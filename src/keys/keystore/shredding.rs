@@ -31,12 +31,6 @@ impl Keystore {
         Ok(record)
     }
 
-    /// The tenants whose shredding was interrupted.
-    pub fn half_shredded(&self) -> Result<Vec<TenantId>> {
-        let half = self.records.all()?.into_iter().filter(|stored| stored.state == TenantState::Shredding);
-        half.map(|stored| stored.id()).collect()
-    }
-
     /// Whether there was a tenant `tenant`, whose keys are gone.
     pub fn is_shredded(&self, tenant: &TenantId) -> Result<bool> {
         let stored = self.records.read(tenant)?;

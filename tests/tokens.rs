@@ -6,7 +6,6 @@ mod held;
 mod token;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
@@ -14,7 +13,7 @@ use cryptoki::session::Session;
 use held::{Root, in_token, signing, wrapped};
 use strongroom::ErrorKind;
 use strongroom::crypto::aws_lc::AwsLc;
-use strongroom::crypto::{self, Kdf, Provider as _, Signature};
+use strongroom::crypto::{self, Provider as _, Signature};
 use strongroom::keys::keystore::custody::Custody;
 use strongroom::keys::keystore::pkcs11::{Pkcs11Custody, TokenConfig};
 use token::{KRYOPTIC, NO_HKDF, NO_KEM, ONLY_KEM, SOFTHSM, in_own_process, pin};
@@ -169,39 +168,6 @@ fn a_signing_key_that_the_token_cannot_have_is_wrapped_by_it() {
             AwsLc.verify(algorithm, &key.public_key, b"", b"message", &signature).unwrap();
             custody.destroy(&role, &key).unwrap();
             assert!(custody.signer(&role, &key).is_err());
-        }
-    });
-}
-
-/// What a token takes for each operation, one session at a time. Only prints.
-#[test]
-#[ignore = "prints rates, checks nothing"]
-fn rates() {
-    in_own_process("rates", || {
-        let rate = |what: &str, work: &dyn Fn()| {
-            let (start, mut done) = (Instant::now(), 0);
-            while start.elapsed() < Duration::from_secs(1) {
-                work();
-                done += 1;
-            }
-            println!("{what}: {:.0}/s", f64::from(done) / start.elapsed().as_secs_f64());
-        };
-        let custodies: [(&str, Box<dyn Custody>); 2] = [
-            ("pkcs11, Kryoptic", Box::new(in_token(&token::kryoptic(KRYOPTIC)))),
-            ("pkcs11-wrapped, SoftHSM", Box::new(wrapped(&token::softhsm(SOFTHSM)))),
-        ];
-        for (name, custody) in &custodies {
-            let root = Root::new(&**custody);
-            let open = || custody.epoch_secret(&root.role, &root.key, &root.ciphertext, Kdf::HkdfSha3_512, b"");
-            let secret = open().unwrap();
-            rate(&format!("{name}: open an epoch"), &|| drop(open().unwrap()));
-            rate(&format!("{name}: derive a data key"), &|| drop(secret.derive(b"info").unwrap()));
-            for algorithm in [Signature::MlDsa65, Signature::EcdsaP384, Signature::SlhDsaSha2_192s] {
-                let (role, key) = signing(&**custody, algorithm);
-                let signer = custody.signer(&role, &key).unwrap();
-                rate(&format!("{name}: sign, {}", algorithm.as_str()), &|| drop(signer.sign(b"", b"message").unwrap()));
-            }
-            rate(&format!("{name}: make a root key"), &|| drop(Root::new(&**custody)));
         }
     });
 }

@@ -38,7 +38,8 @@ impl EpochState {
             | (Active, Deactivated | Compromised)
             | (Deactivated, Compromised | Destroyed)
             | (Compromised, Destroyed) => Ok(next),
-            _ => Err(Error::new(ErrorKind::Conflict, format!("an epoch that is {self} cannot become {next}"))),
+            _ => Err(Error::new(ErrorKind::Conflict, format!("an epoch that is {self} cannot become {next}"))
+                .with_remedy("`strongroom epoch list` shows the states of a tenant's epochs")),
         }
     }
 }

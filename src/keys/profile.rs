@@ -92,8 +92,9 @@ impl FromStr for Profile {
     fn from_str(name: &str) -> Result<Self> {
         let found = Profile::ALL.into_iter().find(|profile| profile.as_str() == name);
         found.ok_or_else(|| {
-            Error::invalid(format!("there is no profile `{name}`"))
-                .with_remedy(format!("use one of {}", listed(&Profile::ALL)))
+            let all = listed(&Profile::ALL);
+            Error::invalid(format!("there is no profile `{}`, only {all}", crate::id::shown(name)))
+                .with_remedy(format!("use one of {all}"))
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ impl SessionFiles {
     /// The files below the keystore's directory. What interrupted writes left is removed.
     pub(super) fn open(keystore: Arc<Keystore>) -> Result<Self> {
         let dir = keystore.dir().join(DIR);
-        fs::create_dir_all(&dir)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         File::open(keystore.dir())?.sync_all()?;
         for entry in fs::read_dir(&dir)? {
             let path = entry?.path();

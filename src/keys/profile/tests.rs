@@ -61,7 +61,7 @@ fn names_and_numbers_stay() {
     let refused = "classical".parse::<Profile>().err().unwrap();
     assert_eq!(
         (refused.kind(), refused.to_string().as_str()),
-        (ErrorKind::InvalidInput, "there is no profile `classical`")
+        (ErrorKind::InvalidInput, "there is no profile `classical`, only `hybrid`, `pure`, `cnsa2`, `fips`")
     );
 }
 

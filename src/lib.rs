@@ -15,6 +15,7 @@ pub mod entropy;
 mod error;
 mod id;
 pub mod keys;
+pub mod kv;
 pub mod limits;
 pub mod locked;
 pub mod manual;

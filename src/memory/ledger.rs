@@ -5,15 +5,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::address::TAG_LEN;
-use super::{Batch, MemoryBackend, Table};
 use crate::error::{Error, Result};
+use crate::kv::{Batch, KvBackend, Table};
 use crate::record::SealLedger;
 
 const PREFIX: &[u8] = b"seals/";
 
 /// The counts of one tenant's keys.
 pub struct Ledger {
-    kv: Arc<dyn MemoryBackend>,
+    kv: Arc<dyn KvBackend>,
     tenant_tag: [u8; TAG_LEN],
     /// Held from reading a count until its sum is durable.
     counting: Mutex<()>,
@@ -21,7 +21,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// The counts of the tenant with `tenant_tag`.
-    pub fn new(kv: Arc<dyn MemoryBackend>, tenant_tag: [u8; TAG_LEN]) -> Self {
+    pub fn new(kv: Arc<dyn KvBackend>, tenant_tag: [u8; TAG_LEN]) -> Self {
         Self { kv, tenant_tag, counting: Mutex::new(()) }
     }
 

@@ -4,22 +4,20 @@
 //! can be listed and removed by prefix without its name being there. The layout stands in `schema/record.md`.
 
 mod address;
-mod backend;
 mod item;
 mod ledger;
 mod memories;
-pub mod rocks;
 mod sealer;
 
-pub use backend::{Batch, Change, MemoryBackend, Row, Table};
 pub use item::{Memory, MemoryItem, MemoryOp, MemoryVersion, RecallRequest, Recalled};
 pub use ledger::Ledger;
 pub use memories::{Memories, MemoryContext, MemoryReport};
 
 use crate::error::Result;
+use crate::kv::{Batch, KvBackend, Table};
 
 /// Removes every memory of a tenant whose keys are gone, and what was counted of its keys.
-pub(crate) fn remove_tenant(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16]) -> Result<()> {
+pub(crate) fn remove_tenant(kv: &dyn KvBackend, tenant_tag: &[u8; 16]) -> Result<()> {
     let mut batch = Batch::default();
     batch.frees_space();
     batch.delete_prefix(Table::Memory, tenant_tag);
@@ -30,7 +28,7 @@ pub(crate) fn remove_tenant(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16]) -> Re
 }
 
 /// Whether a tenant has memories, or a history of some. Labels of namespaces outlive what was in them.
-pub(crate) fn has_memories(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16]) -> Result<bool> {
+pub(crate) fn has_memories(kv: &dyn KvBackend, tenant_tag: &[u8; 16]) -> Result<bool> {
     for row in kv.scan(Table::Memory, tenant_tag) {
         if !address::is_label(&row?.0) {
             return Ok(true);

@@ -45,8 +45,9 @@ use crate::id::{Epoch, TenantId};
 use crate::keys::keystore::HEADER_FILE;
 use crate::keys::kms::Keys;
 use crate::keys::{DataKeys, Keyring, Keystore, Passphrase};
-use crate::memory::rocks::Rocks;
-use crate::memory::{Batch, Ledger, MemoryBackend, Table};
+use crate::kv::rocks::Rocks;
+use crate::kv::{Batch, KvBackend, Table};
+use crate::memory::Ledger;
 use crate::scrub::scrub;
 use crate::vectors::CollectionContext;
 use crate::vectors::edge::Edge;
@@ -76,7 +77,7 @@ struct Inner {
     admin: Arc<dyn Keys>,
     /// Blinds tenants' names.
     system: Keyring,
-    kv: Arc<dyn MemoryBackend>,
+    kv: Arc<dyn KvBackend>,
     engine: Arc<Edge>,
     tenants: Arc<Mutex<HashMap<TenantId, Arc<tenant::Open>>>>,
     maintenance: maintenance::Maintenance,
@@ -150,7 +151,7 @@ impl Store {
             options.clock.clone(),
             crate::vectors::expired,
         )?;
-        let kv: Arc<dyn MemoryBackend> = Arc::new(rocks);
+        let kv: Arc<dyn KvBackend> = Arc::new(rocks);
         let engine = Arc::new(Edge::new(disk.subdir("shards")?, disk.clone()));
         check_format(&*kv, &engine)?;
         crate::vectors::finish_drops(&*kv, &*engine)?;
@@ -254,7 +255,7 @@ impl Drop for Inner {
     }
 }
 
-fn check_format(kv: &dyn MemoryBackend, engine: &Edge) -> Result<()> {
+fn check_format(kv: &dyn KvBackend, engine: &Edge) -> Result<()> {
     match kv.get(Table::Meta, FORMAT_KEY)?.as_deref() {
         Some([FORMAT_VERSION]) => Ok(()),
         Some([newer]) if *newer > FORMAT_VERSION => {

@@ -10,7 +10,7 @@ use crate::crypto;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Name;
 use crate::keys::Label;
-use crate::memory::{Batch, MemoryBackend, Table};
+use crate::kv::{Batch, KvBackend, Table};
 use crate::record::{self, Field, Place, StoreKind};
 
 use super::engine::VectorBackend;
@@ -142,7 +142,7 @@ impl Catalog {
 }
 
 /// Removes every collection of a tenant whose keys are gone. None of them may be open.
-pub(crate) fn remove_tenant(kv: &dyn MemoryBackend, engine: &dyn VectorBackend, tenant_tag: &[u8; 16]) -> Result<()> {
+pub(crate) fn remove_tenant(kv: &dyn KvBackend, engine: &dyn VectorBackend, tenant_tag: &[u8; 16]) -> Result<()> {
     let rows: Vec<_> = kv.scan(Table::Catalog, tenant_tag).collect::<Result<_>>()?;
     rows.into_iter().try_for_each(|(key, _)| {
         let id = CollectionId::try_from(key.get(tenant_tag.len()..).unwrap_or_default())?;
@@ -152,12 +152,12 @@ pub(crate) fn remove_tenant(kv: &dyn MemoryBackend, engine: &dyn VectorBackend, 
 }
 
 /// Whether a tenant has collections.
-pub(crate) fn has_collections(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16]) -> Result<bool> {
+pub(crate) fn has_collections(kv: &dyn KvBackend, tenant_tag: &[u8; 16]) -> Result<bool> {
     Ok(kv.scan(Table::Catalog, tenant_tag).next().transpose()?.is_some())
 }
 
 /// Removes everything that the database has of a collection; the engine's files come after.
-fn forget(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16], id: CollectionId) -> Result<()> {
+fn forget(kv: &dyn KvBackend, tenant_tag: &[u8; 16], id: CollectionId) -> Result<()> {
     let mut batch = Batch::default();
     batch.frees_space();
     // Tells the next start to remove the engine's files, should this process not get to it.
@@ -170,7 +170,7 @@ fn forget(kv: &dyn MemoryBackend, tenant_tag: &[u8; 16], id: CollectionId) -> Re
 }
 
 /// Removes what a drop left behind when its process ended.
-pub(crate) fn finish_drops(kv: &dyn MemoryBackend, engine: &dyn VectorBackend) -> Result<()> {
+pub(crate) fn finish_drops(kv: &dyn KvBackend, engine: &dyn VectorBackend) -> Result<()> {
     let dropped: Vec<_> = kv.scan(Table::Meta, DROPPED).collect::<Result<_>>()?;
     dropped.into_iter().try_for_each(|(key, _)| {
         let id = CollectionId::try_from(key.get(DROPPED.len()..).unwrap_or_default())?;
@@ -178,7 +178,7 @@ pub(crate) fn finish_drops(kv: &dyn MemoryBackend, engine: &dyn VectorBackend) -
     })
 }
 
-fn remove_dropped(kv: &dyn MemoryBackend, engine: &dyn VectorBackend, id: CollectionId) -> Result<()> {
+fn remove_dropped(kv: &dyn KvBackend, engine: &dyn VectorBackend, id: CollectionId) -> Result<()> {
     engine.drop_collection(id)?;
     let mut batch = Batch::default();
     batch.delete(Table::Meta, dropped_key(id));

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::kv::{Batch, KvBackend, Table};
 use crate::limits;
-use crate::memory::{Batch, MemoryBackend, Table};
 
 use super::CollectionId;
 use super::engine::Point;
@@ -60,17 +60,14 @@ pub(super) fn trim(batch: &mut Batch, id: CollectionId, through: u64) {
 }
 
 /// The last sequence number that was given out; 0 before the first.
-pub(super) fn head(kv: &dyn MemoryBackend, id: CollectionId) -> Result<u64> {
+pub(super) fn head(kv: &dyn KvBackend, id: CollectionId) -> Result<u64> {
     let Some(row) = kv.get(Table::Journal, id.as_bytes())? else { return Ok(0) };
     let bytes = row.try_into().map_err(|_| Error::integrity("the head of a journal"))?;
     Ok(u64::from_be_bytes(bytes))
 }
 
 /// The entries that are still there, oldest first.
-pub(super) fn entries(
-    kv: &dyn MemoryBackend,
-    id: CollectionId,
-) -> impl Iterator<Item = Result<(u64, Vec<JournalEntry>)>> {
+pub(super) fn entries(kv: &dyn KvBackend, id: CollectionId) -> impl Iterator<Item = Result<(u64, Vec<JournalEntry>)>> {
     kv.scan(Table::Journal, id.as_bytes()).filter_map(|row| match row {
         Err(e) => Some(Err(e)),
         Ok((key, _)) if key.len() == 16 => None,

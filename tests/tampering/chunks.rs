@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use strongroom::memory::Table;
+use strongroom::kv::Table;
 use strongroom::vectors::edge::Edge;
 use strongroom::vectors::engine::{Point, SearchableVector, VectorBackend as _};
 use strongroom::vectors::{Collection, CollectionId};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use strongroom::memory::{Memories, MemoryItem, Table};
+use strongroom::kv::Table;
+use strongroom::memory::{Memories, MemoryItem};
 use strongroom::{Memory, Namespace, RecallRequest};
 
 use crate::common::vector;

@@ -8,9 +8,10 @@ use strongroom::disk::DataDir;
 use strongroom::keys::keystore::Unlock;
 use strongroom::keys::keystore::file::KdfCost;
 use strongroom::keys::{Keyring, Keystore, Profile};
+use strongroom::kv::rocks::Rocks;
+use strongroom::kv::{Batch, KvBackend, Table};
 use strongroom::locked::LockPolicy;
-use strongroom::memory::rocks::Rocks;
-use strongroom::memory::{Batch, Memories, MemoryBackend, MemoryContext, Table};
+use strongroom::memory::{Memories, MemoryContext};
 use strongroom::vectors::engine::VectorBackend;
 use strongroom::vectors::{Catalog, CollectionContext};
 use strongroom::{ErrorKind, Passphrase, Result};
@@ -28,7 +29,7 @@ pub struct Row {
 
 pub struct World {
     pub dir: tempfile::TempDir,
-    pub kv: Arc<dyn MemoryBackend>,
+    pub kv: Arc<dyn KvBackend>,
     pub clock: ManualClock,
     keyring: Arc<Keyring>,
     engine: Arc<dyn VectorBackend>,

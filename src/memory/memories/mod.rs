@@ -19,7 +19,7 @@ use crate::vectors::{Catalog, Entry};
 
 use super::address::{Address, Addresses, TAG_LEN};
 use super::sealer::MemorySealer;
-use super::{MemoryBackend, Table};
+use crate::kv::{KvBackend, Table};
 
 pub use verify::MemoryReport;
 
@@ -34,7 +34,7 @@ pub struct MemoryContext {
     /// The tenant's keys.
     pub keyring: Arc<Keyring>,
     /// Where the rows are.
-    pub kv: Arc<dyn MemoryBackend>,
+    pub kv: Arc<dyn KvBackend>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where embeddings are.

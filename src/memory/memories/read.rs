@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::crypto;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Namespace, RecordId};
+use crate::kv::Table;
 use crate::limits;
 use crate::memory::address::{self, Address, RowKind, TAG_LEN};
-use crate::memory::{MemoryItem, MemoryVersion, RecallRequest, Recalled, Table};
+use crate::memory::{MemoryItem, MemoryVersion, RecallRequest, Recalled};
 use crate::vectors::{Entry, SearchRequest, expired};
 
 use super::Memories;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::error::{ErrorKind, Result};
-use crate::memory::Table;
+use crate::kv::Table;
 use crate::memory::address::{self, RowKind, TAG_LEN};
 use crate::vectors::{Entry, expired};
 

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use crate::error::{Error, Result};
 use crate::id::{Namespace, RecordId};
+use crate::kv::{Batch, Table};
 use crate::limits;
 use crate::memory::address::{self, Address, RowKind, TAG_LEN};
 use crate::memory::sealer::MemoryPlain;
-use crate::memory::{Batch, Memory, MemoryItem, MemoryOp, Table};
+use crate::memory::{Memory, MemoryItem, MemoryOp};
 use crate::vectors::{Chunk, Entry, Metric, Staged};
 
 use super::Memories;

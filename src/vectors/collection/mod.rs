@@ -15,8 +15,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::keys::Keyring;
+use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
-use crate::memory::{Batch, MemoryBackend};
 
 use super::engine::{EngineCollection, SearchableVector, VectorBackend};
 use super::journal::{self, JournalEntry};
@@ -33,7 +33,7 @@ pub struct CollectionContext {
     /// The tenant's keys.
     pub keyring: Arc<Keyring>,
     /// Where registry and journal are.
-    pub kv: Arc<dyn MemoryBackend>,
+    pub kv: Arc<dyn KvBackend>,
     /// The vector engine.
     pub engine: Arc<dyn VectorBackend>,
     /// Whether resident indexes must be locked in memory.

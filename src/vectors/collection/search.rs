@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
+use crate::kv::Table;
 use crate::limits;
-use crate::memory::Table;
 use crate::vectors::engine::{Fields, Nearest, Point};
 use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
 use crate::vectors::resident::Resident;

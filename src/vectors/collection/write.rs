@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::id::RecordId;
+use crate::kv::{Batch, Table};
 use crate::limits;
-use crate::memory::{Batch, Table};
 use crate::vectors::Chunk;
 use crate::vectors::journal::{self, JournalEntry};
 use crate::vectors::point::{Embedding, Sealed};

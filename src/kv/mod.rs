@@ -1,4 +1,7 @@
-//! The joint to the ordered key-value engine that holds memories, catalog, registry and journal.
+//! The ordered key-value engine behind memories, catalog, registry, journal and ledgers: [`KvBackend`] is its joint,
+//! [`rocks`] its implementation.
+
+pub mod rocks;
 
 use crate::error::Result;
 
@@ -107,7 +110,7 @@ pub type Row = (Box<[u8]>, Box<[u8]>);
 /// An ordered key-value engine with atomic batches.
 ///
 /// What comes back from it is hostile until opened.
-pub trait MemoryBackend: Send + Sync {
+pub trait KvBackend: Send + Sync {
     /// The value of `key`.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
@@ -117,7 +120,7 @@ pub trait MemoryBackend: Send + Sync {
     /// The rows whose keys start with `prefix`, in key order, as of the moment of the call.
     fn scan<'a>(&'a self, table: Table, prefix: &[u8]) -> Box<dyn Iterator<Item = Result<Row>> + 'a>;
 
-    /// As [`scan`](MemoryBackend::scan), without the rows before `from`.
+    /// As [`scan`](KvBackend::scan), without the rows before `from`.
     fn scan_from<'a>(
         &'a self,
         table: Table,
@@ -128,7 +131,7 @@ pub trait MemoryBackend: Send + Sync {
     }
 
     /// Applies `batch`, all or nothing. It survives the death of the process; for power loss see
-    /// [`sync`](MemoryBackend::sync).
+    /// [`sync`](KvBackend::sync).
     fn write(&self, batch: Batch) -> Result<()>;
 
     /// Returns once everything written before the call is on stable storage. Concurrent calls share one disk sync.

@@ -10,7 +10,7 @@ use rocksdb::{
     IteratorMode, Options, ReadOptions, WriteBatch,
 };
 
-use super::backend::{Batch, Change, MemoryBackend, Row, Table, prefix_end};
+use super::{Batch, Change, KvBackend, Row, Table, prefix_end};
 use crate::clock::Clock;
 use crate::disk::DataDir;
 use crate::error::{Error, ErrorKind, Result};
@@ -66,7 +66,7 @@ impl Rocks {
     }
 }
 
-impl MemoryBackend for Rocks {
+impl KvBackend for Rocks {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.db.get_cf(self.table(table)?, key).map_err(failed)
     }

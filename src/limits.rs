@@ -150,3 +150,11 @@ pub const DIRECTORY_MAX_AGE_S: u64 = 60;
 pub const SERVICE_FILE_BYTES: u64 = 1 << 20;
 /// Most services in one file.
 pub const SERVICES: usize = 4096;
+/// Longest that a key which signs tokens or envelopes is used, in milliseconds.
+pub const SIGNER_LIFE_MS: u64 = 43_200_000;
+/// How long a signer is believed without asking the key service again, in milliseconds.
+pub const SIGNER_RECHECK_MS: u64 = 10_000;
+/// Tenants that a process signs for at most.
+pub const SIGNERS: usize = 4096;
+/// Signers of others that are remembered.
+pub const VERIFIED_SIGNERS: usize = 4096;

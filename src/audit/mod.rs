@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::error::{ErrorKind, Result};
 use crate::id::Epoch;
+use crate::keys::certificate::SignerUse;
 use crate::keys::kms::{Operation, Role};
 use crate::keys::{EpochState, Fingerprint, Profile};
 
@@ -79,6 +80,15 @@ pub enum What {
         /// Its name.
         session: String,
     },
+    /// A key was certified that signs for the tenant.
+    SignerCertified {
+        /// The session that it ends with.
+        session: String,
+        /// What it is for.
+        purpose: SignerUse,
+        /// The key, by fingerprint.
+        fingerprints: Vec<Fingerprint>,
+    },
     /// A session was revoked.
     SessionRevoked {
         /// Its name.
@@ -135,7 +145,7 @@ impl Event {
     /// a session. Refusals and new sessions are not waited for.
     pub fn durable(&self) -> bool {
         match self.what {
-            What::Refused { .. } | What::SessionOpened { .. } => false,
+            What::Refused { .. } | What::SessionOpened { .. } | What::SignerCertified { .. } => false,
             What::TenantOnboarded { .. }
             | What::TenantShredded { .. }
             | What::EpochMoved { .. }
@@ -191,6 +201,11 @@ mod tests {
             What::EpochMoved { epoch: None, state: EpochState::PreActive, fingerprints: Vec::new() },
             What::EpochMoved { epoch: Some(Epoch::FIRST), state: EpochState::Active, fingerprints },
             What::SessionOpened { session: session.clone() },
+            What::SignerCertified {
+                session: session.clone(),
+                purpose: SignerUse::Tokens,
+                fingerprints: vec![Fingerprint::of(default_provider(), b"x")],
+            },
             What::SessionRevoked { session },
         ];
         let reasons =

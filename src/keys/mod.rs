@@ -11,6 +11,7 @@ mod label;
 mod passphrase;
 pub mod policy;
 pub mod profile;
+mod signer;
 mod tenant;
 
 pub use epoch::{EpochRecord, EpochState, Fingerprint};
@@ -19,4 +20,6 @@ pub use keystore::{DataKeys, EpochKeys, EpochSecret, Keystore};
 pub use label::Label;
 pub use passphrase::Passphrase;
 pub use profile::Profile;
+pub(crate) use signer::Believed;
+pub use signer::{Signer, Signers, VerifiedSigner, VerifiedSigners, signer_algorithm, signer_proof};
 pub use tenant::TenantRecord;

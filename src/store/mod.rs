@@ -43,8 +43,7 @@ use crate::disk::DataDir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::keystore::HEADER_FILE;
-use crate::keys::kms::Keys;
-use crate::keys::{DataKeys, Keyring, Keystore, Passphrase};
+use crate::keys::{Keyring, Keystore, Passphrase};
 use crate::kv::rocks::Rocks;
 use crate::kv::{Batch, KvBackend, Table};
 use crate::memory::Ledger;
@@ -71,10 +70,7 @@ pub struct Store {
 struct Inner {
     options: StoreOptions,
     provider: &'static dyn Provider,
-    /// Where data keys come from.
-    keys: Arc<dyn DataKeys>,
-    /// Who makes and destroys them.
-    admin: Arc<dyn Keys>,
+    keys: keys::StoreKeys,
     /// Blinds tenants' names.
     system: Keyring,
     kv: Arc<dyn KvBackend>,
@@ -140,10 +136,10 @@ impl Store {
         .await
     }
 
-    fn open_with(options: StoreOptions, (keys, admin): keys::Both) -> Result<Self> {
+    fn open_with(options: StoreOptions, keys: keys::StoreKeys) -> Result<Self> {
         let provider = crypto::default_provider();
         let disk = Arc::new(DataDir::hold(&options.data_dir(), options.min_free_bytes())?);
-        let system = Keyring::open(&*keys, provider, &TenantId::system())?;
+        let system = Keyring::open(&*keys.data, provider, &TenantId::system())?;
         let rocks = Rocks::open(
             &disk.subdir("db")?,
             disk.clone(),
@@ -157,7 +153,7 @@ impl Store {
         crate::vectors::finish_drops(&*kv, &*engine)?;
         let tenants = Arc::default();
         let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), &options)?;
-        let inner = Inner { options, provider, keys, admin, system, kv, engine, tenants, maintenance };
+        let inner = Inner { options, provider, keys, system, kv, engine, tenants, maintenance };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -186,7 +182,7 @@ impl Store {
         blocking(move || {
             let Some(open) = inner.tenants.lock().get(&id).cloned() else {
                 // One that maintenance has closed may still be ready in the key service.
-                inner.keys.forget(&id);
+                inner.keys.data.forget(&id);
                 return Ok(());
             };
             open.close()?;
@@ -199,7 +195,7 @@ impl Store {
                     .with_remedy("drop its tenant and collection handles first, then try again"));
             }
             tenants.remove(&id);
-            inner.keys.forget(&id);
+            inner.keys.data.forget(&id);
             Ok(())
         })
         .await?;
@@ -232,7 +228,7 @@ impl Inner {
     fn open_tenant(&self, id: &TenantId) -> Result<tenant::Open> {
         let tag = self.tenant_tag(id)?;
         let ledger = Arc::new(Ledger::new(self.kv.clone(), tag));
-        let keyring = Arc::new(Keyring::open(&*self.keys, self.provider, id)?.counted(ledger));
+        let keyring = Arc::new(Keyring::open(&*self.keys.data, self.provider, id)?.counted(ledger));
         let context = CollectionContext {
             keyring,
             kv: self.kv.clone(),

@@ -44,6 +44,13 @@ pub(super) struct Embedding {
     digest: [u8; 32],
 }
 
+impl Embedding {
+    /// The digest, if it is of this version of the record.
+    pub(super) fn of_version(&self, version: u64) -> Result<[u8; 32]> {
+        if self.version == version { Ok(self.digest) } else { Err(crypto::open_failed()) }
+    }
+}
+
 /// An opened payload field.
 pub(super) struct OpenedPayload {
     pub(super) text: String,

@@ -62,6 +62,8 @@ pub enum Operation {
     Verify,
     /// Derive data keys.
     DeriveDek,
+    /// Have a key certified that signs capability tokens.
+    CertifyTokens,
 }
 
 /// The proof that a caller may do one operation for one tenant. Only [`Caller::permit`] makes one.
@@ -137,7 +139,9 @@ impl Role {
 
     /// The table of `src/manual/kms.md`.
     pub fn may(self, operation: Operation) -> bool {
-        use Operation::{Administer, Decapsulate, DeriveDek, Describe, Encapsulate, Session, Sign, Verify};
+        use Operation::{
+            Administer, CertifyTokens, Decapsulate, DeriveDek, Describe, Encapsulate, Session, Sign, Verify,
+        };
         match operation {
             Describe | Verify => true,
             Administer => self == Role::Admin,
@@ -146,6 +150,7 @@ impl Role {
             Decapsulate => matches!(self, Role::Sidecar | Role::Agent),
             Sign => matches!(self, Role::Store | Role::Agent),
             DeriveDek => matches!(self, Role::Store | Role::Sidecar),
+            CertifyTokens => self == Role::Store,
         }
     }
 
@@ -188,7 +193,7 @@ impl Scope {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 8] = [
+    pub const ALL: [Operation; 9] = [
         Operation::Describe,
         Operation::Administer,
         Operation::Session,
@@ -197,6 +202,7 @@ impl Operation {
         Operation::Sign,
         Operation::Verify,
         Operation::DeriveDek,
+        Operation::CertifyTokens,
     ];
 
     /// The name in output, metrics and the audit log.
@@ -210,6 +216,7 @@ impl Operation {
             Operation::Sign => "sign",
             Operation::Verify => "verify",
             Operation::DeriveDek => "derive data keys",
+            Operation::CertifyTokens => "certify keys for tokens",
         }
     }
 }

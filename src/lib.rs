@@ -21,10 +21,12 @@ pub mod locked;
 pub mod manual;
 pub mod memory;
 pub mod record;
+pub mod replay;
 mod scrub;
 pub mod secret;
 pub mod server;
 pub mod store;
+pub mod token;
 pub mod vectors;
 
 pub use config::Config;

@@ -158,3 +158,31 @@ pub const SIGNER_RECHECK_MS: u64 = 10_000;
 pub const SIGNERS: usize = 4096;
 /// Signers of others that are remembered.
 pub const VERIFIED_SIGNERS: usize = 4096;
+/// Longest name of a sidecar, in bytes.
+pub const AUDIENCE_BYTES: usize = 64;
+/// Longest token, in bytes: 32 listed records and the longest signature take 6 KiB.
+pub const TOKEN_BYTES: usize = 8 << 10;
+/// Longest life of a token, in milliseconds.
+pub const TOKEN_LIFE_MS: u64 = 300_000;
+/// By how much the clock of an issuer may be ahead, in milliseconds.
+pub const TOKEN_SKEW_MS: u64 = 5_000;
+/// Most records of a token.
+pub const TOKEN_RECORDS: usize = 4096;
+/// Most records that a token lists one by one; of more it has the root of a tree.
+pub const TOKEN_LISTED: usize = 32;
+/// Longest path in a token's tree.
+pub const TOKEN_PATH: usize = 12;
+/// Most uses of a token.
+pub const TOKEN_USES: u32 = 1_000_000;
+/// Largest context window, in bytes.
+pub const CONTEXT_BYTES: usize = 8 << 20;
+/// Verified tokens that a sidecar remembers.
+pub const VERIFIED_TOKENS: usize = 16_384;
+/// How long a contact lasts, in milliseconds.
+pub const CONTACT_LIFE_MS: u64 = 900_000;
+/// Most records of one request to a sidecar.
+pub const REDEEM_RECORDS: usize = 256;
+/// Tokens whose uses a sidecar counts at a time.
+pub const LEDGER_TOKENS: usize = 1_000_000;
+/// Revocations that a sidecar keeps.
+pub const REVOCATIONS: usize = 100_000;

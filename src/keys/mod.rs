@@ -7,7 +7,7 @@ mod epoch;
 mod keyring;
 pub mod keystore;
 pub mod kms;
-mod label;
+pub(crate) mod label;
 mod passphrase;
 pub mod policy;
 pub mod profile;

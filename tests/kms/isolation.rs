@@ -125,8 +125,8 @@ fn every_operation_on_another_tenant_is_refused() {
         assert!(admin.into_iter().all(|answer| answer.is_err_and(|e| e.kind() == ErrorKind::Denied)), "{role}");
         assert_eq!(kms.tenants().unwrap(), std::slice::from_ref(&ours));
     }
-    assert_eq!(world.kms.counts().refused_cross_tenant, 5 * 18);
-    assert_eq!(world.audit.events().len(), 5 * 18);
+    assert_eq!(world.kms.counts().refused_cross_tenant, 6 * 18);
+    assert_eq!(world.audit.events().len(), 6 * 18);
 }
 
 /// Isolation, second wall: with the check of who asks out of the way, the keys do not fit.

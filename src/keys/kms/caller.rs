@@ -31,6 +31,8 @@ pub enum Role {
     Agent,
     /// Reads public keys and certificates.
     Reader,
+    /// An inference node: has tokens redeemed by a sidecar. To the key service it is a reader.
+    Node,
 }
 
 /// Which tenants a service works for.
@@ -135,7 +137,7 @@ impl Caller {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 5] = [Role::Admin, Role::Store, Role::Sidecar, Role::Agent, Role::Reader];
+    pub const ALL: [Role; 6] = [Role::Admin, Role::Store, Role::Sidecar, Role::Agent, Role::Reader, Role::Node];
 
     /// The table of `src/manual/kms.md`.
     pub fn may(self, operation: Operation) -> bool {
@@ -161,6 +163,7 @@ impl Role {
             Role::Sidecar => "sidecar",
             Role::Agent => "agent",
             Role::Reader => "reader",
+            Role::Node => "node",
         }
     }
 }
@@ -177,7 +180,7 @@ impl FromStr for Role {
     fn from_str(name: &str) -> Result<Self> {
         Role::ALL.into_iter().find(|role| role.as_str() == name).ok_or_else(|| {
             Error::invalid(format!("`{}` is not a role", crate::id::shown(name)))
-                .with_remedy("use admin, store, sidecar, agent or reader")
+                .with_remedy("use admin, store, sidecar, agent, reader or node")
         })
     }
 }

@@ -25,6 +25,7 @@ pub mod replay;
 mod scrub;
 pub mod secret;
 pub mod server;
+pub mod sidecar;
 pub mod store;
 pub mod token;
 pub mod vectors;

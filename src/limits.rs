@@ -182,7 +182,21 @@ pub const VERIFIED_TOKENS: usize = 16_384;
 pub const CONTACT_LIFE_MS: u64 = 900_000;
 /// Most records of one request to a sidecar.
 pub const REDEEM_RECORDS: usize = 256;
+/// Most bytes of records in one request to a sidecar.
+pub const REDEEM_BYTES: usize = 12 << 20;
 /// Tokens whose uses a sidecar counts at a time.
 pub const LEDGER_TOKENS: usize = 1_000_000;
 /// Revocations that a sidecar keeps.
 pub const REVOCATIONS: usize = 100_000;
+/// Contacts of a sidecar at a time.
+pub const CONTACTS: usize = 65_536;
+/// Contacts of one holder at a time.
+pub const CONTACTS_PER_HOLDER: usize = 64;
+/// Tenants whose keys a sidecar holds at a time.
+pub const SIDECAR_TENANTS: usize = 1024;
+/// After how long a sidecar fetches the keys of a tenant anew, in milliseconds.
+pub const KEYRING_AGE_MS: u64 = 60_000;
+/// How long a sidecar does not ask again for an epoch that it does not know, in milliseconds.
+pub const KEYRING_RETRY_MS: u64 = 1_000;
+/// How often a sidecar lets go of what has expired, in milliseconds.
+pub const SIDECAR_SWEEP_MS: u64 = 5_000;

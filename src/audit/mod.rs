@@ -12,6 +12,7 @@ use crate::id::Epoch;
 use crate::keys::certificate::SignerUse;
 use crate::keys::kms::{Operation, Role};
 use crate::keys::{EpochState, Fingerprint, Profile};
+use crate::token::Refusal;
 
 pub use journal::{JOURNAL_FILE, Journal};
 
@@ -89,6 +90,36 @@ pub enum What {
         /// The key, by fingerprint.
         fingerprints: Vec<Fingerprint>,
     },
+    /// Records were opened for the holder of a token.
+    Redeemed {
+        /// The token's id.
+        token: String,
+        /// The holder.
+        holder: String,
+        /// How many records.
+        records: u32,
+        /// SHA-256 over their digests.
+        digest: String,
+    },
+    /// A redeem was refused.
+    RedeemRefused {
+        /// Why.
+        reason: Refusal,
+    },
+    /// Tokens were revoked.
+    TokensRevoked {
+        /// `token`, `holder` or `tenant`.
+        kind: &'static str,
+        /// Which: a token's id, a holder, or a tenant's pseudonym.
+        id: String,
+    },
+    /// A revocation was taken back.
+    RevocationLifted {
+        /// `token`, `holder` or `tenant`.
+        kind: &'static str,
+        /// Which: a token's id, a holder, or a tenant's pseudonym.
+        id: String,
+    },
     /// A session was revoked.
     SessionRevoked {
         /// Its name.
@@ -145,10 +176,16 @@ impl Event {
     /// a session. Refusals and new sessions are not waited for.
     pub fn durable(&self) -> bool {
         match self.what {
-            What::Refused { .. } | What::SessionOpened { .. } | What::SignerCertified { .. } => false,
+            What::Refused { .. }
+            | What::SessionOpened { .. }
+            | What::SignerCertified { .. }
+            | What::Redeemed { .. }
+            | What::RedeemRefused { .. } => false,
             What::TenantOnboarded { .. }
             | What::TenantShredded { .. }
             | What::EpochMoved { .. }
+            | What::TokensRevoked { .. }
+            | What::RevocationLifted { .. }
             | What::SessionRevoked { .. } => true,
         }
     }
@@ -207,7 +244,11 @@ mod tests {
                 fingerprints: vec![Fingerprint::of(default_provider(), b"x")],
             },
             What::SessionRevoked { session },
+            What::Redeemed { token: "0".repeat(32), holder: "0".repeat(64), records: 1, digest: "0".repeat(64) },
+            What::TokensRevoked { kind: "token", id: "0".repeat(32) },
+            What::RevocationLifted { kind: "holder", id: "0".repeat(64) },
         ];
+        kinds.extend(Refusal::ALL.map(|reason| What::RedeemRefused { reason }));
         let reasons =
             [Reason::Scope, Reason::Role, Reason::SingleUse, Reason::Credential, Reason::Profile, Reason::Peer];
         kinds.extend(reasons.map(|reason| What::Refused { reason }));

@@ -6,11 +6,11 @@
 //! [`Keys`]. Who calls is known by the connection ([`Services`]) before a byte of a request is looked at.
 
 mod client;
-mod connect;
+pub(crate) mod connect;
 mod convert;
 mod convert_signers;
 mod directory;
-mod error;
+pub(crate) mod error;
 mod grpc;
 mod identity;
 mod listen;

@@ -8,12 +8,14 @@ use parking_lot::MutexGuard;
 use super::tenant::Open;
 use super::{Inner, Store, StoreOptions, Tenant, blocking};
 use crate::audit::Journal;
+use crate::clock::Clock;
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
+use crate::keys::certificate::SignerUse;
 use crate::keys::keystore::Destroyed;
 use crate::keys::kms::{Caller, Keys, Kms, LocalKms, Onboarded, PublicTenant, Role, Scope, Session};
-use crate::keys::{DataKeys, EpochRecord, Keystore, Passphrase, Profile, TenantRecord};
+use crate::keys::{DataKeys, EpochRecord, Keystore, Passphrase, Profile, Signers, TenantRecord};
 use crate::server::RemoteKms;
 use crate::{memory, vectors};
 
@@ -28,6 +30,13 @@ pub(super) struct StoreKeys {
     pub(super) signing: Arc<dyn Kms>,
     /// Who makes and destroys keys.
     pub(super) admin: Arc<dyn Keys>,
+}
+
+impl StoreKeys {
+    /// Keys of this process that sign tokens.
+    pub(super) fn signers(&self, provider: &'static dyn Provider, clock: Arc<dyn Clock>) -> Result<Signers> {
+        Ok(Signers::new(self.signing.clone(), provider, clock, SERVICE.parse()?, SignerUse::Tokens))
+    }
 }
 
 /// Opens the keystore of `options`.

@@ -26,10 +26,12 @@
 //! ```
 
 mod collection;
+mod handoff;
 mod keys;
 mod maintenance;
 mod memory;
 mod options;
+pub mod service;
 mod tenant;
 
 use std::collections::HashMap;
@@ -43,7 +45,7 @@ use crate::disk::DataDir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::keystore::HEADER_FILE;
-use crate::keys::{Keyring, Keystore, Passphrase};
+use crate::keys::{Keyring, Keystore, Passphrase, Signers};
 use crate::kv::rocks::Rocks;
 use crate::kv::{Batch, KvBackend, Table};
 use crate::memory::Ledger;
@@ -52,6 +54,7 @@ use crate::vectors::CollectionContext;
 use crate::vectors::edge::Edge;
 
 pub use collection::{Collection, CollectionStatus};
+pub use handoff::{Handoff, Terms};
 pub use options::StoreOptions;
 pub use tenant::{Tenant, TenantReport};
 
@@ -71,6 +74,8 @@ struct Inner {
     options: StoreOptions,
     provider: &'static dyn Provider,
     keys: keys::StoreKeys,
+    /// Keys of this process that sign tokens.
+    signers: Arc<Signers>,
     /// Blinds tenants' names.
     system: Keyring,
     kv: Arc<dyn KvBackend>,
@@ -151,9 +156,10 @@ impl Store {
         let engine = Arc::new(Edge::new(disk.subdir("shards")?, disk.clone()));
         check_format(&*kv, &engine)?;
         crate::vectors::finish_drops(&*kv, &*engine)?;
+        let signers = Arc::new(keys.signers(provider, options.clock.clone())?);
         let tenants = Arc::default();
         let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), &options)?;
-        let inner = Inner { options, provider, keys, system, kv, engine, tenants, maintenance };
+        let inner = Inner { options, provider, keys, signers, system, kv, engine, tenants, maintenance };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -235,7 +241,8 @@ impl Inner {
             engine: self.engine.clone(),
             lock_policy: self.options.config.memory_lock,
         };
-        tenant::Open::new(tag, context, self.options.clock.clone())
+        let minting = handoff::Minting { signers: self.signers.clone(), clock: self.options.clock.clone() };
+        tenant::Open::new(tag, context, minting)
     }
 
     /// What the database knows a tenant by.

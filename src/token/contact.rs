@@ -11,7 +11,6 @@
 
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
 
 use super::holder::Hello;
 use super::ids::{Audience, Digest, HolderId};
@@ -26,7 +25,7 @@ use crate::keys::Profile;
 use crate::keys::label;
 use crate::limits;
 use crate::replay::ReplayWindow;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 
 pub(super) const CONTACT_ID_LEN: usize = 16;
 pub(super) const HELLO_NONCE_LEN: usize = 16;
@@ -285,9 +284,8 @@ impl Agreed {
         counter: u64,
         index: u32,
         sealed: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>> {
-        let opened = self.output.open(&nonce(counter, index), &output_aad(id), sealed)?;
-        Ok(Zeroizing::new(opened.expose_secret().to_vec()))
+    ) -> Result<SecretBytes> {
+        self.output.open(&nonce(counter, index), &output_aad(id), sealed)
     }
 }
 

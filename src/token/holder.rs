@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use coset::cbor::Value;
-use zeroize::Zeroizing;
 
 use super::contact::{Agreed, Asked, CONTACT_ID_LEN, Form, HELLO_NONCE_LEN, Meeting, Proof, Welcome};
 use super::ids::{Audience, HolderId};
@@ -127,7 +126,7 @@ impl HolderContact {
     }
 
     /// Opens record number `index` of the answer to the request with `counter`, sealed for this holder.
-    pub fn open_output(&self, counter: u64, index: u32, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    pub fn open_output(&self, counter: u64, index: u32, sealed: &[u8]) -> Result<SecretBytes> {
         self.agreed.open_output(&self.id, counter, index, sealed)
     }
 }

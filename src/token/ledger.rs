@@ -16,10 +16,12 @@ use super::contact::Authorized;
 use super::ids::{Digest, TokenId};
 use super::refusal::{Refusal, Stop};
 use super::verify::VerifiedToken;
+use crate::crypto::{self, MacKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
 use crate::kv::{Batch, KvBackend, Table};
 use crate::limits;
+use crate::secret::Secret;
 use revocations::Revocations;
 
 pub use revocations::Revocation;
@@ -27,6 +29,7 @@ pub use revocations::Revocation;
 const USES: u8 = b'u';
 const BOOT: &[u8] = b"boot";
 const PURGED: &[u8] = b"purged";
+const PSEUDONYMS: &[u8] = b"pseudonyms";
 /// Locks that uses are spread over.
 const SHARDS: usize = 64;
 
@@ -36,6 +39,7 @@ pub struct Ledger {
     uses: Vec<Mutex<HashMap<TokenId, Uses>>>,
     counted: AtomicU64,
     revocations: Revocations,
+    pseudonyms: Box<dyn MacKey>,
     /// Tokens that were issued up to then are refused: Unix time in milliseconds.
     started_ms: u64,
     /// Tokens that expired up to then are forgotten, and refused whatever the clock says: Unix time in milliseconds.
@@ -99,8 +103,10 @@ impl Ledger {
         };
         let uses: Vec<Mutex<HashMap<_, _>>> = (0..SHARDS).map(|_| Mutex::default()).collect();
         let revocations = Revocations::load(&*kv)?;
+        let pseudonyms = pseudonyms(&*kv)?;
         let counted = AtomicU64::new(0);
-        let ledger = Self { kv, uses, counted, revocations, started_ms, purged_ms: AtomicU64::new(purged_ms) };
+        let ledger =
+            Self { kv, uses, counted, revocations, pseudonyms, started_ms, purged_ms: AtomicU64::new(purged_ms) };
         for row in ledger.kv.scan(Table::Tokens, &[USES]) {
             let (key, value) = row?;
             let id = key.get(1..).and_then(|id| TokenId::try_from(id).ok()).ok_or_else(damaged)?;
@@ -108,6 +114,18 @@ impl Ledger {
             ledger.counted.fetch_add(1, Ordering::Relaxed);
         }
         Ok(ledger)
+    }
+
+    /// From when on it takes tokens: Unix time in milliseconds. Times in tokens are whole seconds, so those of the second
+    /// in which a new ledger was opened are refused.
+    pub fn usable_from_ms(&self) -> u64 {
+        (self.started_ms / 1000 + 1).saturating_mul(1000)
+    }
+
+    /// What the audit log calls a tenant: 16 bytes in hexadecimal, which only who has this ledger can lead back.
+    pub fn pseudonym(&self, tenant: &TenantId) -> String {
+        let tag = self.pseudonyms.tag(&[tenant.as_str().as_bytes()]);
+        TokenId::from(crypto::first_16(tag)).to_string()
     }
 
     /// Counts a use of the token that was presented. From then on it is gone, whatever becomes of the request.
@@ -219,6 +237,22 @@ impl Uses {
         let expires_at_ms = u64::from_be_bytes(expires.try_into().map_err(|_| damaged())?);
         Ok(Self { used: u32::from_be_bytes(*used), expires_at_ms })
     }
+}
+
+/// The key of the pseudonyms, made with the ledger.
+fn pseudonyms(kv: &dyn KvBackend) -> Result<Box<dyn MacKey>> {
+    let key = match kv.get(Table::Tokens, PSEUDONYMS)? {
+        Some(row) => Secret::copy_from(&row).map_err(|_| damaged())?,
+        None => {
+            let key = Secret::<32>::random()?;
+            let mut batch = Batch::default();
+            batch.put(Table::Tokens, PSEUDONYMS, *key.expose_secret());
+            kv.write(batch)?;
+            kv.sync()?;
+            key
+        }
+    };
+    Ok(crypto::default_provider().mac(&key))
 }
 
 fn key(kind: u8, name: &[u8]) -> Vec<u8> {

@@ -32,4 +32,4 @@ pub use record::{
 };
 pub use records::{Membership, Records};
 pub use refusal::{Refusal, Stop};
-pub use verify::{VerifiedToken, VerifiedTokens, claimed_signer, verify};
+pub use verify::{VerifiedToken, VerifiedTokens, claimed_signer, claimed_tenant, verify};

@@ -77,6 +77,11 @@ pub fn claimed_signer(bytes: &[u8]) -> Result<[u8; 32], Refusal> {
     signer_of(&parse(bytes)?)
 }
 
+/// Whose records a token says it is for. Nothing of it is believed.
+pub fn claimed_tenant(bytes: &[u8]) -> Result<TenantId, Refusal> {
+    Ok(Claims::decode(parse(bytes)?.payload.as_deref().unwrap_or_default())?.tenant)
+}
+
 /// Verifies `bytes` as a token of `signer` for `audience` at `now_ms` (Unix time in milliseconds).
 pub fn verify(
     provider: &dyn Provider,

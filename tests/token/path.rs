@@ -243,7 +243,7 @@ fn a_tree_stands_for_many_records() {
 fn outputs_are_for_one_holder_request_and_position() {
     let scene = Scene::new(Profile::Hybrid);
     let sealed = scene.contact.seal_output(5, 0, TEXT).unwrap();
-    assert_eq!(&scene.met.open_output(5, 0, &sealed).unwrap()[..], TEXT);
+    assert_eq!(scene.met.open_output(5, 0, &sealed).unwrap().expose_secret(), TEXT);
     let (other, _) = meet(&scene.holder, &scene.audience);
     assert!(scene.met.open_output(5, 1, &sealed).is_err());
     assert!(scene.met.open_output(6, 0, &sealed).is_err());

@@ -11,5 +11,6 @@ mod redeems;
 mod scene;
 #[path = "sidecar/transport.rs"]
 mod transport;
+#[allow(dead_code, reason = "another test uses the rest")]
 #[path = "kms/world.rs"]
 mod world;

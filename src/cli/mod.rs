@@ -4,16 +4,20 @@ mod bench;
 mod cert;
 mod chunks;
 mod collection;
+mod context;
 mod epoch;
 pub mod input;
 mod keystore;
 mod kms;
 mod memory;
 mod output;
+mod serve;
 mod serving;
 mod session;
+mod sidecar;
 mod store;
 mod tenant;
+mod token;
 mod vector;
 
 use std::path::PathBuf;
@@ -97,6 +101,17 @@ enum Command {
     /// Run the key service
     #[command(subcommand)]
     Kms(kms::KmsCommand),
+    /// Run the store for orchestrators and sidecars: sealed searches and context windows
+    Serve(serving::ServeArgs),
+    /// Run a decrypt sidecar, and revoke tokens there
+    #[command(subcommand)]
+    Sidecar(sidecar::SidecarCommand),
+    /// Look into capability tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Seal context windows
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// Make, list, show and drop collections
     #[command(subcommand)]
     Collection(collection::CollectionCommand),
@@ -159,6 +174,10 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Session(command) => session::run(global, command, output).await,
             Command::Keystore(command) => keystore::run(global, command, output),
             Command::Kms(command) => kms::run(global, command, output).await,
+            Command::Serve(args) => serve::run(global, args, output).await,
+            Command::Sidecar(command) => sidecar::run(global, command, output).await,
+            Command::Token(command) => token::run(command, output),
+            Command::Context(command) => context::run(global, command, output).await,
             Command::Collection(command) => collection::run(global, command, output).await,
             Command::Ingest(args) => chunks::ingest(global, args, output).await,
             Command::Search(args) => chunks::search(global, args, output).await,
@@ -205,7 +224,10 @@ impl Global {
     }
 
     async fn open(&self) -> Result<Store> {
-        let options = self.options()?;
+        self.open_with(self.options()?).await
+    }
+
+    async fn open_with(&self, options: StoreOptions) -> Result<Store> {
         if options.has_remote_keys() {
             return Store::connect(options).await;
         }

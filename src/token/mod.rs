@@ -8,6 +8,7 @@
 //! Each step consumes what only the step before can make, so that none can be left out. Every reason to stop is a
 //! [`Refusal`]; outside, all of them are one and the same error. The formats stand in `schema/token.md`.
 
+mod bundle;
 mod claims;
 mod contact;
 mod holder;
@@ -20,6 +21,7 @@ mod records;
 mod refusal;
 mod verify;
 
+pub use bundle::{Base64, Bundle, BundledRecord};
 pub use claims::{Claims, Operation};
 pub use contact::{Ask, Asked, Authorized, Contact, Form, Proof, Welcome};
 pub use holder::{Hello, Holder, HolderContact};

@@ -102,6 +102,24 @@ pub enum Reason {
     Profile,
     /// Nobody knows the peer.
     Peer,
+    /// The bytes are no envelope.
+    Malformed,
+    /// The envelope is for another tenant.
+    Recipient,
+    /// The session that the envelope is for is not open, or not here.
+    Session,
+    /// The envelope's signature does not verify.
+    Signature,
+    /// The envelope has expired, lives too long, or comes from the future.
+    Time,
+    /// The envelope's sender is not the one that signed it, or not the one that the session belongs to.
+    Sender,
+    /// The envelope's number was received before, or is too old to tell.
+    Replay,
+    /// The envelope does not open with the session's key.
+    Opening,
+    /// The envelope holds something else than was expected, or answers something else than was asked.
+    Content,
 }
 
 /// How a request ended.
@@ -193,8 +211,23 @@ mod tests {
             What::SessionOpened { session: session.clone() },
             What::SessionRevoked { session },
         ];
-        let reasons =
-            [Reason::Scope, Reason::Role, Reason::SingleUse, Reason::Credential, Reason::Profile, Reason::Peer];
+        let reasons = [
+            Reason::Scope,
+            Reason::Role,
+            Reason::SingleUse,
+            Reason::Credential,
+            Reason::Profile,
+            Reason::Peer,
+            Reason::Malformed,
+            Reason::Recipient,
+            Reason::Session,
+            Reason::Signature,
+            Reason::Time,
+            Reason::Sender,
+            Reason::Replay,
+            Reason::Opening,
+            Reason::Content,
+        ];
         kinds.extend(reasons.map(|reason| What::Refused { reason }));
         let event = |(what, operation): (What, Operation)| Event {
             at_ms: 1,

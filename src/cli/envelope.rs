@@ -34,11 +34,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         let e = Error::from(e);
         Error::new(e.kind(), format!("`{}`: {e}", path.display())).with_source(e)
     };
-    let input: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(io::stdin().lock())
-    } else {
-        Box::new(File::open(path).map_err(named)?)
-    };
+    let input: Box<dyn Read> =
+        if path == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(File::open(path).map_err(named)?) };
     let mut bytes = Vec::new();
     input.take(limits::ENVELOPE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(named)?;
     Ok(bytes)

@@ -128,7 +128,8 @@ impl Inbound {
         let kem_ciphertext = provider.sha256(&[&header.kem_ciphertext]);
         // First what costs nothing: so that a copy that comes later does not trouble the key service.
         self.state.lock().check(header)?;
-        let aead = match self.state.lock().key(&kem_ciphertext, now_ms)? {
+        let known = self.state.lock().key(&kem_ciphertext, now_ms)?;
+        let aead = match known {
             Some(aead) => aead,
             None => self.ask(kms, provider, tenant, header, kem_ciphertext, now_ms)?,
         };

@@ -26,7 +26,9 @@ pub mod replay;
 mod scrub;
 pub mod secret;
 pub mod server;
+pub mod sidecar;
 pub mod store;
+pub mod token;
 pub mod vectors;
 
 pub use config::Config;

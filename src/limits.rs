@@ -150,8 +150,56 @@ pub const DIRECTORY_MAX_AGE_S: u64 = 60;
 pub const SERVICE_FILE_BYTES: u64 = 1 << 20;
 /// Most services in one file.
 pub const SERVICES: usize = 4096;
-/// Numbers below the highest one taken that may still be taken, each once: of envelopes in a session.
-pub const REPLAY_WINDOW: u64 = 1024;
+/// Longest that a key which signs tokens or envelopes is used, in milliseconds.
+pub const SIGNER_LIFE_MS: u64 = 43_200_000;
+/// How long a signer is believed without asking the key service again, in milliseconds.
+pub const SIGNER_RECHECK_MS: u64 = 10_000;
+/// Tenants that a process signs for at most.
+pub const SIGNERS: usize = 4096;
+/// Signers of others that are remembered.
+pub const VERIFIED_SIGNERS: usize = 4096;
+/// Longest name of a sidecar, in bytes.
+pub const AUDIENCE_BYTES: usize = 64;
+/// Longest token, in bytes: 32 listed records and the longest signature take 6 KiB.
+pub const TOKEN_BYTES: usize = 8 << 10;
+/// Longest life of a token, in milliseconds.
+pub const TOKEN_LIFE_MS: u64 = 300_000;
+/// By how much the clock of an issuer may be ahead, in milliseconds.
+pub const TOKEN_SKEW_MS: u64 = 5_000;
+/// Most records of a token.
+pub const TOKEN_RECORDS: usize = 4096;
+/// Most records that a token lists one by one; of more it has the root of a tree.
+pub const TOKEN_LISTED: usize = 32;
+/// Longest path in a token's tree.
+pub const TOKEN_PATH: usize = 12;
+/// Most uses of a token.
+pub const TOKEN_USES: u32 = 1_000_000;
+/// Largest context window, in bytes.
+pub const CONTEXT_BYTES: usize = 8 << 20;
+/// Verified tokens that a sidecar remembers.
+pub const VERIFIED_TOKENS: usize = 16_384;
+/// How long a contact lasts, in milliseconds.
+pub const CONTACT_LIFE_MS: u64 = 900_000;
+/// Most records of one request to a sidecar.
+pub const REDEEM_RECORDS: usize = 256;
+/// Most bytes of records in one request to a sidecar.
+pub const REDEEM_BYTES: usize = 12 << 20;
+/// Tokens whose uses a sidecar counts at a time.
+pub const LEDGER_TOKENS: usize = 1_000_000;
+/// Revocations that a sidecar keeps.
+pub const REVOCATIONS: usize = 100_000;
+/// Contacts of a sidecar at a time.
+pub const CONTACTS: usize = 65_536;
+/// Contacts of one holder at a time.
+pub const CONTACTS_PER_HOLDER: usize = 64;
+/// Tenants whose keys a sidecar holds at a time.
+pub const SIDECAR_TENANTS: usize = 1024;
+/// After how long a sidecar fetches the keys of a tenant anew, in milliseconds.
+pub const KEYRING_AGE_MS: u64 = 60_000;
+/// How long a sidecar does not ask again for an epoch that it does not know, in milliseconds.
+pub const KEYRING_RETRY_MS: u64 = 1_000;
+/// How often a sidecar lets go of what has expired, in milliseconds.
+pub const SIDECAR_SWEEP_MS: u64 = 5_000;
 /// Largest payload of an envelope, in bytes.
 pub const ENVELOPE_PAYLOAD_BYTES: usize = 16 << 20;
 /// Largest envelope, in bytes: a payload, and a header with a chain.

@@ -1,65 +1,61 @@
-//! Numbers that may each be taken once: a sliding window over the latest of them.
+//! Numbers that are used once: a sliding window over the latest, as of RFC 4303, section 3.4.3.
 
-use crate::limits;
+/// How far back a number may lie behind the highest, exclusive.
+pub const WINDOW: u64 = 1024;
 
-const WORDS: usize = limits::REPLAY_WINDOW as usize / 64;
+const WORDS: usize = (WINDOW / 64) as usize;
 
-/// Which numbers were taken. Those that lie [`limits::REPLAY_WINDOW`] or more below the highest one count as taken.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Which of the latest [`WINDOW`] numbers were used. Older ones count as used.
+#[derive(Debug, Default, Clone)]
 pub struct ReplayWindow {
-    /// The highest number taken and one more; 0 before the first.
+    /// The highest that was used, plus one.
     next: u64,
-    /// A bit for each number of the window, at the number modulo its size.
-    taken: [u64; WORDS],
+    /// The bit of a number is its remainder by [`WINDOW`].
+    used: [u64; WORDS],
 }
 
 impl ReplayWindow {
-    /// Whether `number` is still to be had.
-    pub fn is_free(&self, number: u64) -> bool {
+    /// Whether `number` was not used and may be.
+    pub fn is_fresh(&self, number: u64) -> bool {
         if number >= self.next {
+            // The last number of all has no successor to count by.
             return number < u64::MAX;
         }
-        let in_window = self.next - number <= limits::REPLAY_WINDOW;
-        in_window && self.word(number).is_some_and(|word| word & bit(number) == 0)
+        self.next - number <= WINDOW && self.word(number).is_some_and(|word| word & bit(number) == 0)
     }
 
-    /// Takes `number`, and says whether it was still to be had.
-    #[must_use]
+    /// Uses `number`, and says whether it was fresh.
     pub fn take(&mut self, number: u64) -> bool {
-        if !self.is_free(number) {
+        if !self.is_fresh(number) {
             return false;
         }
         if number >= self.next {
-            self.slide_to(number);
+            if number - self.next >= WINDOW {
+                self.used = [0; WORDS];
+            } else {
+                for skipped in self.next..number {
+                    self.set(skipped, false);
+                }
+            }
+            self.next = number + 1;
         }
-        if let Some(word) = self.taken.get_mut(index(number)) {
-            *word |= bit(number);
-        }
+        self.set(number, true);
         true
     }
 
-    /// Makes `number` the highest: whatever comes into the window is free.
-    fn slide_to(&mut self, number: u64) {
-        if number - self.next >= limits::REPLAY_WINDOW {
-            self.taken = [0; WORDS];
-        } else {
-            for new in self.next..=number {
-                if let Some(word) = self.taken.get_mut(index(new)) {
-                    *word &= !bit(new);
-                }
-            }
-        }
-        self.next = number + 1;
+    fn word(&self, number: u64) -> Option<&u64> {
+        self.used.get(index(number))
     }
 
-    fn word(&self, number: u64) -> Option<u64> {
-        self.taken.get(index(number)).copied()
+    fn set(&mut self, number: u64, used: bool) {
+        if let Some(word) = self.used.get_mut(index(number)) {
+            *word = if used { *word | bit(number) } else { *word & !bit(number) };
+        }
     }
 }
 
 fn index(number: u64) -> usize {
-    // Below WORDS, so it fits.
-    (number / 64 % WORDS as u64) as usize
+    (number % WINDOW / 64) as usize
 }
 
 fn bit(number: u64) -> u64 {
@@ -73,35 +69,26 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn a_number_is_taken_once_and_old_ones_never() {
-        let mut window = ReplayWindow::default();
-        assert!(window.take(5) && !window.take(5) && window.take(0) && !window.take(0));
-        let last = 5 + limits::REPLAY_WINDOW;
-        assert!(window.take(last));
-        assert!(!window.is_free(5) && window.take(6) && !window.take(6));
-        assert!(!window.take(u64::MAX));
-        assert!(window.take(u64::MAX - 1) && !window.take(u64::MAX - 1) && !window.take(last + 1));
-    }
-
     proptest! {
-        /// Guards against a bit that stands for two numbers: the window is compared with a set.
+        /// Against a set of all numbers ever used.
         #[test]
-        fn it_is_what_a_set_would_be(
-            steps in prop::collection::vec((0_u64..3000, any::<bool>()), 1..2000)
-        ) {
-            let (mut window, mut set, mut highest) = (ReplayWindow::default(), BTreeSet::new(), 0);
-            for (step, back) in steps {
-                let number = if back { u64::saturating_sub(highest, step) } else { highest + step % 70 };
-                let old = number + limits::REPLAY_WINDOW <= highest && !set.is_empty();
-                let free = !old && !set.contains(&number);
-                prop_assert_eq!(window.is_free(number), free);
-                prop_assert_eq!(window.take(number), free);
-                if free {
-                    set.insert(number);
-                    highest = highest.max(number);
-                }
+        fn no_number_is_used_twice(jumps in proptest::collection::vec((0_u64..3000, any::<bool>()), 1..400)) {
+            let (mut window, mut used, mut at) = (ReplayWindow::default(), BTreeSet::new(), 5000_u64);
+            for (jump, forward) in jumps {
+                let number = if forward { at + jump } else { at.saturating_sub(jump) };
+                let highest = used.last().copied();
+                let too_old = highest.is_some_and(|highest: u64| number + WINDOW <= highest);
+                prop_assert_eq!(window.take(number), !too_old && used.insert(number), "{}", number);
+                at = at.max(number);
             }
         }
+    }
+
+    #[test]
+    fn the_ends_of_the_numbers_do_no_harm() {
+        let mut window = ReplayWindow::default();
+        assert!(window.take(0) && !window.take(0) && window.take(1));
+        assert!(!window.take(u64::MAX) && window.take(u64::MAX - 1) && !window.take(u64::MAX - 1));
+        assert!(!window.take(2) && window.take(u64::MAX - WINDOW) && !window.take(u64::MAX - WINDOW - 1));
     }
 }

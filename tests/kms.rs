@@ -10,5 +10,7 @@ mod isolation;
 mod pool;
 #[path = "kms/sessions.rs"]
 mod sessions;
+#[path = "kms/signers.rs"]
+mod signers;
 #[path = "kms/world.rs"]
 mod world;

@@ -7,10 +7,13 @@ mod journal;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::envelope;
 use crate::error::{ErrorKind, Result};
 use crate::id::Epoch;
+use crate::keys::certificate::SignerUse;
 use crate::keys::kms::{Operation, Role};
 use crate::keys::{EpochState, Fingerprint, Profile};
+use crate::token::Refusal;
 
 pub use journal::{JOURNAL_FILE, Journal};
 
@@ -79,6 +82,50 @@ pub enum What {
         /// Its name.
         session: String,
     },
+    /// A key was certified that signs for the tenant.
+    SignerCertified {
+        /// The session that it ends with.
+        session: String,
+        /// What it is for.
+        purpose: SignerUse,
+        /// The key, by fingerprint.
+        fingerprints: Vec<Fingerprint>,
+    },
+    /// Records were opened for the holder of a token.
+    Redeemed {
+        /// The token's id.
+        token: String,
+        /// The holder.
+        holder: String,
+        /// How many records.
+        records: u32,
+        /// SHA-256 over their digests.
+        digest: String,
+    },
+    /// An agent refused an envelope.
+    EnvelopeRefused {
+        /// Why.
+        reason: envelope::Refusal,
+    },
+    /// A redeem was refused.
+    RedeemRefused {
+        /// Why.
+        reason: Refusal,
+    },
+    /// Tokens were revoked.
+    TokensRevoked {
+        /// `token`, `holder` or `tenant`.
+        kind: &'static str,
+        /// Which: a token's id, a holder, or a tenant's pseudonym.
+        id: String,
+    },
+    /// A revocation was taken back.
+    RevocationLifted {
+        /// `token`, `holder` or `tenant`.
+        kind: &'static str,
+        /// Which: a token's id, a holder, or a tenant's pseudonym.
+        id: String,
+    },
     /// A session was revoked.
     SessionRevoked {
         /// Its name.
@@ -102,24 +149,6 @@ pub enum Reason {
     Profile,
     /// Nobody knows the peer.
     Peer,
-    /// The bytes are no envelope.
-    Malformed,
-    /// The envelope is for another tenant.
-    Recipient,
-    /// The session that the envelope is for is not open, or not here.
-    Session,
-    /// The envelope's signature does not verify.
-    Signature,
-    /// The envelope has expired, lives too long, or comes from the future.
-    Time,
-    /// The envelope's sender is not the one that signed it, or not the one that the session belongs to.
-    Sender,
-    /// The envelope's number was received before, or is too old to tell.
-    Replay,
-    /// The envelope does not open with the session's key.
-    Opening,
-    /// The envelope holds something else than was expected, or answers something else than was asked.
-    Content,
 }
 
 /// How a request ended.
@@ -153,10 +182,17 @@ impl Event {
     /// a session. Refusals and new sessions are not waited for.
     pub fn durable(&self) -> bool {
         match self.what {
-            What::Refused { .. } | What::SessionOpened { .. } => false,
+            What::Refused { .. }
+            | What::SessionOpened { .. }
+            | What::SignerCertified { .. }
+            | What::EnvelopeRefused { .. }
+            | What::Redeemed { .. }
+            | What::RedeemRefused { .. } => false,
             What::TenantOnboarded { .. }
             | What::TenantShredded { .. }
             | What::EpochMoved { .. }
+            | What::TokensRevoked { .. }
+            | What::RevocationLifted { .. }
             | What::SessionRevoked { .. } => true,
         }
     }
@@ -209,25 +245,20 @@ mod tests {
             What::EpochMoved { epoch: None, state: EpochState::PreActive, fingerprints: Vec::new() },
             What::EpochMoved { epoch: Some(Epoch::FIRST), state: EpochState::Active, fingerprints },
             What::SessionOpened { session: session.clone() },
+            What::SignerCertified {
+                session: session.clone(),
+                purpose: SignerUse::Tokens,
+                fingerprints: vec![Fingerprint::of(default_provider(), b"x")],
+            },
             What::SessionRevoked { session },
+            What::Redeemed { token: "0".repeat(32), holder: "0".repeat(64), records: 1, digest: "0".repeat(64) },
+            What::TokensRevoked { kind: "token", id: "0".repeat(32) },
+            What::RevocationLifted { kind: "holder", id: "0".repeat(64) },
         ];
-        let reasons = [
-            Reason::Scope,
-            Reason::Role,
-            Reason::SingleUse,
-            Reason::Credential,
-            Reason::Profile,
-            Reason::Peer,
-            Reason::Malformed,
-            Reason::Recipient,
-            Reason::Session,
-            Reason::Signature,
-            Reason::Time,
-            Reason::Sender,
-            Reason::Replay,
-            Reason::Opening,
-            Reason::Content,
-        ];
+        kinds.extend(envelope::Refusal::ALL.map(|reason| What::EnvelopeRefused { reason }));
+        kinds.extend(Refusal::ALL.map(|reason| What::RedeemRefused { reason }));
+        let reasons =
+            [Reason::Scope, Reason::Role, Reason::SingleUse, Reason::Credential, Reason::Profile, Reason::Peer];
         kinds.extend(reasons.map(|reason| What::Refused { reason }));
         let event = |(what, operation): (What, Operation)| Event {
             at_ms: 1,

@@ -11,6 +11,7 @@ mod keystore;
 mod kms;
 mod memory;
 mod output;
+mod serving;
 mod session;
 mod store;
 mod tenant;

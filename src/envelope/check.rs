@@ -2,7 +2,7 @@
 
 use super::codec::Envelope;
 use super::header::{Algorithms, Header};
-use crate::audit::Reason;
+use super::refusal::Refusal;
 use crate::crypto::Provider;
 use crate::keys::{Profile, VerifiedSigner};
 use crate::limits;
@@ -19,19 +19,19 @@ impl Authentic {
         signer: &VerifiedSigner,
         profile: Profile,
         now_ms: u64,
-    ) -> Result<Self, Reason> {
+    ) -> Result<Self, Refusal> {
         let header = &envelope.header;
         if signer.thumbprint() != &header.thumbprint {
-            return Err(Reason::Credential);
+            return Err(Refusal::Signer);
         }
         let algorithms = Algorithms::of(profile);
         if header.algorithms != algorithms || signer.algorithm() != algorithms.signature || signer.profile() != profile
         {
-            return Err(Reason::Profile);
+            return Err(Refusal::Profile);
         }
-        signer.verify(provider, &envelope.signed(), envelope.signature()).map_err(|_| Reason::Signature)?;
+        signer.verify(provider, &envelope.signed(), envelope.signature()).map_err(|_| Refusal::Signature)?;
         if *signer.tenant() != header.sender || *signer.agent() != header.agent {
-            return Err(Reason::Sender);
+            return Err(Refusal::Sender);
         }
         check_time(header, now_ms)?;
         Ok(Self(envelope))
@@ -59,9 +59,9 @@ impl Authentic {
 }
 
 /// An envelope lives at most [`limits::ENVELOPE_LIFE_MS`], and not before its issue: but for a sender's fast clock.
-fn check_time(header: &Header, now_ms: u64) -> Result<(), Reason> {
-    let life_ms = header.expires_at_ms.checked_sub(header.issued_at_ms).ok_or(Reason::Time)?;
+fn check_time(header: &Header, now_ms: u64) -> Result<(), Refusal> {
+    let life_ms = header.expires_at_ms.checked_sub(header.issued_at_ms).ok_or(Refusal::Time)?;
     let issued = header.issued_at_ms <= now_ms.saturating_add(limits::ENVELOPE_SKEW_MS);
     let alive = now_ms < header.expires_at_ms;
-    if issued && alive && life_ms <= limits::ENVELOPE_LIFE_MS { Ok(()) } else { Err(Reason::Time) }
+    if issued && alive && life_ms <= limits::ENVELOPE_LIFE_MS { Ok(()) } else { Err(Refusal::Time) }
 }

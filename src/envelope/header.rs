@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::crypto::{Kem, NONCE_LEN, Signature, SuiteId};
 use crate::id::{AgentId, SessionId, TenantId};
-use crate::keys::Profile;
+use crate::keys::{Profile, signer_algorithm};
 
 /// The version of the layout.
 pub const ENVELOPE_VERSION: u64 = 1;
@@ -96,13 +96,9 @@ pub(super) struct Algorithms {
 }
 
 impl Algorithms {
-    /// Those of a profile, with the scheme of its signers in memory.
+    /// Those of a profile.
     pub(super) fn of(profile: Profile) -> Self {
-        let signature = match profile {
-            Profile::Hybrid | Profile::Pure | Profile::Fips => Signature::MlDsa65,
-            Profile::Cnsa2 => Signature::MlDsa87,
-        };
-        Self { kem: profile.kem(), suite: profile.suite(), signature }
+        Self { kem: profile.kem(), suite: profile.suite(), signature: signer_algorithm(profile) }
     }
 }
 

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::check::Authentic;
-use super::failure::Failure;
 use super::header::Header;
 use super::peer::Peer;
 use super::received::{Origin, Received};
-use crate::audit::Reason;
+use super::refusal::{Failure, Refusal};
 use crate::crypto::{AeadKey, Provider};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, SessionId, TenantId};
@@ -134,7 +133,7 @@ impl Inbound {
             None => self.ask(kms, provider, tenant, header, kem_ciphertext, now_ms)?,
         };
         let opened = aead.open(&header.nonce, envelope.aad(), envelope.ciphertext());
-        let payload = opened.map_err(|_| Reason::Opening)?;
+        let payload = opened.map_err(|_| Refusal::Open)?;
         // Only now is the number taken: what does not open must not stand in the way of what does.
         self.state.lock().take(header)?;
         Ok(Received::new(Origin::of(self.id, header), envelope.into_header().correlation, payload))
@@ -166,12 +165,12 @@ impl Inbound {
             answers.pop().unwrap_or_else(|| Err(Error::internal("the key service gave no answer")))
         });
         let key = answer.map_err(|e| {
-            let reason = match e.kind() {
-                ErrorKind::Conflict => Reason::SingleUse,
-                ErrorKind::InvalidInput => Reason::Opening,
-                _ => Reason::Session,
+            let refusal = match e.kind() {
+                ErrorKind::Conflict => Refusal::Ciphertext,
+                ErrorKind::InvalidInput => Refusal::Open,
+                _ => Refusal::Session,
             };
-            Failure::of(e, reason)
+            Failure::of(e, refusal)
         })?;
         let aead: Arc<dyn AeadKey> = provider.aead(self.profile.suite().aead(), &key).map_err(Failure::Away)?.into();
         self.state.lock().key = Some(Key { kem_ciphertext, aead: aead.clone(), asked_at_ms: now_ms });
@@ -181,17 +180,17 @@ impl Inbound {
 
 impl State {
     /// Whether an envelope could still be received.
-    fn check(&self, header: &Header) -> Result<(), Reason> {
+    fn check(&self, header: &Header) -> Result<(), Refusal> {
         if self.sender.as_ref().is_some_and(|(tenant, agent)| (tenant, agent) != (&header.sender, &header.agent)) {
-            return Err(Reason::Sender);
+            return Err(Refusal::Sender);
         }
-        if self.window.is_free(header.sequence) { Ok(()) } else { Err(Reason::Replay) }
+        if self.window.is_fresh(header.sequence) { Ok(()) } else { Err(Refusal::Replay) }
     }
 
     /// The key for a ciphertext, unless the key service has to be asked.
-    fn key(&self, kem_ciphertext: &[u8; 32], now_ms: u64) -> Result<Option<Arc<dyn AeadKey>>, Reason> {
+    fn key(&self, kem_ciphertext: &[u8; 32], now_ms: u64) -> Result<Option<Arc<dyn AeadKey>>, Refusal> {
         match &self.key {
-            Some(key) if key.kem_ciphertext != *kem_ciphertext => Err(Reason::SingleUse),
+            Some(key) if key.kem_ciphertext != *kem_ciphertext => Err(Refusal::Ciphertext),
             Some(key) if now_ms.abs_diff(key.asked_at_ms) < limits::ENVELOPE_SESSION_RECHECK_MS => {
                 Ok(Some(key.aead.clone()))
             }
@@ -200,10 +199,10 @@ impl State {
     }
 
     /// Takes the number of an envelope that opened, and its sender for that of the session.
-    fn take(&mut self, header: &Header) -> Result<(), Reason> {
+    fn take(&mut self, header: &Header) -> Result<(), Refusal> {
         self.check(header)?;
         if !self.window.take(header.sequence) {
-            return Err(Reason::Replay);
+            return Err(Refusal::Replay);
         }
         if self.sender.is_none() {
             self.sender = Some((header.sender.clone(), header.agent.clone()));

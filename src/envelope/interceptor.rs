@@ -7,18 +7,19 @@ use rayon::prelude::*;
 
 use super::check::Authentic;
 use super::codec::Envelope;
-use super::failure::Failure;
 use super::inbox::Inbox;
 use super::invitation::Invitation;
 use super::peer::{Claimed, Message, Peer};
 use super::received::{Origin, Received};
-use crate::audit::{AuditSink, Event, Outcome, Reason, What};
+use super::refusal::{Failure, Refusal};
+use crate::audit::{AuditSink, Event, Outcome, What};
 use crate::clock::Clock;
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, SessionId, TenantId};
+use crate::keys::certificate::SignerUse;
 use crate::keys::kms::{Kms, Recipient, Role};
-use crate::keys::{SignerUse, Signers, VerifiedSigner, VerifiedSigners};
+use crate::keys::{Signers, VerifiedSigner, VerifiedSigners};
 use crate::limits;
 
 /// Sends and receives envelopes for one agent of a tenant.
@@ -211,13 +212,13 @@ impl Interceptor {
     /// Where answers to what came from `origin` go: connects to `invitation` for the first.
     pub(super) fn reply_peer(&self, origin: &Origin, invitation: Option<&Invitation>) -> Result<Arc<Peer>> {
         let connect = || {
-            let peer = self.connect(invitation.ok_or(Reason::Content)?);
-            let peer = peer.map_err(|e| Failure::of(e, Reason::Credential))?;
+            let peer = self.connect(invitation.ok_or(Refusal::Content)?);
+            let peer = peer.map_err(|e| Failure::of(e, Refusal::Signer))?;
             // Nobody has our answers sealed to somebody else.
             let same = (peer.tenant(), peer.agent()) == (origin.tenant(), origin.agent());
-            if same { Ok(peer) } else { Err(Failure::from(Reason::Sender)) }
+            if same { Ok(peer) } else { Err(Failure::from(Refusal::Sender)) }
         };
-        let session = self.inbox.find(origin.session(), self.clock.now_ms()).ok_or(Failure::from(Reason::Session));
+        let session = self.inbox.find(origin.session(), self.clock.now_ms()).ok_or(Failure::from(Refusal::Session));
         session.and_then(|session| session.reply(connect)).map_err(|failure| self.failed(failure))
     }
 
@@ -238,20 +239,20 @@ impl Interceptor {
 
     fn try_receive(&self, envelope: &[u8]) -> Result<Received, Failure> {
         let now_ms = self.clock.now_ms();
-        let envelope = Envelope::decode(envelope).map_err(|_| Reason::Malformed)?;
+        let envelope = Envelope::decode(envelope).map_err(|_| Refusal::Malformed)?;
         let header = &envelope.header;
         if header.recipient != self.tenant {
-            return Err(Reason::Recipient.into());
+            return Err(Refusal::Recipient.into());
         }
         let id = header.session;
-        let session = self.inbox.find(id, now_ms).ok_or(Reason::Session)?;
+        let session = self.inbox.find(id, now_ms).ok_or(Refusal::Session)?;
         if !self.deals_with(&header.sender) {
-            return Err(Reason::Scope.into());
+            return Err(Refusal::Tenant.into());
         }
         let signer = self.signer(&envelope)?;
         let authentic = Authentic::check(self.provider, envelope, &signer, session.profile(), now_ms)?;
         let opened = session.open(&*self.kms, self.provider, &self.tenant, authentic, now_ms);
-        if let Err(Failure::Refused(Reason::Session)) = &opened {
+        if let Err(Failure::Refused(Refusal::Session)) = &opened {
             // It was revoked in the key service.
             self.inbox.remove(id);
         }
@@ -261,12 +262,12 @@ impl Interceptor {
     /// The signer of an envelope, if the key service believes it: now, or within the last seconds.
     fn signer(&self, envelope: &Envelope) -> Result<Arc<VerifiedSigner>, Failure> {
         let header = &envelope.header;
-        let disbelieved = |e| Failure::of(e, Reason::Credential);
+        let disbelieved = |e| Failure::of(e, Refusal::Signer);
         if let Some(known) = self.believed.remembered(&header.thumbprint).map_err(disbelieved)? {
             return Ok(known);
         }
         if header.chain.is_empty() {
-            return Err(Reason::Credential.into());
+            return Err(Refusal::Signer.into());
         }
         self.believed.believe(&self.tenant, &header.chain).map_err(disbelieved)
     }
@@ -277,21 +278,21 @@ impl Interceptor {
 
     /// What the outside is told of a failure, and the audit log of a refusal.
     fn failed(&self, failure: Failure) -> Error {
-        if let Failure::Refused(reason) = failure {
-            self.refused(reason);
+        if let Failure::Refused(refusal) = failure {
+            self.refused(refusal);
         }
         failure.into()
     }
 
     /// Records a refusal. It stands whether that can be written or not.
-    pub(super) fn refused(&self, reason: Reason) {
+    pub(super) fn refused(&self, reason: Refusal) {
         let event = Event {
             at_ms: self.clock.now_ms(),
             service: self.agent.as_str().to_owned(),
             role: Some(Role::Agent),
             operation: None,
             tenant: None,
-            what: What::Refused { reason },
+            what: What::EnvelopeRefused { reason },
             outcome: Outcome::Refused,
         };
         if self.audit.record(&event).is_err() {

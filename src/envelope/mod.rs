@@ -11,7 +11,6 @@
 
 mod check;
 mod codec;
-mod failure;
 mod header;
 mod inbox;
 mod interceptor;
@@ -19,6 +18,7 @@ mod invitation;
 pub mod layer;
 mod peer;
 mod received;
+mod refusal;
 mod view;
 
 pub use header::{ENVELOPE_VERSION, Kind};
@@ -26,4 +26,5 @@ pub use interceptor::{Interceptor, InterceptorOptions};
 pub use invitation::Invitation;
 pub use peer::{Message, Peer};
 pub use received::{Origin, Received};
+pub use refusal::Refusal;
 pub use view::EnvelopeView;

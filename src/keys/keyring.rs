@@ -84,6 +84,11 @@ impl Keyring {
         self.active
     }
 
+    /// Whether the epoch was there when the keyring was opened, even if only as destroyed.
+    pub fn knows(&self, epoch: Epoch) -> bool {
+        self.epochs.contains_key(&epoch) || self.destroyed.contains(&epoch)
+    }
+
     /// The key that seals and opens records of `label` and `scope` in `epoch`.
     pub fn sealing(&self, label: Label, epoch: Epoch, scope: &[u8]) -> Result<Arc<SealingKey>> {
         if let Some(found) = self.sealing.read().get(&(label, epoch)).and_then(|scopes| scopes.get(scope)) {

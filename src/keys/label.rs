@@ -21,11 +21,22 @@ pub enum Label {
     Catalog,
     /// Blinds record ids, names and filter values.
     BlindIndex,
+    /// Seals context windows.
+    ContextWindow,
+    /// Seals where records belong that are handed on.
+    HandoffPlace,
 }
 
 impl Label {
     /// Every label.
-    pub const ALL: [Label; 4] = [Label::VectorStore, Label::MemoryStore, Label::Catalog, Label::BlindIndex];
+    pub const ALL: [Label; 6] = [
+        Label::VectorStore,
+        Label::MemoryStore,
+        Label::Catalog,
+        Label::BlindIndex,
+        Label::ContextWindow,
+        Label::HandoffPlace,
+    ];
 
     /// The bytes of the label.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +45,8 @@ impl Label {
             Label::MemoryStore => "memory-store-v1",
             Label::Catalog => "catalog-v1",
             Label::BlindIndex => "blind-index-v1",
+            Label::ContextWindow => "context-window-v1",
+            Label::HandoffPlace => "handoff-place-v1",
         }
     }
 

@@ -18,11 +18,14 @@ pub enum Table {
     Journal,
     /// Version and digest of every record.
     Registry,
+    /// Uses of capability tokens, and revocations: a sidecar's.
+    Tokens,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 5] = [Table::Meta, Table::Catalog, Table::Memory, Table::Journal, Table::Registry];
+    pub const ALL: [Table; 6] =
+        [Table::Meta, Table::Catalog, Table::Memory, Table::Journal, Table::Registry, Table::Tokens];
 
     /// Its name in the engine.
     pub fn as_str(self) -> &'static str {
@@ -32,6 +35,7 @@ impl Table {
             Table::Memory => "memory",
             Table::Journal => "journal",
             Table::Registry => "registry",
+            Table::Tokens => "tokens",
         }
     }
 }

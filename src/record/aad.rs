@@ -18,6 +18,10 @@ pub enum StoreKind {
     Memory = 2,
     /// Descriptions of collections.
     Catalog = 3,
+    /// Context windows.
+    Context = 4,
+    /// Where records belong that are handed on.
+    Handoff = 5,
 }
 
 /// Which part of a record the ciphertext is.
@@ -32,6 +36,8 @@ pub enum Field {
     Name = 3,
     /// The description of a collection.
     Collection = 4,
+    /// Where a record belongs that is handed on.
+    Place = 5,
 }
 
 /// Where a sealed record belongs, as the caller knows it.

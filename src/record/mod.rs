@@ -6,10 +6,12 @@
 mod aad;
 mod budget;
 mod packing;
+mod payload;
 
 pub use aad::{Field, Place, StoreKind};
 pub use budget::{MOST_SEALS, ROTATE_AT_SEALS, SealLedger};
 pub use packing::{Packing, pack, unpack};
+pub(crate) use payload::{pack_payload, with_payload};
 
 use budget::Budget;
 

@@ -15,14 +15,17 @@ use super::error::{as_many, from_status, from_wire, not_accepted};
 use super::listen::Address;
 use super::wire::key_admin_client::KeyAdminClient;
 use super::wire::kms_client::KmsClient;
-use super::{connect::Connector, convert, tls, wire};
+use super::{connect::Connector, convert, convert_signers, tls, wire};
+use crate::crypto;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
+use crate::keys::certificate::SignerUse;
 use crate::keys::keystore::Destroyed;
 use crate::keys::kms::{
     Decapsulation, DekRequest, Encapsulated, KeyAdmin, Kms, Onboarded, PublicTenant, Recipient, Session, Signed,
+    SignerCredential, SignerRequest,
 };
-use crate::keys::{DataKeys, EpochKeys, EpochRecord, Label, Profile, TenantRecord};
+use crate::keys::{DataKeys, EpochKeys, EpochRecord, Label, Profile, TenantRecord, VerifiedSigner};
 use crate::limits;
 use crate::secret::Secret;
 
@@ -279,6 +282,23 @@ impl Kms for RemoteKms {
         let answer = self.kms(Repeat::Always, asked, |mut to, asked| async move { to.verify(asked).await })?;
         let result = |result: wire::VerifyResult| result.error.map_or(Ok(()), |error| Err(from_wire(error)));
         Ok(as_many(items.len(), answer.results)?.into_iter().map(result).collect())
+    }
+
+    fn certify_signer(&self, tenant: &TenantId, request: &SignerRequest) -> Result<SignerCredential> {
+        let asked = convert_signers::request_to_wire(tenant, request);
+        let answer = self.kms(Repeat::Unsent, asked, |mut to, asked| async move { to.certify_signer(asked).await })?;
+        convert_signers::credential(answer)
+    }
+
+    fn believe_signer(&self, tenant: &TenantId, purpose: SignerUse, chain: &[Vec<u8>]) -> Result<VerifiedSigner> {
+        let asked = wire::BelieveSignerRequest {
+            tenant: named(tenant),
+            r#use: convert_signers::purpose_to_wire(purpose),
+            chain: chain.to_vec(),
+        };
+        let answer = self.kms(Repeat::Always, asked, |mut to, asked| async move { to.believe_signer(asked).await })?;
+        let thumbprint = crypto::default_provider().sha256(&[chain.last().map_or(&[][..], Vec::as_slice)]);
+        convert_signers::believed(answer, thumbprint)
     }
 
     fn derive_deks(&self, tenant: &TenantId, items: &[DekRequest]) -> Result<Vec<Result<Secret<32>>>> {

@@ -27,7 +27,7 @@ use crate::limits;
 
 /// How to reach a key service.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     address: Address,
     tls: Option<Arc<ClientConfig>>,
     /// Whether the server has turned down the latest connection, after a handshake that looked fine from here.
@@ -37,12 +37,12 @@ pub(super) struct Connector {
 /// The name that is asked for. No server's certificate is looked up by it: they are pinned.
 const NAME: &str = "strongroom.invalid";
 
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 impl Connector {
     /// To `address`, over TCP with the certificate `own` and to servers with a certificate of `pins`.
-    pub(super) fn new(address: Address, own: Option<tls::Own>, pins: BTreeSet<[u8; 32]>) -> Result<Self> {
+    pub(crate) fn new(address: Address, own: Option<tls::Own>, pins: BTreeSet<[u8; 32]>) -> Result<Self> {
         let tls = match (&address, own) {
             (Address::Unix(_), None) => None,
             (Address::Tcp(_), Some(own)) if !pins.is_empty() => Some(tls::client(own, pins)?),
@@ -56,12 +56,12 @@ impl Connector {
     }
 
     /// Whether the latest connection was turned down; changes as connections come and go.
-    pub(super) fn refused(&self) -> Arc<AtomicBool> {
+    pub(crate) fn refused(&self) -> Arc<AtomicBool> {
         self.refused.clone()
     }
 
     /// A channel that connects when it is used, and again when the connection is lost. Needs a runtime.
-    pub(super) fn channel(self) -> Channel {
+    pub(crate) fn channel(self) -> Channel {
         let ms = Duration::from_millis;
         Endpoint::from_static("http://strongroom.invalid")
             .connect_timeout(ms(limits::TLS_HANDSHAKE_MS))

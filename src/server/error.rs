@@ -3,7 +3,7 @@
 //! What lies below an error (its source) stays where it happened.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prost::Message as _;
 use serde_json::json;
@@ -36,7 +36,7 @@ pub(super) fn from_wire(error: wire::Error) -> Error {
 }
 
 /// The error as the end of a call.
-pub(super) fn to_status(error: &Error) -> Status {
+pub(crate) fn to_status(error: &Error) -> Status {
     with_details(code(error.kind()), error)
 }
 
@@ -53,12 +53,12 @@ fn with_details(code: Code, error: &Error) -> Status {
 }
 
 pub(super) fn unknown_peer() -> Error {
-    Error::new(ErrorKind::Denied, "the key service does not know who calls")
-        .with_remedy("add the caller's user id or certificate to the file of services, and restart the key service")
+    Error::new(ErrorKind::Denied, "the service does not know who calls")
+        .with_remedy("add the caller's user id or certificate to the file of services, and restart the service")
 }
 
 /// The inverse of [`to_status`]; a status that was made on the way says so.
-pub(super) fn from_status(status: Status) -> Error {
+pub(crate) fn from_status(status: Status) -> Error {
     if let Some(error) = details(&status) {
         return error;
     }
@@ -73,14 +73,12 @@ pub(super) fn from_status(status: Status) -> Error {
         _ => ErrorKind::Unavailable,
     };
     let message = match kind {
-        ErrorKind::Unavailable => "the key service cannot be reached",
-        ErrorKind::Busy => "the key service is busy",
-        _ => "the key service refused the request",
+        ErrorKind::Unavailable => "the service cannot be reached",
+        ErrorKind::Busy => "the service is busy",
+        _ => "the service refused the request",
     };
     let remedy = match kind {
-        ErrorKind::Unavailable => {
-            "see whether `strongroom kms serve` runs and listens where it is looked for".to_owned()
-        }
+        ErrorKind::Unavailable => "see whether it runs and listens where it is looked for".to_owned(),
         _ => format!("it said: {}", crate::id::shown(status.message())),
     };
     Error::new(kind, message).with_remedy(remedy).with_source(status)
@@ -100,7 +98,7 @@ fn tls_refusal(status: &Status) -> Option<Error> {
         match inner.or_else(|| error.downcast_ref::<Tls>()) {
             Some(Tls::AlertReceived(_)) => return Some(not_accepted()),
             Some(Tls::InvalidCertificate(_)) => {
-                let message = "the key service showed a certificate that is not the pinned one, or is out of date";
+                let message = "the service showed a certificate that is not the pinned one, or is out of date";
                 return Some(Error::new(ErrorKind::Denied, message).with_remedy(TLS_REMEDY));
             }
             _ => at = error.source(),
@@ -111,7 +109,7 @@ fn tls_refusal(status: &Status) -> Option<Error> {
 
 /// What a peer finds out whom the service turned down in its handshake.
 pub(super) fn not_accepted() -> Error {
-    Error::new(ErrorKind::Denied, "the key service does not accept this caller's certificate or TLS")
+    Error::new(ErrorKind::Denied, "the service does not accept this caller's certificate or TLS")
         .with_remedy(TLS_REMEDY)
 }
 
@@ -132,7 +130,7 @@ fn code(kind: ErrorKind) -> Code {
 }
 
 /// The error as the answer of the key directory: `{kind, message, remedy}`.
-pub(super) fn to_response(error: &Error) -> Response {
+pub(crate) fn to_response(error: &Error) -> Response {
     let status = match error.kind() {
         ErrorKind::Internal | ErrorKind::Integrity | ErrorKind::Partial => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
@@ -143,11 +141,16 @@ pub(super) fn to_response(error: &Error) -> Response {
         ErrorKind::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
-    answer(status, error)
+    let mut response = answer(status, error);
+    if error.kind() == ErrorKind::Busy {
+        // Whole seconds are the least that can be said; the remedy may know better.
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 /// The error as an answer with `status`.
-pub(super) fn answer(status: StatusCode, error: &Error) -> Response {
+pub(crate) fn answer(status: StatusCode, error: &Error) -> Response {
     let body = json!({"kind": error.kind().as_str(), "message": error.to_string(), "remedy": error.remedy()});
     (status, Json(body)).into_response()
 }

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::error::to_status;
 use super::wire::{self, key_admin_server, kms_server};
-use super::{Admitted, blocking, convert};
+use super::{Admitted, blocking, convert, convert_signers};
 use crate::error::{Error, Result};
 use crate::keys::kms::{Keys, Signed};
 use crate::limits;
@@ -126,6 +126,29 @@ impl kms_server::Kms for Service {
             let result =
                 |result: Result<()>| wire::VerifyResult { error: result.err().map(|e| super::error::to_wire(&e)) };
             Ok(wire::VerifyResponse { results: results.into_iter().map(result).collect() })
+        })
+        .await
+    }
+
+    async fn certify_signer(
+        &self,
+        request: Request<wire::CertifySignerRequest>,
+    ) -> Result<Response<wire::SignerCredential>, Status> {
+        answer(request, |keys, asked| {
+            let tenant = convert::tenant(&asked.tenant)?;
+            let credential = keys.certify_signer(&tenant, &convert_signers::request(asked)?)?;
+            Ok(convert_signers::credential_to_wire(credential))
+        })
+        .await
+    }
+
+    async fn believe_signer(
+        &self,
+        request: Request<wire::BelieveSignerRequest>,
+    ) -> Result<Response<wire::BelievedSigner>, Status> {
+        answer(request, |keys, asked| {
+            let (tenant, purpose) = (convert::tenant(&asked.tenant)?, convert_signers::purpose(asked.r#use)?);
+            Ok(convert_signers::believed_to_wire(&keys.believe_signer(&tenant, purpose, &asked.chain)?))
         })
         .await
     }

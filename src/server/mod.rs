@@ -1,14 +1,16 @@
-//! The key service on the wire: gRPC for stores, sidecars and agents, and the key directory over REST, on one socket.
+//! Services on the wire: who may connect, how much of it, and until when; and the key service: gRPC for stores, sidecars
+//! and agents, and the key directory over REST, on one socket.
 //!
-//! [`run`] serves a [`Backend`] until it is told to stop; [`RemoteKms`] is the other side. Both only translate: what
-//! may be asked, and what comes of it, is decided behind [`Keys`]. Who calls is known by the connection
-//! ([`Services`]) before a byte of a request is looked at.
+//! [`serve`] serves any routes until it is told to stop, [`run`] those of the key service over a [`Backend`];
+//! [`RemoteKms`] is the other side. All only translate: what may be asked, and what comes of it, is decided behind
+//! [`Keys`]. Who calls is known by the connection ([`Services`]) before a byte of a request is looked at.
 
 mod client;
-mod connect;
+pub(crate) mod connect;
 mod convert;
+mod convert_signers;
 mod directory;
-mod error;
+pub(crate) mod error;
 mod grpc;
 mod identity;
 mod listen;
@@ -54,6 +56,9 @@ pub trait Backend: Send + Sync + 'static {
     fn peer_refused(&self, peer: &str) -> Result<()>;
 }
 
+/// Who takes notice of peers that nobody knows.
+pub type Notice = Arc<dyn Fn(&str) -> Result<()> + Send + Sync>;
+
 /// What a server has seen since it was started.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -71,34 +76,71 @@ pub struct Counts {
 
 /// What requests go through.
 struct Gate {
-    backend: Arc<dyn Backend>,
+    notice: Notice,
     counts: Arc<Counts>,
     /// Shared by all peers that nobody knows, so that they take nobody else's places.
     unknown: Arc<Semaphore>,
 }
 
-/// What the caller of one request may use; as long as this lives, it counts as one request of the caller.
+/// Who has sent a request that was let through: an extension of it. As long as this lives, it counts as one request of
+/// the caller.
+#[derive(Clone)]
+pub struct Known {
+    service: Arc<identity::Service>,
+    is_local: bool,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+impl Known {
+    /// The service.
+    pub fn caller(&self) -> &Caller {
+        &self.service.caller
+    }
+
+    /// Whether it is a process on this machine, on a Unix socket.
+    pub fn is_local(&self) -> bool {
+        self.is_local
+    }
+}
+
+/// What the caller of one request to the key service may use.
 #[derive(Clone)]
 struct Admitted {
     keys: Arc<dyn Keys>,
     backend: Arc<dyn Backend>,
-    _place: Arc<OwnedSemaphorePermit>,
+    _known: Known,
 }
 
-/// Serves `backend` to the peers of `listener` until `shutdown`, then finishes what was begun, for at most
-/// [`limits::RPC_DRAIN_MS`]. What still runs after that is cut off when the runtime ends.
+/// Serves the key service over `backend`: see [`serve`].
 pub async fn run(
     listener: Listener,
     backend: Arc<dyn Backend>,
     counts: Arc<Counts>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
+    let notice = {
+        let backend = backend.clone();
+        Arc::new(move |peer: &str| backend.peer_refused(peer))
+    };
+    serve(listener, kms_routes(backend), notice, counts, shutdown).await
+}
+
+/// Serves `routes` to the peers of `listener` until `shutdown`, then finishes what was begun, for at most
+/// [`limits::RPC_DRAIN_MS`]. What still runs after that is cut off when the runtime ends. Every request that gets to
+/// them has the extension [`Known`].
+pub async fn serve(
+    listener: Listener,
+    routes: axum::Router,
+    notice: Notice,
+    counts: Arc<Counts>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
     let unknown = Arc::new(Semaphore::new(limits::RPC_CONNECTIONS_PER_SERVICE));
-    let gate = Arc::new(Gate { backend, counts, unknown });
+    let gate = Arc::new(Gate { notice, counts, unknown });
     let (stop, stopped) = watch::channel(false);
     let (sender, connections) = mpsc::channel(1);
     tokio::spawn(accept(listener, gate.clone(), sender, stopped.clone()));
-    let routes = Routes::from(routes(gate));
+    let routes = Routes::from(routes.layer(middleware::from_fn_with_state(gate, gatekeeper)));
     let ms = Duration::from_millis;
     let serving = Server::builder()
         .accept_http1(true)
@@ -126,7 +168,7 @@ pub async fn run(
             }
         },
     };
-    ended.map_err(|e| Error::new(ErrorKind::Unavailable, "the key service stopped listening").with_source(e))
+    ended.map_err(|e| Error::new(ErrorKind::Unavailable, "the server stopped listening").with_source(e))
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {
@@ -210,20 +252,30 @@ impl Gate {
     }
 
     async fn notice(&self, peer: String) {
-        let backend = self.backend.clone();
-        let noticed = tokio::task::spawn_blocking(move || backend.peer_refused(&peer)).await;
+        let notice = self.notice.clone();
+        let noticed = tokio::task::spawn_blocking(move || notice(&peer)).await;
         if !matches!(noticed, Ok(Ok(()))) {
             tracing::error!("a refused peer could not be written into the audit log");
         }
     }
 }
 
-fn routes(gate: Arc<Gate>) -> axum::Router {
+fn kms_routes(backend: Arc<dyn Backend>) -> axum::Router {
     grpc::routes()
         .into_axum_router()
         .merge(directory::routes())
         .fallback(directory::nothing_here)
-        .layer(middleware::from_fn_with_state(gate, gatekeeper))
+        .layer(middleware::from_fn_with_state(backend, hand_keys))
+}
+
+/// Gives a request the keys that its caller may use.
+async fn hand_keys(State(backend): State<Arc<dyn Backend>>, mut request: Request, next: Next) -> Response {
+    // Every request has come through the gate.
+    if let Some(known) = request.extensions().get::<Known>().cloned() {
+        let admitted = Admitted { keys: backend.keys(known.caller()), backend, _known: known };
+        request.extensions_mut().insert(admitted);
+    }
+    next.run(request).await
 }
 
 /// Lets through who is known and has not too much to do already; nothing of the request but its path was looked at.
@@ -232,7 +284,8 @@ async fn gatekeeper(State(gate): State<Arc<Gate>>, mut request: Request, next: N
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    let Some(service) = request.extensions().get::<Peer>().and_then(|peer| peer.service.clone()) else {
+    let peer = request.extensions().get::<Peer>().map(|peer| (peer.service.clone(), peer.identity));
+    let Some((Some(service), identity)) = peer else {
         return if grpc {
             error::unauthenticated().into_http()
         } else {
@@ -245,9 +298,8 @@ async fn gatekeeper(State(gate): State<Arc<Gate>>, mut request: Request, next: N
             .with_remedy(format!("have at most {} requests under way", limits::RPC_REQUESTS_PER_SERVICE));
         return if grpc { error::to_status(&busy).into_http() } else { error::to_response(&busy) };
     };
-    let admitted =
-        Admitted { keys: gate.backend.keys(&service.caller), backend: gate.backend.clone(), _place: Arc::new(place) };
-    request.extensions_mut().insert(admitted);
+    let is_local = matches!(identity, Identity::Uid(_));
+    request.extensions_mut().insert(Known { service, is_local, _place: Arc::new(place) });
     next.run(request).await
 }
 

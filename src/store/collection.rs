@@ -18,9 +18,9 @@ const INGEST_BYTES: usize = 8 << 20;
 /// A collection of an open tenant. Clones share it.
 #[derive(Clone)]
 pub struct Collection {
-    inner: Arc<vectors::Collection>,
+    pub(super) inner: Arc<vectors::Collection>,
     /// Keeps the tenant open: two of them must never work on one collection.
-    _tenant: Arc<tenant::Open>,
+    pub(super) tenant: Arc<tenant::Open>,
 }
 
 /// What a collection holds and keeps in memory.
@@ -38,7 +38,7 @@ pub struct CollectionStatus {
 
 impl Collection {
     pub(super) fn new(inner: Arc<vectors::Collection>, tenant: Arc<tenant::Open>) -> Self {
-        Self { inner, _tenant: tenant }
+        Self { inner, tenant }
     }
 
     /// Its name.

@@ -8,35 +8,55 @@ use parking_lot::MutexGuard;
 use super::tenant::Open;
 use super::{Inner, Store, StoreOptions, Tenant, blocking};
 use crate::audit::Journal;
+use crate::clock::Clock;
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
+use crate::keys::certificate::SignerUse;
 use crate::keys::keystore::Destroyed;
-use crate::keys::kms::{Caller, Keys, LocalKms, Onboarded, PublicTenant, Role, Scope, Session};
-use crate::keys::{DataKeys, EpochRecord, Keystore, Passphrase, Profile, TenantRecord};
+use crate::keys::kms::{Caller, Keys, Kms, LocalKms, Onboarded, PublicTenant, Role, Scope, Session};
+use crate::keys::{DataKeys, EpochRecord, Keystore, Passphrase, Profile, Signers, TenantRecord};
 use crate::server::RemoteKms;
 use crate::{memory, vectors};
 
 /// The name under which the store's own calls stand in the audit log.
 const SERVICE: &str = "store";
 
-/// Where data keys come from, and who makes and destroys keys.
-pub(super) type Both = (Arc<dyn DataKeys>, Arc<dyn Keys>);
+/// The keys of a store, by what may be asked of them.
+pub(super) struct StoreKeys {
+    /// Where data keys come from.
+    pub(super) data: Arc<dyn DataKeys>,
+    /// Who certifies the key that signs tokens.
+    pub(super) signing: Arc<dyn Kms>,
+    /// Who makes and destroys keys.
+    pub(super) admin: Arc<dyn Keys>,
+}
+
+impl StoreKeys {
+    /// Keys of this process that sign tokens.
+    pub(super) fn signers(&self, provider: &'static dyn Provider, clock: Arc<dyn Clock>) -> Result<Signers> {
+        Ok(Signers::new(self.signing.clone(), provider, clock, SERVICE.parse()?, SignerUse::Tokens))
+    }
+}
 
 /// Opens the keystore of `options`.
-pub(super) fn open(options: &StoreOptions, provider: &'static dyn Provider, passphrase: Passphrase) -> Result<Both> {
+pub(super) fn open(
+    options: &StoreOptions,
+    provider: &'static dyn Provider,
+    passphrase: Passphrase,
+) -> Result<StoreKeys> {
     let keystore = Keystore::open(&options.keystore_dir(), provider, options.unlock(passphrase))?;
     let audit = Arc::new(Journal::open(&options.keystore_dir())?);
     let kms = LocalKms::new(Arc::new(keystore), options.kms(), options.clock.clone(), audit)?;
-    let keys = kms.caller(Caller::new(SERVICE, Role::Store, Scope::All));
-    let admin = kms.caller(Caller::new(SERVICE, Role::Admin, Scope::All));
-    Ok((Arc::new(keys), Arc::new(admin)))
+    let own = Arc::new(kms.caller(Caller::new(SERVICE, Role::Store, Scope::All)));
+    let admin = Arc::new(kms.caller(Caller::new(SERVICE, Role::Admin, Scope::All)));
+    Ok(StoreKeys { data: own.clone(), signing: own, admin })
 }
 
 /// Calls the key service of `options`. What may be administered depends on the role that it gives this process.
-pub(super) fn connect(options: &StoreOptions) -> Result<Both> {
+pub(super) fn connect(options: &StoreOptions) -> Result<StoreKeys> {
     let kms = Arc::new(RemoteKms::new(options.remote()?)?);
-    Ok((kms.clone(), kms))
+    Ok(StoreKeys { data: kms.clone(), signing: kms.clone(), admin: kms })
 }
 
 impl Store {
@@ -58,43 +78,43 @@ impl Store {
     /// [`Conflict`](ErrorKind::Conflict) when there is one with this id, or was.
     pub async fn onboard_tenant(&self, id: &TenantId, profile: Profile, agent: Option<&AgentId>) -> Result<Onboarded> {
         let (id, agent) = (id.clone(), agent.cloned());
-        self.administer(move |inner| inner.admin.onboard(&id, profile, agent.as_ref())).await
+        self.administer(move |inner| inner.keys.admin.onboard(&id, profile, agent.as_ref())).await
     }
 
     /// The ids of all tenants, in order.
     pub async fn tenants(&self) -> Result<Vec<TenantId>> {
-        self.administer(|inner| inner.admin.tenants()).await
+        self.administer(|inner| inner.keys.admin.tenants()).await
     }
 
     /// What may be shown of a tenant's keys.
     pub async fn tenant_keys(&self, id: &TenantId) -> Result<TenantRecord> {
         let id = id.clone();
-        self.administer(move |inner| inner.keys.tenant(&id)).await
+        self.administer(move |inner| inner.keys.data.tenant(&id)).await
     }
 
     /// A tenant's public keys and certificates.
     pub async fn tenant_public(&self, id: &TenantId) -> Result<PublicTenant> {
         let id = id.clone();
-        self.administer(move |inner| inner.admin.public(&id)).await
+        self.administer(move |inner| inner.keys.admin.public(&id)).await
     }
 
     /// Opens a session for an agent of the tenant: a session key, whose private half stays with the keys, and a
     /// credential. [`Unavailable`](ErrorKind::Unavailable) when no session key is ready: try again.
     pub async fn open_session(&self, id: &TenantId, agent: &AgentId, lifetime_ms: u64) -> Result<Session> {
         let (id, agent) = (id.clone(), agent.clone());
-        self.administer(move |inner| inner.admin.open_session(&id, &agent, lifetime_ms)).await
+        self.administer(move |inner| inner.keys.admin.open_session(&id, &agent, lifetime_ms)).await
     }
 
     /// Ends a session now.
     pub async fn revoke_session(&self, id: &TenantId, session: SessionId) -> Result<()> {
         let id = id.clone();
-        self.administer(move |inner| inner.admin.revoke_session(&id, session)).await
+        self.administer(move |inner| inner.keys.admin.revoke_session(&id, session)).await
     }
 
     /// Makes the tenant's next epoch, pre-active.
     pub async fn create_epoch(&self, id: &TenantId) -> Result<EpochRecord> {
         let id = id.clone();
-        self.administer(move |inner| inner.admin.create_epoch(&id)).await
+        self.administer(move |inner| inner.keys.admin.create_epoch(&id)).await
     }
 
     /// Makes a pre-active epoch the one that seals. The one that did is deactivated.
@@ -126,7 +146,7 @@ impl Store {
         let id = id.clone();
         self.administer(move |inner| {
             let _closed = inner.kept_closed(&id)?;
-            inner.admin.destroy_epoch(&id, epoch)
+            inner.keys.admin.destroy_epoch(&id, epoch)
         })
         .await
     }
@@ -139,10 +159,10 @@ impl Store {
         self.administer(move |inner| {
             let record = {
                 let _closed = inner.kept_closed(&id)?;
-                inner.admin.shred(&id)
+                inner.keys.admin.shred(&id)
             };
             // Without its keys nobody can open the tenant any more.
-            if record.is_ok() || inner.admin.is_shredded(&id)? {
+            if record.is_ok() || inner.keys.admin.is_shredded(&id)? {
                 inner.remove_data(&id)?;
             }
             record
@@ -165,7 +185,7 @@ impl Store {
                 return Err(Error::new(ErrorKind::Conflict, "the tenant has records in its active epoch")
                     .with_remedy("moving records to another epoch is rotation, which is not built yet"));
             }
-            change(&*inner.admin, &id)
+            change(&*inner.keys.admin, &id)
         })
         .await
     }

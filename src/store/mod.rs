@@ -26,10 +26,12 @@
 //! ```
 
 mod collection;
+mod handoff;
 mod keys;
 mod maintenance;
 mod memory;
 mod options;
+pub mod service;
 mod tenant;
 
 use std::collections::HashMap;
@@ -43,8 +45,7 @@ use crate::disk::DataDir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::keystore::HEADER_FILE;
-use crate::keys::kms::Keys;
-use crate::keys::{DataKeys, Keyring, Keystore, Passphrase};
+use crate::keys::{Keyring, Keystore, Passphrase, Signers};
 use crate::kv::rocks::Rocks;
 use crate::kv::{Batch, KvBackend, Table};
 use crate::memory::Ledger;
@@ -53,6 +54,7 @@ use crate::vectors::CollectionContext;
 use crate::vectors::edge::Edge;
 
 pub use collection::{Collection, CollectionStatus};
+pub use handoff::{Handoff, Terms};
 pub use options::StoreOptions;
 pub use tenant::{Tenant, TenantReport};
 
@@ -71,10 +73,9 @@ pub struct Store {
 struct Inner {
     options: StoreOptions,
     provider: &'static dyn Provider,
-    /// Where data keys come from.
-    keys: Arc<dyn DataKeys>,
-    /// Who makes and destroys them.
-    admin: Arc<dyn Keys>,
+    keys: keys::StoreKeys,
+    /// Keys of this process that sign tokens.
+    signers: Arc<Signers>,
     /// Blinds tenants' names.
     system: Keyring,
     kv: Arc<dyn KvBackend>,
@@ -140,10 +141,10 @@ impl Store {
         .await
     }
 
-    fn open_with(options: StoreOptions, (keys, admin): keys::Both) -> Result<Self> {
+    fn open_with(options: StoreOptions, keys: keys::StoreKeys) -> Result<Self> {
         let provider = crypto::default_provider();
         let disk = Arc::new(DataDir::hold(&options.data_dir(), options.min_free_bytes())?);
-        let system = Keyring::open(&*keys, provider, &TenantId::system())?;
+        let system = Keyring::open(&*keys.data, provider, &TenantId::system())?;
         let rocks = Rocks::open(
             &disk.subdir("db")?,
             disk.clone(),
@@ -155,9 +156,10 @@ impl Store {
         let engine = Arc::new(Edge::new(disk.subdir("shards")?, disk.clone()));
         check_format(&*kv, &engine)?;
         crate::vectors::finish_drops(&*kv, &*engine)?;
+        let signers = Arc::new(keys.signers(provider, options.clock.clone())?);
         let tenants = Arc::default();
         let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), &options)?;
-        let inner = Inner { options, provider, keys, admin, system, kv, engine, tenants, maintenance };
+        let inner = Inner { options, provider, keys, signers, system, kv, engine, tenants, maintenance };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -186,7 +188,7 @@ impl Store {
         blocking(move || {
             let Some(open) = inner.tenants.lock().get(&id).cloned() else {
                 // One that maintenance has closed may still be ready in the key service.
-                inner.keys.forget(&id);
+                inner.keys.data.forget(&id);
                 return Ok(());
             };
             open.close()?;
@@ -199,7 +201,7 @@ impl Store {
                     .with_remedy("drop its tenant and collection handles first, then try again"));
             }
             tenants.remove(&id);
-            inner.keys.forget(&id);
+            inner.keys.data.forget(&id);
             Ok(())
         })
         .await?;
@@ -232,14 +234,15 @@ impl Inner {
     fn open_tenant(&self, id: &TenantId) -> Result<tenant::Open> {
         let tag = self.tenant_tag(id)?;
         let ledger = Arc::new(Ledger::new(self.kv.clone(), tag));
-        let keyring = Arc::new(Keyring::open(&*self.keys, self.provider, id)?.counted(ledger));
+        let keyring = Arc::new(Keyring::open(&*self.keys.data, self.provider, id)?.counted(ledger));
         let context = CollectionContext {
             keyring,
             kv: self.kv.clone(),
             engine: self.engine.clone(),
             lock_policy: self.options.config.memory_lock,
         };
-        tenant::Open::new(tag, context, self.options.clock.clone())
+        let minting = handoff::Minting { signers: self.signers.clone(), clock: self.options.clock.clone() };
+        tenant::Open::new(tag, context, minting)
     }
 
     /// What the database knows a tenant by.

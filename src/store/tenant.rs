@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::clock::Clock;
 use crate::error::Result;
 use crate::id::{Name, TenantId};
+use crate::keys::Keyring;
 use crate::memory::{Memories, MemoryContext, MemoryReport};
 use crate::scrub::scrub_workers;
 use crate::vectors::{Catalog, CollectionContext, CollectionReport, CollectionSpec};
 
+use super::handoff::Minting;
 use super::{Collection, blocking};
 
 /// A tenant of an open store. Clones share it.
@@ -26,6 +27,7 @@ pub struct Tenant {
 pub(super) struct Open {
     pub(super) catalog: Arc<Catalog>,
     pub(super) memories: Memories,
+    pub(super) minting: Minting,
     context: CollectionContext,
     made: Instant,
     used_ms: AtomicU64,
@@ -51,16 +53,22 @@ impl TenantReport {
 }
 
 impl Open {
-    pub(super) fn new(tenant_tag: [u8; 16], context: CollectionContext, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(super) fn new(tenant_tag: [u8; 16], context: CollectionContext, minting: Minting) -> Result<Self> {
+        let clock = minting.clock.clone();
         let catalog = Arc::new(Catalog::open(tenant_tag, context.clone())?);
         let memories = Memories::new(
             tenant_tag,
             MemoryContext { keyring: context.keyring.clone(), kv: context.kv.clone(), clock, catalog: catalog.clone() },
         );
-        Ok(Self { catalog, memories, context, made: Instant::now(), used_ms: AtomicU64::new(0) })
+        Ok(Self { catalog, memories, minting, context, made: Instant::now(), used_ms: AtomicU64::new(0) })
+    }
+
+    pub(super) fn keyring(&self) -> &Keyring {
+        &self.context.keyring
     }
 
     pub(super) fn close(&self) -> Result<()> {
+        self.minting.signers.forget(self.keyring().tenant());
         let closed: Vec<Result<bool>> = self.catalog.all().iter().map(|collection| collection.close()).collect();
         closed.into_iter().try_for_each(|closed| closed.map(|_| ()))
     }

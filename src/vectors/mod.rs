@@ -17,7 +17,7 @@ mod spec;
 
 pub use catalog::Catalog;
 pub use chunk::{Chunk, Hit, SearchRequest, StoredChunk, Vectors};
-pub use collection::{Collection, CollectionContext, CollectionReport, Staged};
+pub use collection::{Collection, CollectionContext, CollectionReport, SealedChunk, SealedHit, Staged};
 pub use metric::Metric;
 pub use registry::Entry;
 pub use spec::{CollectionId, CollectionKind, CollectionSpec, Mode, VectorParams};

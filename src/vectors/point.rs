@@ -44,6 +44,13 @@ pub(super) struct Embedding {
     digest: [u8; 32],
 }
 
+impl Embedding {
+    /// The digest, if it is of this version of the record.
+    pub(super) fn of_version(&self, version: u64) -> Result<[u8; 32]> {
+        if self.version == version { Ok(self.digest) } else { Err(crypto::open_failed()) }
+    }
+}
+
 /// An opened payload field.
 pub(super) struct OpenedPayload {
     pub(super) text: String,
@@ -73,12 +80,6 @@ struct VectorPlain<'a> {
     vectors: Vec<(u8, &'a serde_bytes::Bytes)>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct PayloadPlain<'a> {
-    text: &'a str,
-    metadata: &'a str,
-}
-
 impl PointSealer {
     /// The id that the engine and the registry know `id` by in `epoch`.
     pub(super) fn blind(&self, epoch: Epoch, id: &RecordId) -> Result<Uuid> {
@@ -94,7 +95,7 @@ impl PointSealer {
         let vector_plain = self.vector_plain(chunk)?;
         let embedding = Embedding { version, digest: self.keyring.provider().sha256(&[vector_plain.expose_secret()]) };
         let vector = key.seal(&self.place(&id, version, Field::Vector, None), vector_plain.expose_secret())?;
-        let payload_plain = record::pack(self.spec.packing, payload_plain(chunk)?.expose_secret())?;
+        let payload_plain = self.payload_plain(chunk)?;
         let place = self.place(&id, version, Field::Payload, Some(&embedding.digest));
         let payload = key.seal(&place, payload_plain.expose_secret())?;
         let searchable = match self.spec.mode {
@@ -165,11 +166,16 @@ impl PointSealer {
         entry.check(self.keyring.provider(), &point.payload)?;
         let key = self.keyring.sealing(Label::VectorStore, entry.epoch, self.id.as_bytes())?;
         let place = self.place(&point.id, entry.version, Field::Payload, Some(&embedding.digest));
-        let content = record::unpack(&key.open(&place, &point.payload)?)?;
-        let plain: PayloadPlain<'_> =
-            postcard::from_bytes(content.expose_secret()).map_err(|_| crypto::open_failed())?;
-        let metadata = serde_json::from_str(plain.metadata).map_err(|_| crypto::open_failed())?;
-        Ok(OpenedPayload { text: plain.text.to_owned(), metadata })
+        record::with_payload(&key.open(&place, &point.payload)?, |text, metadata| {
+            let metadata = serde_json::from_str(metadata).map_err(|_| crypto::open_failed())?;
+            Ok(OpenedPayload { text: text.to_owned(), metadata })
+        })
+    }
+
+    fn payload_plain(&self, chunk: &Chunk) -> Result<SecretBytes> {
+        let metadata = serde_json::to_string(&chunk.metadata);
+        let metadata = Zeroizing::new(metadata.map_err(|e| Error::internal("encoding metadata").with_source(e))?);
+        record::pack_payload(self.spec.packing, &chunk.text, &metadata)
     }
 
     fn place<'a>(&'a self, id: &'a Uuid, version: u64, field: Field, embedding: Option<&'a [u8; 32]>) -> Place<'a> {
@@ -206,12 +212,4 @@ impl PointSealer {
             .filter_map(|(p, name)| Some((p, chunk.vectors.get(name)?.to_vec())))
             .collect()
     }
-}
-
-fn payload_plain(chunk: &Chunk) -> Result<SecretBytes> {
-    let metadata = Zeroizing::new(
-        serde_json::to_string(&chunk.metadata).map_err(|e| Error::internal("encoding metadata").with_source(e))?,
-    );
-    let plain = postcard::to_stdvec(&PayloadPlain { text: &chunk.text, metadata: &metadata });
-    Ok(SecretBytes::new(plain.map_err(|e| Error::internal("encoding a payload").with_source(e))?))
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use strongroom::audit::{InMemory, Outcome, Reason, What};
+use strongroom::audit::{InMemory, Outcome, What};
 use strongroom::crypto::default_provider;
-use strongroom::envelope::{Interceptor, InterceptorOptions, Invitation, Kind, Message, Peer, Received};
+use strongroom::envelope::{Interceptor, InterceptorOptions, Invitation, Kind, Message, Peer, Received, Refusal};
 use strongroom::keys::Profile;
 use strongroom::keys::kms::Role;
 use strongroom::{Error, ErrorKind, Result, TenantId};
@@ -58,16 +58,16 @@ impl Agent {
     }
 
     /// Why the agent refused what it refused, oldest first.
-    pub fn reasons(&self) -> Vec<Reason> {
+    pub fn reasons(&self) -> Vec<Refusal> {
         let reason = |event: &strongroom::audit::Event| match event.what {
-            What::Refused { reason } if event.outcome == Outcome::Refused => Some(reason),
+            What::EnvelopeRefused { reason } if event.outcome == Outcome::Refused => Some(reason),
             _ => None,
         };
         self.audit.events().iter().filter_map(reason).collect()
     }
 
     /// The envelope is refused, for `reason` in the audit log, and in the words of every refusal outside.
-    pub fn refuses(&self, envelope: &[u8], reason: Reason, what: &str) {
+    pub fn refuses(&self, envelope: &[u8], reason: Refusal, what: &str) {
         let before = self.reasons().len();
         let refused = self.receive(envelope).err().unwrap_or_else(|| panic!("{what} was received"));
         assert_eq!(said(&refused), said_always(), "{what}");
@@ -83,7 +83,7 @@ pub fn said(error: &Error) -> (ErrorKind, String, Option<String>, bool) {
 
 /// What the outside learns of every refusal.
 fn said_always() -> (ErrorKind, String, Option<String>, bool) {
-    let remedy = "have it sent anew, in a new session; the receiver's audit log says why";
+    let remedy = "have it sent anew, in a new session; the receiver's audit log says why it was refused";
     (ErrorKind::Denied, "the envelope is refused".to_owned(), Some(remedy.to_owned()), false)
 }
 

@@ -2,7 +2,7 @@
 //! with the sender's signer, who has not the key; and by the sender itself, who has both.
 
 use coset::cbor::value::Value;
-use strongroom::audit::Reason;
+use strongroom::envelope::Refusal;
 use strongroom::keys::Profile;
 
 use super::agents::{Agent, dealing_with, payload};
@@ -10,46 +10,46 @@ use super::forge::{Fields, Forge, envelope, parts, with};
 use super::world::{NOW_MS, World, other_of, patiently, tenant_of};
 
 const PROFILE: Profile = Profile::Pure;
-const OPENS: Option<Reason> = None;
+const OPENS: Option<Refusal> = None;
 
 /// One change, and what it comes to: on the way, signed anew, made anew.
 struct Change {
     key: u64,
     value: Value,
-    on_the_way: Reason,
-    signed: Reason,
+    on_the_way: Refusal,
+    signed: Refusal,
     /// `None`: then it is what the sender may just as well send.
-    made: Option<Reason>,
+    made: Option<Refusal>,
 }
 
-fn change(key: u64, value: Value, on_the_way: Reason, signed: Reason, made: Option<Reason>) -> Change {
+fn change(key: u64, value: Value, on_the_way: Refusal, signed: Refusal, made: Option<Refusal>) -> Change {
     Change { key, value, on_the_way, signed, made }
 }
 
 /// A change that is noticed before the signature is looked at.
-fn early(key: u64, value: Value, reason: Reason) -> Change {
+fn early(key: u64, value: Value, reason: Refusal) -> Change {
     change(key, value, reason, reason, Some(reason))
 }
 
 fn changes(foreign_session: [u8; 16], other_signer: [u8; 32], fields: &Fields) -> Vec<Change> {
-    use Reason::{Credential, Opening, Profile, Recipient, Replay, Sender, Session, Signature, SingleUse, Time};
+    use Refusal::{Ciphertext, Open, Profile, Recipient, Replay, Sender, Session, Signature, Signer, Time};
     let flipped = |key: usize| {
         let mut bytes = fields[key].1.as_bytes().unwrap().clone();
         bytes[0] ^= 1;
         Value::Bytes(bytes)
     };
     vec![
-        early(0, Value::from(2), Reason::Malformed),
-        change(1, Value::from(3), Signature, Opening, OPENS),
+        early(0, Value::from(2), Refusal::Malformed),
+        change(1, Value::from(3), Signature, Open, OPENS),
         change(2, Value::from(other_of(PROFILE).as_str()), Signature, Sender, Some(Sender)),
         change(3, Value::from("mallory"), Signature, Sender, Some(Sender)),
-        early(4, flipped(4), Credential),
+        early(4, flipped(4), Signer),
         change(4, Value::Bytes(other_signer.to_vec()), Signature, Signature, Some(Signature)),
         early(5, Value::from(other_of(PROFILE).as_str()), Recipient),
         early(6, flipped(6), Session),
-        change(6, Value::Bytes(foreign_session.to_vec()), Signature, Opening, Some(Opening)),
-        early(7, Value::from(2), Reason::Malformed),
-        change(8, flipped(8), Signature, SingleUse, Some(SingleUse)),
+        change(6, Value::Bytes(foreign_session.to_vec()), Signature, Open, Some(Open)),
+        early(7, Value::from(2), Refusal::Malformed),
+        change(8, flipped(8), Signature, Ciphertext, Some(Ciphertext)),
         early(9, Value::from(-50), Profile),
         early(10, Value::from(2), Profile),
         change(11, Value::from(NOW_MS + 5_001), Signature, Time, Some(Time)),
@@ -57,12 +57,12 @@ fn changes(foreign_session: [u8; 16], other_signer: [u8; 32], fields: &Fields) -
         change(12, Value::from(NOW_MS), Signature, Time, Some(Time)),
         change(12, Value::from(NOW_MS + 300_001), Signature, Time, Some(Time)),
         change(13, Value::from(0), Signature, Replay, Some(Replay)),
-        change(13, Value::from(999), Signature, Opening, OPENS),
-        change(14, flipped(14), Signature, Opening, OPENS),
-        change(15, Value::Bytes(b"call-8".to_vec()), Signature, Opening, OPENS),
-        change(15, Value::Null, Signature, Opening, OPENS),
-        change(16, Value::Array(vec![Value::Bytes(b"other".to_vec())]), Signature, Opening, OPENS),
-        change(16, Value::Null, Signature, Opening, OPENS),
+        change(13, Value::from(999), Signature, Open, OPENS),
+        change(14, flipped(14), Signature, Open, OPENS),
+        change(15, Value::Bytes(b"call-8".to_vec()), Signature, Open, OPENS),
+        change(15, Value::Null, Signature, Open, OPENS),
+        change(16, Value::Array(vec![Value::Bytes(b"other".to_vec())]), Signature, Open, OPENS),
+        change(16, Value::Null, Signature, Open, OPENS),
     ]
 }
 
@@ -114,25 +114,29 @@ fn neither_ciphertext_nor_signature_can_be_changed() {
     for at in [0, ciphertext.len() / 2, ciphertext.len() - 1] {
         let mut changed = ciphertext.clone();
         changed[at] ^= 1;
-        receiver.refuses(&envelope(&fields, &changed, &signature), Reason::Signature, "a changed ciphertext");
-        receiver.refuses(&forge.sign(&fields, &changed), Reason::Opening, "a changed ciphertext, signed");
+        receiver.refuses(&envelope(&fields, &changed, &signature), Refusal::Signature, "a changed ciphertext");
+        receiver.refuses(&forge.sign(&fields, &changed), Refusal::Open, "a changed ciphertext, signed");
     }
     for short in [&ciphertext[..ciphertext.len() - 1], &ciphertext[..15], b""] {
-        receiver.refuses(&forge.sign(&fields, short), Reason::Opening, "a short ciphertext, signed");
+        receiver.refuses(&forge.sign(&fields, short), Refusal::Open, "a short ciphertext, signed");
     }
     for at in [0, signature.len() / 2, signature.len() - 1] {
         let mut changed = signature.clone();
         changed[at] ^= 1;
-        receiver.refuses(&envelope(&fields, &ciphertext, &changed), Reason::Signature, "a changed signature");
+        receiver.refuses(&envelope(&fields, &ciphertext, &changed), Refusal::Signature, "a changed signature");
     }
     for wrong in [&signature[1..], b"", &[&signature[..], b"x"].concat()] {
-        receiver.refuses(&envelope(&fields, &ciphertext, wrong), Reason::Signature, "a signature of another length");
+        receiver.refuses(&envelope(&fields, &ciphertext, wrong), Refusal::Signature, "a signature of another length");
     }
     // The signer's signature over the same without the prefix is for something else.
     let (_, header_and_rest) = forge.sign(&fields, &ciphertext).split_first().map(|(a, b)| (*a, b.to_vec())).unwrap();
     let signed = &header_and_rest[..header_and_rest.len() - signature.len() - 3];
     let unprefixed = forge.signer.sign(signed).unwrap();
-    receiver.refuses(&envelope(&fields, &ciphertext, &unprefixed), Reason::Signature, "a signature for something else");
+    receiver.refuses(
+        &envelope(&fields, &ciphertext, &unprefixed),
+        Refusal::Signature,
+        "a signature for something else",
+    );
     assert_eq!(payload(receiver.receive(&forge.sign(&fields, &ciphertext))), b"payload");
 }
 
@@ -145,11 +149,11 @@ fn a_sender_cannot_send_in_anothers_session() {
     let [planner, mallory] =
         ["planner", "mallory"].map(|agent| Forge::new(&world, &tenant, agent, &tenant, &invitation));
     assert_eq!(payload(receiver.receive(&planner.make(&planner.fields(0), b"first"))), b"first");
-    receiver.refuses(&mallory.make(&mallory.fields(1), b"x"), Reason::Sender, "another sender");
+    receiver.refuses(&mallory.make(&mallory.fields(1), b"x"), Refusal::Sender, "another sender");
     // Were the sender not looked at, the ciphertext would still be another.
     let renewed = Forge::new(&world, &tenant, "planner", &tenant, &receiver.invite());
     let fields = with(&renewed.fields(1), 6, &planner.fields(1)[6].1);
-    receiver.refuses(&renewed.make(&fields, b"x"), Reason::SingleUse, "another ciphertext of the same sender");
+    receiver.refuses(&renewed.make(&fields, b"x"), Refusal::Ciphertext, "another ciphertext of the same sender");
     // A signer renewed in the session is still the same sender.
     let same = with(&with(&planner.fields(1), 4, &renewed.fields(1)[4].1), 16, &renewed.fields(1)[16].1);
     let sealed = planner.seal(&same, b"renewed");
@@ -170,7 +174,7 @@ fn tool_calls_arguments_and_results_cannot_be_exchanged() {
             for other in Kind::ALL.into_iter().filter(|other| *other != kind) {
                 let changed = with(&fields, 1, &Value::from(other.as_u8()));
                 let changed = envelope(&changed, &ciphertext, &signature);
-                receiver.refuses(&changed, Reason::Signature, &format!("{kind} as {other}"));
+                receiver.refuses(&changed, Refusal::Signature, &format!("{kind} as {other}"));
             }
             assert_eq!(receiver.receive(&sent).unwrap().origin().kind(), kind);
         }
@@ -196,7 +200,7 @@ fn a_signer_that_nobody_certified_is_not_believed() {
         ("bytes", as_value(&[b"a".to_vec(), b"b".to_vec()])),
     ];
     for (what, chain) in wrong {
-        receiver.refuses(&forge.make(&with(&fields, 16, &chain), b"x"), Reason::Credential, what);
+        receiver.refuses(&forge.make(&with(&fields, 16, &chain), b"x"), Refusal::Signer, what);
     }
     assert_eq!(payload(receiver.receive(&forge.make(&fields, b"x"))), b"x");
 }

@@ -7,8 +7,9 @@ use strongroom::TenantId;
 use strongroom::clock::Clock as _;
 use strongroom::crypto::default_provider;
 use strongroom::envelope::{Invitation, Kind};
+use strongroom::keys::certificate::SignerUse;
 use strongroom::keys::kms::{Encapsulated, Kms as _, Recipient, Role};
-use strongroom::keys::{Profile, Signer, SignerUse, Signers};
+use strongroom::keys::{Profile, Signer, Signers};
 
 use super::world::{World, patiently};
 

@@ -11,9 +11,8 @@ use axum::{Router, body::Body};
 use coset::cbor::value::Value;
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
-use strongroom::audit::Reason;
 use strongroom::envelope::layer::{CONTENT_TYPE, EnvelopeBody, EnvelopeClientLayer, EnvelopeServerLayer, Exchange};
-use strongroom::envelope::{Invitation, Kind, Message, Origin};
+use strongroom::envelope::{Invitation, Kind, Message, Origin, Refusal};
 use strongroom::keys::Profile;
 use strongroom::limits;
 use tonic_health::pb::HealthCheckRequest;
@@ -158,7 +157,7 @@ async fn what_is_not_meant_for_a_service_does_not_reach_it() {
     let world = World::new();
     let (planner, tool) = pair(&world, PROFILE);
     let tools = Tools::of(&tool, Exchange::ToolCalls);
-    let refused = async |request: Request<EnvelopeBody>, reason: Reason, what: &str| {
+    let refused = async |request: Request<EnvelopeBody>, reason: Refusal, what: &str| {
         let answer = wire(&tools).oneshot(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{what}");
         let said = text(answer).await;
@@ -166,14 +165,14 @@ async fn what_is_not_meant_for_a_service_does_not_reach_it() {
         assert_eq!(tool.reasons().last(), Some(&reason), "{what}");
     };
     let plain = |body: &str| http_body_util::Full::new(Bytes::from(body.to_owned())).boxed();
-    refused(Request::post("/tools/t").body(plain("x")).unwrap(), Reason::Malformed, "a request in clear").await;
+    refused(Request::post("/tools/t").body(plain("x")).unwrap(), Refusal::Malformed, "a request in clear").await;
     let typed = |bytes: Vec<u8>, path: &str, method: Method| {
         let request = Request::builder().method(method).uri(path).header("content-type", CONTENT_TYPE);
         request.body(http_body_util::Full::new(Bytes::from(bytes)).boxed()).unwrap()
     };
-    refused(typed(b"x".to_vec(), "/tools/t", Method::POST), Reason::Malformed, "bytes").await;
+    refused(typed(b"x".to_vec(), "/tools/t", Method::POST), Refusal::Malformed, "bytes").await;
     let long = vec![0; limits::ENVELOPE_BYTES + 1];
-    refused(typed(long, "/tools/t", Method::POST), Reason::Malformed, "too many bytes").await;
+    refused(typed(long, "/tools/t", Method::POST), Refusal::Malformed, "too many bytes").await;
 
     // Envelopes that were caught on the way.
     let caught = async |exchange| {
@@ -192,15 +191,15 @@ async fn what_is_not_meant_for_a_service_does_not_reach_it() {
         caught
     };
     let sent = caught(Exchange::ToolCalls).await;
-    refused(typed(sent, "/tools/other", Method::POST), Reason::Content, "a request moved to another path").await;
+    refused(typed(sent, "/tools/other", Method::POST), Refusal::Content, "a request moved to another path").await;
     let sent = caught(Exchange::ToolCalls).await;
-    refused(typed(sent, "/tools/t?all", Method::POST), Reason::Content, "a request with another query").await;
+    refused(typed(sent, "/tools/t?all", Method::POST), Refusal::Content, "a request with another query").await;
     let sent = caught(Exchange::Messages).await;
-    refused(typed(sent, "/tools/t", Method::POST), Reason::Content, "a message instead of a tool call").await;
+    refused(typed(sent, "/tools/t", Method::POST), Refusal::Content, "a message instead of a tool call").await;
     let sent = caught(Exchange::ToolCalls).await;
     let received = wire(&tools).oneshot(typed(sent.clone(), "/tools/t", Method::POST)).await.unwrap();
     assert_eq!((received.status(), tools.calls()), (StatusCode::OK, 1));
-    refused(typed(sent, "/tools/t", Method::POST), Reason::Replay, "a request again").await;
+    refused(typed(sent, "/tools/t", Method::POST), Refusal::Replay, "a request again").await;
     assert_eq!(tools.calls(), 1);
 }
 
@@ -226,9 +225,9 @@ async fn answers_go_to_the_sender_only() {
     };
     let foreign = Agent::new(&world, &other_of(PROFILE), "planner").invite();
     let cases = [
-        (Some(mallory.invite()), StatusCode::FORBIDDEN, Some(Reason::Sender)),
-        (Some(foreign), StatusCode::FORBIDDEN, Some(Reason::Credential)),
-        (None, StatusCode::FORBIDDEN, Some(Reason::Content)),
+        (Some(mallory.invite()), StatusCode::FORBIDDEN, Some(Refusal::Sender)),
+        (Some(foreign), StatusCode::FORBIDDEN, Some(Refusal::Signer)),
+        (None, StatusCode::FORBIDDEN, Some(Refusal::Content)),
         (Some(planner.invite()), StatusCode::OK, None),
     ];
     for (reply_to, status, reason) in cases {
@@ -261,7 +260,7 @@ async fn an_answer_is_for_one_request() {
     assert_eq!(ask().await, "the answer is no envelope; its status is 200");
     assert!(planner.reasons().is_empty());
     assert_eq!(ask().await, "the envelope is refused");
-    assert_eq!((planner.reasons(), tools.calls()), (vec![Reason::Content], 2));
+    assert_eq!((planner.reasons(), tools.calls()), (vec![Refusal::Content], 2));
     let head = Request::head("/tools/t").body(Body::empty()).unwrap();
     assert!(service.clone().oneshot(head).await.is_err());
     let long = "x".repeat(limits::ENVELOPE_PAYLOAD_BYTES + 1);
@@ -289,7 +288,7 @@ async fn a_tonic_service_answers_in_envelopes() {
     // In clear nothing is to be had.
     let mut clear = HealthClient::new(channel.clone());
     assert!(clear.check(HealthCheckRequest { service: "tools".into() }).await.is_err());
-    assert_eq!(tool.reasons(), [Reason::Malformed]);
+    assert_eq!(tool.reasons(), [Refusal::Malformed]);
 
     let channel = channel.map_request(|request: Request<EnvelopeBody>| request.map(tonic::body::Body::new));
     let mut client = HealthClient::new(connect(&planner, &tool, Exchange::ToolCalls).layer(channel));

@@ -1,7 +1,6 @@
 //! Who deals with whom: profiles, tenants, kinds; and what comes out is what went in.
 
-use strongroom::audit::Reason;
-use strongroom::envelope::{Kind, Message};
+use strongroom::envelope::{Kind, Message, Refusal};
 use strongroom::keys::Profile;
 use strongroom::{ErrorKind, limits};
 
@@ -61,7 +60,11 @@ fn tenants_deal_with_each_other_only_when_both_say_so() {
         let refused = unasked.interceptor.connect(&receiver.invite()).err().unwrap();
         assert_eq!(refused.kind(), ErrorKind::Denied);
         let peer = sender.connect(&closed);
-        closed.refuses(&sender.send(&peer, b"x"), Reason::Scope, "an envelope of a tenant that one does not deal with");
+        closed.refuses(
+            &sender.send(&peer, b"x"),
+            Refusal::Tenant,
+            "an envelope of a tenant that one does not deal with",
+        );
     }
 }
 
@@ -89,8 +92,8 @@ fn an_envelope_for_another_is_not_received() {
     let same = Agent::new(&world, &here, "another");
     let forge = Forge::new(&world, &here, "planner", &here, &receiver.invite());
     let sent = forge.make(&forge.fields(0), b"x");
-    wrong.refuses(&sent, Reason::Recipient, "another tenant's envelope");
-    same.refuses(&sent, Reason::Session, "another agent's envelope");
+    wrong.refuses(&sent, Refusal::Recipient, "another tenant's envelope");
+    same.refuses(&sent, Refusal::Session, "another agent's envelope");
     assert_eq!(payload(receiver.receive(&sent)), b"x");
 }
 
@@ -111,7 +114,7 @@ fn what_is_too_long_is_not_sent() {
     let longest = send(&correlation[1..], &long[1..]).unwrap();
     assert_eq!(payload(receiver.receive(&longest)), &long[1..]);
     let bytes = vec![0; limits::ENVELOPE_BYTES + 1];
-    receiver.refuses(&bytes, Reason::Malformed, "more than an envelope can be");
+    receiver.refuses(&bytes, Refusal::Malformed, "more than an envelope can be");
 }
 
 #[test]
@@ -122,7 +125,7 @@ fn a_receiver_that_lost_the_certificates_is_shown_them_again() {
     let lost = sender.send(&peer, b"lost");
     let next = sender.send(&peer, b"next");
     assert!(next.len() + 10_000 < lost.len(), "the certificates are in every envelope");
-    receiver.refuses(&next, Reason::Credential, "an envelope of somebody who was not introduced");
+    receiver.refuses(&next, Refusal::Signer, "an envelope of somebody who was not introduced");
     peer.introduce();
     assert_eq!(payload(receiver.receive(&sender.send(&peer, b"again"))), b"again");
     assert_eq!(payload(receiver.receive(&next)), b"next");

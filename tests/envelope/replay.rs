@@ -2,9 +2,10 @@
 
 use std::sync::Barrier;
 
-use strongroom::audit::Reason;
+use strongroom::envelope::Refusal;
 use strongroom::keys::Profile;
 use strongroom::limits;
+use strongroom::replay::WINDOW;
 
 use super::agents::{pair, payload};
 use super::world::World;
@@ -18,7 +19,7 @@ fn a_copy_is_refused() {
         for n in 0..3_u8 {
             let sent = sender.send(&peer, &[n]);
             assert_eq!(payload(receiver.receive(&sent)), [n]);
-            receiver.refuses(&sent, Reason::Replay, "a copy");
+            receiver.refuses(&sent, Refusal::Replay, "a copy");
         }
     }
 }
@@ -29,20 +30,20 @@ fn order_does_not_matter_within_the_window_and_nothing_comes_beyond_it() {
     let world = World::new();
     let (sender, receiver) = pair(&world, Profile::Pure);
     let peer = sender.connect(&receiver);
-    let count = limits::REPLAY_WINDOW as usize + 2;
+    let count = WINDOW as usize + 2;
     let sent: Vec<_> = (0..count).map(|n| sender.send(&peer, &n.to_be_bytes())).collect();
     // The first introduces the signer: whoever has not received it cannot believe the second.
-    receiver.refuses(&sent[1], Reason::Credential, "a stranger's envelope");
+    receiver.refuses(&sent[1], Refusal::Signer, "a stranger's envelope");
     assert_eq!(receiver.receive(&sent[0]).unwrap().origin().sequence(), 0);
     let last = count - 1;
     assert_eq!(receiver.receive(&sent[last]).unwrap().origin().sequence(), last as u64);
-    receiver.refuses(&sent[0], Reason::Replay, "one that was received");
-    receiver.refuses(&sent[1], Reason::Replay, "one beyond the window");
+    receiver.refuses(&sent[0], Refusal::Replay, "one that was received");
+    receiver.refuses(&sent[1], Refusal::Replay, "one beyond the window");
     for n in (2..last).rev() {
         assert_eq!(payload(receiver.receive(&sent[n])), n.to_be_bytes(), "{n}");
     }
     for (n, envelope) in sent.iter().enumerate() {
-        receiver.refuses(envelope, Reason::Replay, &format!("number {n} again"));
+        receiver.refuses(envelope, Refusal::Replay, &format!("number {n} again"));
     }
 }
 
@@ -67,7 +68,7 @@ fn of_racing_copies_one_is_received() {
             });
             assert_eq!(received.len(), 1, "{profile}");
             assert_eq!(received[0].payload().expose_secret(), [round]);
-            assert_eq!(receiver.reasons()[before..], [Reason::Replay; THREADS - 1], "{profile}");
+            assert_eq!(receiver.reasons()[before..], [Refusal::Replay; THREADS - 1], "{profile}");
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Sessions end: by time, by their owner, by the key service; and so does what a signer is believed for.
 
 use strongroom::ErrorKind;
-use strongroom::audit::Reason;
-use strongroom::envelope::{InterceptorOptions, Invitation};
+use strongroom::envelope::{InterceptorOptions, Invitation, Refusal};
 use strongroom::keys::Profile;
 use strongroom::keys::kms::{KeyAdmin as _, Kms as _, Role};
 use strongroom::limits;
@@ -20,12 +19,12 @@ fn an_envelope_expires() {
     world.clock.set(NOW_MS + 59_999);
     assert_eq!(payload(receiver.receive(&sent[0])), [0]);
     world.clock.set(NOW_MS + 60_000);
-    receiver.refuses(&sent[1], Reason::Time, "an expired envelope");
+    receiver.refuses(&sent[1], Refusal::Time, "an expired envelope");
     // A receiver whose clock is 5 seconds slow still takes it; one that is slower does not.
     world.clock.set(NOW_MS - limits::ENVELOPE_SKEW_MS);
     assert_eq!(payload(receiver.receive(&sent[1])), [1]);
     world.clock.set(NOW_MS - limits::ENVELOPE_SKEW_MS - 1);
-    receiver.refuses(&sent[2], Reason::Time, "an envelope from the future");
+    receiver.refuses(&sent[2], Refusal::Time, "an envelope from the future");
 }
 
 #[test]
@@ -43,7 +42,7 @@ fn a_session_ends_with_its_time() {
     assert_eq!(sender.interceptor.connect(&invitation).err().unwrap().kind(), ErrorKind::Denied);
     let late = sender.interceptor.send(&peer, super::peers::message(b"late"));
     assert_eq!(late.err().unwrap().kind(), ErrorKind::NotFound);
-    receiver.refuses(&forge.make(&forge.fields(0), b"x"), Reason::Session, "an envelope for a session that has ended");
+    receiver.refuses(&forge.make(&forge.fields(0), b"x"), Refusal::Session, "an envelope for a session that has ended");
     assert_eq!(receiver.interceptor.sessions(), 0, "keys of sessions that have ended are still there");
 }
 
@@ -57,7 +56,7 @@ fn a_session_ends_when_its_owner_says_so() {
     assert_eq!(payload(receiver.receive(&sent[0])), [0]);
     receiver.interceptor.end(invitation.session()).unwrap();
     assert_eq!(receiver.interceptor.sessions(), 0);
-    receiver.refuses(&sent[1], Reason::Session, "an envelope for an ended session");
+    receiver.refuses(&sent[1], Refusal::Session, "an envelope for an ended session");
     assert_eq!(sender.interceptor.connect(&invitation).err().unwrap().kind(), ErrorKind::Denied);
     assert_eq!(receiver.interceptor.end(invitation.session()).err().unwrap().kind(), ErrorKind::NotFound);
 }
@@ -76,10 +75,10 @@ fn a_session_that_was_revoked_is_served_for_ten_seconds_at_most() {
     assert_eq!(payload(receiver.receive(&sender.send(&peer, b"1"))), b"1");
     world.clock.set(NOW_MS + limits::ENVELOPE_SESSION_RECHECK_MS);
     let sent = sender.send(&peer, b"2");
-    receiver.refuses(&sent, Reason::Session, "an envelope for a revoked session");
+    receiver.refuses(&sent, Refusal::Session, "an envelope for a revoked session");
     assert_eq!(receiver.interceptor.sessions(), 0);
     world.clock.set(NOW_MS);
-    receiver.refuses(&sent, Reason::Session, "the same with the clock put back");
+    receiver.refuses(&sent, Refusal::Session, "the same with the clock put back");
 }
 
 /// Guards against a signer that is believed for ever because it was believed once.
@@ -96,11 +95,11 @@ fn a_revoked_sender_is_believed_for_ten_seconds_at_most() {
         world.of(Role::Agent, &tenant).revoke_session(&tenant, forge.signer.session()).unwrap();
         assert_eq!(payload(receiver.receive(&make(1))), [1]);
         world.clock.set(NOW_MS + 10_000);
-        receiver.refuses(&make(2), Reason::Credential, "an envelope of a revoked signer");
+        receiver.refuses(&make(2), Refusal::Signer, "an envelope of a revoked signer");
         // Nor does it help to show the certificates to somebody else.
         let other = Agent::new(&world, &tenant, "other");
         let forge = forge.readdressed(&world, &other.invite());
-        other.refuses(&forge.make(&forge.fields(0), b"x"), Reason::Credential, "the same at another receiver");
+        other.refuses(&forge.make(&forge.fields(0), b"x"), Refusal::Signer, "the same at another receiver");
     }
 }
 

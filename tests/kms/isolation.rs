@@ -1,7 +1,8 @@
 //! One tenant's services and keys on another tenant's things: refused by identity, and useless without that check.
 
 use strongroom::audit::{Reason, What};
-use strongroom::crypto::{Aead, AeadKey, default_provider};
+use strongroom::crypto::{Aead, AeadKey, Signature, default_provider};
+use strongroom::keys::certificate::SignerUse;
 use strongroom::keys::kms::{
     Decapsulation, DekRequest, KeyAdmin as _, Kms, MESSAGE_PREFIX, Operation, Recipient, Role, Signed,
 };
@@ -9,6 +10,7 @@ use strongroom::keys::{Label, Profile};
 use strongroom::secret::Secret;
 use strongroom::{Epoch, ErrorKind, Result, SessionId, TenantId};
 
+use super::signers::request;
 use super::world::{HOUR_MS, World, agent, id, other_of, tenant_of};
 
 fn dek() -> DekRequest {
@@ -40,6 +42,9 @@ fn denied(kms: &(impl Kms + ?Sized), operation: Operation, tenant: &TenantId) ->
         Operation::Sign => kms.sign(tenant, &[b"m"]).map(|_| ()),
         Operation::Verify => kms.verify(tenant, &[Signed { message: b"m", signature: b"s" }]).map(|_| ()),
         Operation::DeriveDek => kms.derive_deks(tenant, &[dek()]).map(|_| ()),
+        Operation::CertifyTokens => {
+            kms.certify_signer(tenant, &request(tenant, SignerUse::Tokens, Signature::MlDsa65)).map(|_| ())
+        }
         Operation::Administer => return false,
     };
     answer.is_err_and(|e| e.kind() == ErrorKind::Denied)
@@ -120,8 +125,8 @@ fn every_operation_on_another_tenant_is_refused() {
         assert!(admin.into_iter().all(|answer| answer.is_err_and(|e| e.kind() == ErrorKind::Denied)), "{role}");
         assert_eq!(kms.tenants().unwrap(), std::slice::from_ref(&ours));
     }
-    assert_eq!(world.kms.counts().refused_cross_tenant, 5 * 17);
-    assert_eq!(world.audit.events().len(), 5 * 17);
+    assert_eq!(world.kms.counts().refused_cross_tenant, 6 * 18);
+    assert_eq!(world.audit.events().len(), 6 * 18);
 }
 
 /// Isolation, second wall: with the check of who asks out of the way, the keys do not fit.

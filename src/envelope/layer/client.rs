@@ -13,9 +13,7 @@ use tower::{BoxError, Layer, Service};
 use super::body::{EnvelopeBody, collect, envelope_headers, is_envelope, whole};
 use super::parcel::{AnswerParcel, RequestParcel};
 use super::{Exchange, blocking, target};
-use crate::audit::Reason;
-use crate::envelope::failure::Failure;
-use crate::envelope::{Interceptor, Invitation, Message, Origin, Peer};
+use crate::envelope::{Interceptor, Invitation, Message, Origin, Peer, Refusal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SessionId;
 use crate::limits;
@@ -153,10 +151,10 @@ impl Client {
         let received = self.interceptor.receive(envelope)?;
         let origin = received.origin().clone();
         if !self.is_answer(&origin, received.correlation(), asked) {
-            return Err(self.refuse(Reason::Content));
+            return Err(self.refuse(Refusal::Content));
         }
         let parcel = AnswerParcel::decode(received.payload().expose_secret());
-        let parcel = parcel.map_err(|_| self.refuse(Reason::Content))?;
+        let parcel = parcel.map_err(|_| self.refuse(Refusal::Content))?;
         // The peer has read what we sent with it.
         self.peer.introduced(asked.thumbprint);
         *self.answered.lock() = Some(*origin.signer());
@@ -175,9 +173,9 @@ impl Client {
             && correlation == asked.digest
     }
 
-    fn refuse(&self, reason: Reason) -> Error {
-        self.interceptor.refused(reason);
-        Failure::Refused(reason).into()
+    fn refuse(&self, refusal: Refusal) -> Error {
+        self.interceptor.refused(refusal);
+        refusal.into()
     }
 }
 

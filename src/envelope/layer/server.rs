@@ -13,9 +13,7 @@ use tower::{BoxError, Layer, Service};
 use super::body::{EnvelopeBody, collect, envelope_headers, is_envelope, whole};
 use super::parcel::{AnswerParcel, RequestParcel};
 use super::{Exchange, blocking, target};
-use crate::audit::Reason;
-use crate::envelope::failure::Failure;
-use crate::envelope::{Interceptor, Invitation, Message, Peer};
+use crate::envelope::{Interceptor, Invitation, Message, Peer, Refusal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
@@ -102,10 +100,10 @@ impl EnvelopeServerLayer {
     {
         let (parts, body) = request.into_parts();
         if !is_envelope(&parts.headers) {
-            return Err(self.refuse(Reason::Malformed));
+            return Err(self.refuse(Refusal::Malformed));
         }
         let collected = collect(body, limits::ENVELOPE_BYTES).await;
-        let (envelope, _) = collected.map_err(|_| self.refuse(Reason::Malformed))?;
+        let (envelope, _) = collected.map_err(|_| self.refuse(Refusal::Malformed))?;
         blocking(move || self.unwrap(parts, &envelope)).await
     }
 
@@ -113,13 +111,13 @@ impl EnvelopeServerLayer {
         let received = self.interceptor.receive(envelope)?;
         let origin = received.origin().clone();
         let parcel = RequestParcel::decode(received.payload().expose_secret());
-        let parcel = parcel.map_err(|_| self.refuse(Reason::Content))?;
+        let parcel = parcel.map_err(|_| self.refuse(Refusal::Content))?;
         let meant = parcel.method == parts.method.as_str() && parcel.target == target(&parts.uri);
         if origin.kind() != self.exchange.request() || !meant {
-            return Err(self.refuse(Reason::Content));
+            return Err(self.refuse(Refusal::Content));
         }
         let reply_to = parcel.reply_to.map(|bytes| Invitation::decode(&bytes)).transpose();
-        let reply_to = reply_to.map_err(|_| self.refuse(Reason::Content))?;
+        let reply_to = reply_to.map_err(|_| self.refuse(Refusal::Content))?;
         let peer = self.interceptor.reply_peer(&origin, reply_to.as_ref())?;
         if let Some(thumbprint) = parcel.knows {
             peer.introduced(thumbprint);
@@ -161,9 +159,9 @@ impl EnvelopeServerLayer {
         Ok(envelope)
     }
 
-    fn refuse(&self, reason: Reason) -> Error {
-        self.interceptor.refused(reason);
-        Failure::Refused(reason).into()
+    fn refuse(&self, refusal: Refusal) -> Error {
+        self.interceptor.refused(refusal);
+        refusal.into()
     }
 }
 

@@ -11,14 +11,14 @@ use x509_cert::ext::pkix::{
 use x509_cert::{SubjectPublicKeyInfo, TbsCertificate};
 
 use super::names::Who;
-use super::oid::{PROFILE, PublicKey, ROOT_KEY, encoding, signature_of};
-use super::{Certificate, malformed};
+use super::oid::{PROFILE, PublicKey, ROOT_KEY, SIGNER_USE, encoding, signature_of};
+use super::{Certificate, SignerUse, malformed};
 use crate::crypto::{Kem, Signature};
 use crate::error::{Error, Result};
 use crate::keys::Profile;
 
 /// The extensions that have a meaning here; any other is ignored, unless it is critical.
-const KNOWN: [ObjectIdentifier; 7] = [
+const KNOWN: [ObjectIdentifier; 8] = [
     BasicConstraints::OID,
     KeyUsage::OID,
     SubjectKeyIdentifier::OID,
@@ -26,13 +26,15 @@ const KNOWN: [ObjectIdentifier; 7] = [
     SubjectAltName::OID,
     PROFILE,
     ROOT_KEY,
+    SIGNER_USE,
 ];
 
-/// Which of the three it is, with what only that one has.
+/// Which of the four it is, with what only that one has.
 pub(super) enum Kind {
     Authority,
     Tenant { who: Who, profile: Profile, root_key: Vec<u8> },
     Session { who: Who, profile: Profile },
+    Signer { who: Who, profile: Profile, purpose: SignerUse },
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Kind::Authority => "authority",
             Kind::Tenant { .. } => "tenant",
             Kind::Session { .. } => "session",
+            Kind::Signer { .. } => "signer",
         }
     }
 }
@@ -135,6 +138,9 @@ fn read_kind(extensions: &mut Extensions<'_>, tbs: &TbsCertificate, key: &Public
             }
         }
         Who::Session(..) => {
+            if let Some(purpose) = extensions.take_optional::<String>(SIGNER_USE, true)? {
+                return read_signer(who, profile, usage, key, &purpose);
+            }
             if usage.0 != KeyUsages::KeyEncipherment {
                 return Err(malformed("key usage of a session credential: it must be key encipherment alone"));
             }
@@ -143,6 +149,18 @@ fn read_kind(extensions: &mut Extensions<'_>, tbs: &TbsCertificate, key: &Public
                 PublicKey::Signature(..) => Err(malformed("session credential: its key must be a KEM key")),
             }
         }
+    }
+}
+
+/// A session that signs: it has a use, and a key for nothing else.
+fn read_signer(who: Who, profile: Profile, usage: KeyUsage, key: &PublicKey, purpose: &str) -> Result<Kind> {
+    let purpose = purpose.parse().map_err(|e: Error| malformed("use of a signer").with_source(e))?;
+    if usage.0 != KeyUsages::DigitalSignature {
+        return Err(malformed("key usage of a signer: it must be digital signature alone"));
+    }
+    match key {
+        PublicKey::Signature(..) => Ok(Kind::Signer { who, profile, purpose }),
+        PublicKey::Kem(..) => Err(malformed("signer: its key must be one that signs")),
     }
 }
 

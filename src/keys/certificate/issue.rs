@@ -14,10 +14,10 @@ use x509_cert::spki::{DynSignatureAlgorithmIdentifier, EncodePublicKey, SubjectP
 use x509_cert::time::Validity;
 use x509_cert::{AlgorithmIdentifier, SubjectPublicKeyInfo, TbsCertificate};
 
-use super::Certificate;
 use super::contents::{Contents, Kind};
 use super::names::{self, Who};
-use super::oid::{PROFILE, PublicKey, ROOT_KEY, encoding, signature_id};
+use super::oid::{PROFILE, PublicKey, ROOT_KEY, SIGNER_USE, encoding, signature_id};
+use super::{Certificate, SignerUse};
 use crate::crypto::{Kem, Provider, Signature, SigningKey};
 use crate::error::{Error, Result};
 use crate::id::{AgentId, SessionId, TenantId};
@@ -52,6 +52,20 @@ pub struct SessionSubject<'a> {
     pub kem: Kem,
     /// The session's encapsulation key, of `kem`'s length.
     pub session_key: &'a [u8],
+}
+
+/// What a signer's credential says, besides the tenant and profile, which it takes from the tenant's certificate.
+pub struct SignerSubject<'a> {
+    /// The agent or service that holds the key.
+    pub agent: &'a AgentId,
+    /// The session that it ends with.
+    pub session: SessionId,
+    /// What the key is for.
+    pub purpose: SignerUse,
+    /// What it signs with; the profile must allow it.
+    pub algorithm: Signature,
+    /// Its verification key, of `algorithm`'s length.
+    pub public_key: &'a [u8],
 }
 
 /// The certificate of an authority, signed by itself: ten years from `now_ms` (Unix time in milliseconds).
@@ -110,28 +124,77 @@ pub fn issue_session(
     not_after_ms: u64,
     now_ms: u64,
 ) -> Result<Certificate> {
-    let issuer = Contents::read(tenant)?;
-    let Kind::Tenant { who: tenant, profile, .. } = &issuer.kind else {
-        return Err(Error::invalid("the certificate of the issuer is not a tenant's"));
-    };
-    check_issuer(&issuer, key, now_ms)?;
-    if !super::verify::allows(*profile, subject.kem) {
-        return Err(Error::invalid(format!("the profile `{profile}` does not have this KEM")));
+    let below = Below::of(tenant, key, not_after_ms, now_ms)?;
+    if !super::verify::allows(below.profile, subject.kem) {
+        return Err(Error::invalid(format!("the profile `{}` does not have this KEM", below.profile)));
     }
-    if not_after_ms <= now_ms || not_after_ms - now_ms > limits::SESSION_CREDENTIAL_MS {
-        return Err(Error::invalid("a session credential must end in the future, within a day"));
-    }
-    if not_after_ms / 1000 > issuer.not_after_s {
-        return Err(Error::invalid("the session would end after the tenant's certificate")
-            .with_remedy("renew the tenant's certificate, or ask for a shorter session"));
-    }
-    let who = Who::Session(tenant.tenant().clone(), subject.agent.clone(), subject.session);
     let public = PublicKey::kem(subject.kem, subject.session_key)?;
-    let mut extensions = vec![extension(&KeyUsage(KeyUsages::KeyEncipherment.into()))?];
-    extensions.extend(key_ids(&key_id(provider, &public), &issuer.key_id)?);
-    extensions.extend(naming(&who, *profile)?);
-    let validity = (begin(&issuer, now_ms), not_after_ms);
-    Draft { subject: who.subject()?, issuer: issuer.tbs.subject().clone(), extensions }.sign(key, &public, validity)
+    let usage = vec![extension(&KeyUsage(KeyUsages::KeyEncipherment.into()))?];
+    below.issue(provider, key, (subject.agent, subject.session), &public, usage)
+}
+
+/// The credential of a signer: until `not_after_ms`, at most a day, and not longer than the tenant's certificate.
+///
+/// Refused when `key` is not the key of `tenant`, which must be valid now, and when the profile does not allow the
+/// algorithm.
+pub fn issue_signer(
+    provider: &dyn Provider,
+    key: &dyn SigningKey,
+    tenant: &Certificate,
+    subject: &SignerSubject<'_>,
+    not_after_ms: u64,
+    now_ms: u64,
+) -> Result<Certificate> {
+    let below = Below::of(tenant, key, not_after_ms, now_ms)?;
+    if !super::verify::may_sign(below.profile, subject.algorithm) {
+        return Err(Error::invalid(format!("the profile `{}` does not have this signature scheme", below.profile)));
+    }
+    let public = PublicKey::signature(subject.algorithm, subject.public_key)?;
+    let purpose = extension((SIGNER_USE, true, &subject.purpose.as_str().to_owned()))?;
+    let usage = vec![extension(&KeyUsage(KeyUsages::DigitalSignature.into()))?, purpose];
+    below.issue(provider, key, (subject.agent, subject.session), &public, usage)
+}
+
+/// A tenant that issues, to what is below it.
+struct Below<'a> {
+    issuer: Contents<'a>,
+    tenant: TenantId,
+    profile: Profile,
+    validity: (u64, u64),
+}
+
+impl<'a> Below<'a> {
+    fn of(tenant: &'a Certificate, key: &dyn SigningKey, not_after_ms: u64, now_ms: u64) -> Result<Self> {
+        let issuer = Contents::read(tenant)?;
+        let Kind::Tenant { who: tenant, profile, .. } = &issuer.kind else {
+            return Err(Error::invalid("the certificate of the issuer is not a tenant's"));
+        };
+        check_issuer(&issuer, key, now_ms)?;
+        if not_after_ms <= now_ms || not_after_ms - now_ms > limits::SESSION_CREDENTIAL_MS {
+            return Err(Error::invalid("a session credential must end in the future, within a day"));
+        }
+        if not_after_ms / 1000 > issuer.not_after_s {
+            return Err(Error::invalid("the session would end after the tenant's certificate")
+                .with_remedy("renew the tenant's certificate, or ask for a shorter session"));
+        }
+        let (tenant, profile, validity) = (tenant.tenant().clone(), *profile, (begin(&issuer, now_ms), not_after_ms));
+        Ok(Self { issuer, tenant, profile, validity })
+    }
+
+    fn issue(
+        self,
+        provider: &dyn Provider,
+        key: &dyn SigningKey,
+        (agent, session): (&AgentId, SessionId),
+        public: &PublicKey,
+        mut extensions: Vec<Extension>,
+    ) -> Result<Certificate> {
+        let who = Who::Session(self.tenant, agent.clone(), session);
+        extensions.extend(key_ids(&key_id(provider, public), &self.issuer.key_id)?);
+        extensions.extend(naming(&who, self.profile)?);
+        let issuer = self.issuer.tbs.subject().clone();
+        Draft { subject: who.subject()?, issuer, extensions }.sign(key, public, self.validity)
+    }
 }
 
 /// Whether `key` is what `issuer` certifies, now.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! authority (pinned) → tenant: signing key + root key → session: the key that one agent's session is sealed to
+//!                                                      └→ signer: a key that one process signs tokens or envelopes with
 //! ```
 //!
 //! X.509 version 3 (RFC 5280) in a narrow form that `schema/certificate.md` draws. Values in and out; the time is passed
@@ -12,6 +13,7 @@ mod issue;
 mod names;
 mod oid;
 mod pem;
+mod purpose;
 mod show;
 mod verify;
 
@@ -19,11 +21,14 @@ use std::fmt;
 
 use x509_cert::der::{Decode as _, Encode as _};
 
-pub use issue::{SessionSubject, TenantSubject, issue_authority, issue_session, issue_tenant};
-pub use oid::{PROFILE as PROFILE_OID, ROOT_KEY as ROOT_KEY_OID};
+pub use issue::{
+    SessionSubject, SignerSubject, TenantSubject, issue_authority, issue_session, issue_signer, issue_tenant,
+};
+pub use oid::{PROFILE as PROFILE_OID, ROOT_KEY as ROOT_KEY_OID, SIGNER_USE as SIGNER_USE_OID};
 pub use pem::{from_pem, to_pem};
+pub use purpose::SignerUse;
 pub use show::{CertificateView, KeyView};
-pub use verify::{Expect, VerifiedChain, VerifiedSession, verify_chain};
+pub use verify::{Expect, VerifiedChain, VerifiedSession, VerifiedSignerKey, verify_chain};
 
 use crate::error::{Error, Result};
 use crate::limits;

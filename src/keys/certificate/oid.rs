@@ -17,6 +17,10 @@ pub const ROOT_KEY: ObjectIdentifier =
 pub const PROFILE: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.2.840.113556.1.8000.2554.38802.53123.57417.16404.33973.10128693.9128108.2");
 
+/// What a signer's key is for: a UTF8String.
+pub const SIGNER_USE: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.113556.1.8000.2554.38802.53123.57417.16404.33973.10128693.9128108.3");
+
 /// What signs certificates: RFC 9881 (ML-DSA), RFC 9909 (SLH-DSA), draft-ietf-lamps-pq-composite-sigs.
 const SIGNATURES: [(Signature, ObjectIdentifier); 4] = [
     (Signature::MlDsa65, ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.18")),

@@ -17,7 +17,7 @@ const SHOWN_CHARS: usize = 200;
 /// What one certificate says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CertificateView {
-    /// `authority`, `tenant` or `session`; `foreign` when it does not have the form of ours.
+    /// `authority`, `tenant`, `session` or `signer`; `foreign` when it does not have the form of ours.
     pub kind: &'static str,
     /// Why it is foreign.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,6 +40,9 @@ pub struct CertificateView {
     /// The profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+    /// What a signer's key is for: `tokens` or `envelopes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signs: Option<&'static str>,
     /// First second of its validity (RFC 3339).
     pub not_before: String,
     /// Last second of its validity (RFC 3339).
@@ -79,6 +82,7 @@ impl CertificateView {
             agent: None,
             session: None,
             profile: None,
+            signs: None,
             not_before: rfc3339(&tbs.validity().not_before),
             not_after: rfc3339(&tbs.validity().not_after),
             signature_algorithm: match oid::signature_of(tbs.signature()) {
@@ -112,6 +116,10 @@ impl CertificateView {
                 (who, profile)
             }
             Kind::Session { who, profile } => (who, profile),
+            Kind::Signer { who, profile, purpose } => {
+                self.signs = Some(purpose.as_str());
+                (who, profile)
+            }
         };
         self.profile = Some(profile.to_string());
         self.tenant = Some(who.tenant().as_str().to_owned());
@@ -137,6 +145,9 @@ impl fmt::Display for CertificateView {
             if let Some(value) = value {
                 line(name, value)?;
             }
+        }
+        if let Some(signs) = self.signs {
+            line("signs", signs)?;
         }
         line("valid", &format!("{} to {}", self.not_before, self.not_after))?;
         line("signed by", &self.signature_algorithm)?;

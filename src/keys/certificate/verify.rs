@@ -1,9 +1,9 @@
 //! Checking a chain against the authority that the caller has pinned. Only here can a [`VerifiedChain`] be made.
 
-use super::Certificate;
 use super::contents::{Contents, Kind};
 use super::names::Who;
 use super::oid::PublicKey;
+use super::{Certificate, SignerUse};
 use crate::crypto::{Kem, Provider, Signature};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, SessionId, TenantId};
@@ -39,6 +39,7 @@ pub struct VerifiedChain {
     signing_key: Vec<u8>,
     root_key: Vec<u8>,
     session: Option<VerifiedSession>,
+    signer: Option<VerifiedSignerKey>,
     not_after_ms: u64,
 }
 
@@ -48,6 +49,16 @@ pub struct VerifiedSession {
     agent: AgentId,
     id: SessionId,
     kem: Kem,
+    key: Vec<u8>,
+}
+
+/// The signer at the end of a verified chain.
+#[derive(Clone)]
+pub struct VerifiedSignerKey {
+    agent: AgentId,
+    session: SessionId,
+    purpose: SignerUse,
+    algorithm: Signature,
     key: Vec<u8>,
 }
 
@@ -77,6 +88,11 @@ impl VerifiedChain {
         self.session.as_ref()
     }
 
+    /// The signer, if the chain goes down to one.
+    pub fn signer(&self) -> Option<&VerifiedSignerKey> {
+        self.signer.as_ref()
+    }
+
     /// Until when the whole chain is valid: Unix time in milliseconds. Nothing made of it should live longer.
     pub fn not_after_ms(&self) -> u64 {
         self.not_after_ms
@@ -100,8 +116,30 @@ impl VerifiedSession {
     }
 }
 
-/// Verifies `chain` at `now_ms` (Unix time in milliseconds): the tenant's certificate, and after it a session credential
-/// if there is one. `pinned` is the authority that the caller trusts; the chain may begin with the same certificate, but
+impl VerifiedSignerKey {
+    /// The agent or service that holds the key.
+    pub fn agent(&self) -> &AgentId {
+        &self.agent
+    }
+
+    /// The session that it ends with.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// What it is for.
+    pub fn purpose(&self) -> SignerUse {
+        self.purpose
+    }
+
+    /// What it signs with, and its verification key.
+    pub fn key(&self) -> (Signature, &[u8]) {
+        (self.algorithm, &self.key)
+    }
+}
+
+/// Verifies `chain` at `now_ms` (Unix time in milliseconds): the tenant's certificate, and after it the credential of a
+/// session or a signer if there is one. `pinned` is the authority that the caller trusts; the chain may begin with the same certificate, but
 /// never brings another.
 ///
 /// Verifies one signature per certificate, the authority's own included: some milliseconds with SLH-DSA. Whoever needs
@@ -116,17 +154,21 @@ pub fn verify_chain(
     now_ms: u64,
     expect: &Expect,
 ) -> Result<VerifiedChain> {
-    let (tenant, session) = split(pinned, chain)?;
+    let (tenant, leaf) = split(pinned, chain)?;
     let authority = read(pinned, "the pinned authority", "authority")?;
     link(provider, &authority, &authority, now_ms)?;
     let tenant = read(tenant, "the tenant's certificate", "tenant")?;
     link(provider, &authority, &tenant, now_ms)?;
     let mut verified = tenant_of(&authority, &tenant)?;
-    if let Some(session) = session {
-        let session = read(session, "the session credential", "session")?;
-        link(provider, &tenant, &session, now_ms)?;
-        verified.not_after_ms = session.not_after_s.saturating_mul(1000);
-        verified.session = Some(session_of(&verified, session)?);
+    if let Some(leaf) = leaf {
+        let leaf = read_leaf(leaf)?;
+        link(provider, &tenant, &leaf, now_ms)?;
+        verified.not_after_ms = leaf.not_after_s.saturating_mul(1000);
+        check_life(&leaf)?;
+        match leaf.kind {
+            Kind::Signer { .. } => verified.signer = Some(signer_of(&verified, leaf)?),
+            _ => verified.session = Some(session_of(&verified, leaf)?),
+        }
     }
     check_expected(&verified, expect)?;
     Ok(verified)
@@ -135,6 +177,12 @@ pub fn verify_chain(
 /// Whether sessions of `profile` may use `kem`.
 pub(super) fn allows(profile: Profile, kem: Kem) -> bool {
     kem == profile.kem() || (profile == Profile::Fips && matches!(kem, Kem::MlKem768 | Kem::MlKem1024))
+}
+
+/// Whether signers of `profile` may use `algorithm`. What a signer signs lives for minutes, so in `hybrid` the
+/// post-quantum half alone will do: the certificate above has both.
+pub(super) fn may_sign(profile: Profile, algorithm: Signature) -> bool {
+    algorithm == profile.signature() || (profile == Profile::Hybrid && algorithm == Signature::MlDsa65)
 }
 
 /// The certificates below the authority.
@@ -162,6 +210,29 @@ fn read<'a>(certificate: &'a Certificate, what: &str, kind: &str) -> Result<Cont
             .with_remedy("give the certificates in the order authority, tenant, session"));
     }
     Ok(contents)
+}
+
+/// Reads what stands below a tenant.
+fn read_leaf(certificate: &Certificate) -> Result<Contents<'_>> {
+    let contents =
+        Contents::read(certificate).map_err(|e| refused(format!("the session credential is not well formed: {e}")))?;
+    match contents.kind {
+        Kind::Session { .. } | Kind::Signer { .. } => Ok(contents),
+        _ => Err(refused(format!(
+            "in the place of the session credential stands one of kind `{}`",
+            contents.kind.as_str()
+        ))
+        .with_remedy("give the certificates in the order authority, tenant, session")),
+    }
+}
+
+/// Refuses a credential that is valid for more than a day.
+fn check_life(leaf: &Contents<'_>) -> Result<()> {
+    let longest_ms = limits::SESSION_CREDENTIAL_MS + limits::CERTIFICATE_SKEW_MS;
+    if (leaf.not_after_s - leaf.not_before_s.min(leaf.not_after_s)).saturating_mul(1000) > longest_ms {
+        return Err(refused("the session credential is valid for more than a day"));
+    }
+    Ok(())
 }
 
 /// One link: `parent` has issued `child`, and both are valid now. An authority is its own parent.
@@ -210,6 +281,7 @@ fn tenant_of(authority: &Contents<'_>, tenant: &Contents<'_>) -> Result<Verified
         signing_key: key.clone(),
         root_key: root_key.clone(),
         session: None,
+        signer: None,
         not_after_ms: tenant.not_after_s.min(authority.not_after_s).saturating_mul(1000),
     })
 }
@@ -227,11 +299,25 @@ fn session_of(above: &VerifiedChain, session: Contents<'_>) -> Result<VerifiedSe
     if profile != above.profile || !allows(profile, kem) {
         return Err(refused(format!("the session credential does not keep to the profile `{}`", above.profile)));
     }
-    let longest_ms = limits::SESSION_CREDENTIAL_MS + limits::CERTIFICATE_SKEW_MS;
-    if (session.not_after_s - session.not_before_s.min(session.not_after_s)).saturating_mul(1000) > longest_ms {
-        return Err(refused("the session credential is valid for more than a day"));
-    }
     Ok(VerifiedSession { agent, id, kem, key })
+}
+
+/// What a signer's credential gives, once it is linked.
+fn signer_of(above: &VerifiedChain, signer: Contents<'_>) -> Result<VerifiedSignerKey> {
+    let (
+        Kind::Signer { who: Who::Session(tenant, agent, session), profile, purpose },
+        PublicKey::Signature(algorithm, key),
+    ) = (signer.kind, signer.key)
+    else {
+        return Err(refused("the signer's key cannot sign"));
+    };
+    if tenant != above.tenant {
+        return Err(refused("the signer's credential is of another tenant than its issuer"));
+    }
+    if profile != above.profile || !may_sign(profile, algorithm) {
+        return Err(refused(format!("the signer's credential does not keep to the profile `{}`", above.profile)));
+    }
+    Ok(VerifiedSignerKey { agent, session, purpose, algorithm, key })
 }
 
 fn check_expected(verified: &VerifiedChain, expect: &Expect) -> Result<()> {
@@ -241,14 +327,17 @@ fn check_expected(verified: &VerifiedChain, expect: &Expect) -> Result<()> {
     if expect.profile.is_some_and(|profile| profile != verified.profile) {
         return Err(refused(format!("its profile is `{}`, not the expected one", verified.profile)));
     }
-    let session = verified.session();
-    if (expect.agent.is_some() || expect.session.is_some()) && session.is_none() {
+    let leaf = match (verified.session(), verified.signer()) {
+        (Some(session), _) => Some((&session.agent, session.id)),
+        (None, signer) => signer.map(|signer| (&signer.agent, signer.session)),
+    };
+    if (expect.agent.is_some() || expect.session.is_some()) && leaf.is_none() {
         return Err(refused("it does not end in a session credential"));
     }
-    if expect.agent.as_ref().is_some_and(|agent| session.is_none_or(|s| s.agent != *agent)) {
+    if expect.agent.as_ref().is_some_and(|agent| leaf.is_none_or(|(of, _)| of != agent)) {
         return Err(refused("it is of another agent than the expected one"));
     }
-    if expect.session.is_some_and(|id| session.is_none_or(|s| s.id != id)) {
+    if expect.session.is_some_and(|id| leaf.is_none_or(|(_, of)| of != id)) {
         return Err(refused("it is of another session than the expected one"));
     }
     Ok(())

@@ -31,6 +31,8 @@ pub enum Role {
     Agent,
     /// Reads public keys and certificates.
     Reader,
+    /// An inference node: has tokens redeemed by a sidecar. To the key service it is a reader.
+    Node,
 }
 
 /// Which tenants a service works for.
@@ -62,6 +64,8 @@ pub enum Operation {
     Verify,
     /// Derive data keys.
     DeriveDek,
+    /// Have a key certified that signs capability tokens.
+    CertifyTokens,
 }
 
 /// The proof that a caller may do one operation for one tenant. Only [`Caller::permit`] makes one.
@@ -133,11 +137,13 @@ impl Caller {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 5] = [Role::Admin, Role::Store, Role::Sidecar, Role::Agent, Role::Reader];
+    pub const ALL: [Role; 6] = [Role::Admin, Role::Store, Role::Sidecar, Role::Agent, Role::Reader, Role::Node];
 
     /// The table of `src/manual/kms.md`.
     pub fn may(self, operation: Operation) -> bool {
-        use Operation::{Administer, Decapsulate, DeriveDek, Describe, Encapsulate, Session, Sign, Verify};
+        use Operation::{
+            Administer, CertifyTokens, Decapsulate, DeriveDek, Describe, Encapsulate, Session, Sign, Verify,
+        };
         match operation {
             Describe | Verify => true,
             Administer => self == Role::Admin,
@@ -146,6 +152,7 @@ impl Role {
             Decapsulate => matches!(self, Role::Sidecar | Role::Agent),
             Sign => matches!(self, Role::Store | Role::Agent),
             DeriveDek => matches!(self, Role::Store | Role::Sidecar),
+            CertifyTokens => self == Role::Store,
         }
     }
 
@@ -156,6 +163,7 @@ impl Role {
             Role::Sidecar => "sidecar",
             Role::Agent => "agent",
             Role::Reader => "reader",
+            Role::Node => "node",
         }
     }
 }
@@ -172,7 +180,7 @@ impl FromStr for Role {
     fn from_str(name: &str) -> Result<Self> {
         Role::ALL.into_iter().find(|role| role.as_str() == name).ok_or_else(|| {
             Error::invalid(format!("`{}` is not a role", crate::id::shown(name)))
-                .with_remedy("use admin, store, sidecar, agent or reader")
+                .with_remedy("use admin, store, sidecar, agent, reader or node")
         })
     }
 }
@@ -188,7 +196,7 @@ impl Scope {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 8] = [
+    pub const ALL: [Operation; 9] = [
         Operation::Describe,
         Operation::Administer,
         Operation::Session,
@@ -197,6 +205,7 @@ impl Operation {
         Operation::Sign,
         Operation::Verify,
         Operation::DeriveDek,
+        Operation::CertifyTokens,
     ];
 
     /// The name in output, metrics and the audit log.
@@ -210,6 +219,7 @@ impl Operation {
             Operation::Sign => "sign",
             Operation::Verify => "verify",
             Operation::DeriveDek => "derive data keys",
+            Operation::CertifyTokens => "certify keys for tokens",
         }
     }
 }

@@ -13,7 +13,7 @@ use super::tenants::Tenants;
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{SessionId, TenantId};
-use crate::keys::certificate::{Certificate, CertificateView, Expect, verify_chain};
+use crate::keys::certificate::{Certificate, CertificateView, Expect, VerifiedSignerKey, verify_chain};
 use crate::keys::{Keystore, Profile};
 use crate::limits;
 
@@ -30,9 +30,17 @@ pub(super) struct Believed {
     pub(super) tenant: TenantId,
     pub(super) profile: Profile,
     pub(super) session: SessionId,
-    pub(super) public_key: Vec<u8>,
+    pub(super) leaf: Leaf,
     not_before_ms: u64,
-    not_after_ms: u64,
+    pub(super) not_after_ms: u64,
+}
+
+/// What a chain ends in.
+pub(super) enum Leaf {
+    /// The session's encapsulation key.
+    Session(Vec<u8>),
+    /// A key that signs.
+    Signer(VerifiedSignerKey),
 }
 
 impl Credentials {
@@ -41,7 +49,7 @@ impl Credentials {
         Self { provider, verified: Cache::new(limits::VERIFIED_CHAINS), checked, remembered }
     }
 
-    /// What `chain` (DER: the tenant's certificate and the session's credential) says, if it leads to the authority of
+    /// What `chain` (DER: the tenant's certificate and the credential of a session or a signer) says, if it leads to the authority of
     /// this platform at `now_ms`.
     ///
     /// # Errors
@@ -91,12 +99,16 @@ impl Credentials {
         self.checked.fetch_add(1, Ordering::Relaxed);
         let expect = Expect { tenant: Some(tenant), profile: Some(known.record.profile), ..Expect::default() };
         let verified = verify_chain(self.provider, &Certificate::from_der(authority)?, &certificates, now_ms, &expect)?;
-        let session = verified.session().ok_or_else(|| refused("it does not end in a session's credential"))?;
+        let (session, leaf) = match (verified.session(), verified.signer()) {
+            (Some(session), _) => (session.id(), Leaf::Session(session.key().1.to_vec())),
+            (None, Some(signer)) => (signer.session(), Leaf::Signer(signer.clone())),
+            (None, None) => return Err(no_session()),
+        };
         Ok(Believed {
             tenant: verified.tenant().clone(),
             profile: verified.profile(),
-            session: session.id(),
-            public_key: session.key().1.to_vec(),
+            session,
+            leaf,
             not_before_ms: now_ms,
             not_after_ms: verified.not_after_ms(),
         })
@@ -116,7 +128,12 @@ fn digest(chain: &[Vec<u8>]) -> Result<[u8; 32]> {
     Ok(hash.finalize().into())
 }
 
-fn refused(why: &str) -> Error {
+/// A chain that stops at the tenant, or ends in the wrong kind of credential.
+pub(super) fn no_session() -> Error {
+    refused("it does not end in a session's credential")
+}
+
+pub(super) fn refused(why: &str) -> Error {
     Error::new(ErrorKind::Denied, format!("the credential is refused: {why}"))
         .with_remedy("ask the receiver for the chain that opening its session gave")
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::caller::{Caller, Operation, Permit};
+use super::credential::{Leaf, no_session};
 use super::envelope::Envelope;
 use super::local::LocalKms;
 use super::operations::{bulk, check_bulk, counted};
@@ -112,14 +113,20 @@ impl LocalKms {
             expires_at_ms,
             now_ms,
         )?;
-        let (seed, key, agent) = (taken.seed, taken.key, agent.as_str());
-        self.sessions.insert(NewSession { id, tenant, agent, profile, expires_at_ms, seed, key }, now_ms)?;
-        if let Err(e) = self.ready(permit) {
-            // The tenant was shredded meanwhile: its sessions are gone, and this one has to be too.
-            self.sessions.forget(tenant)?;
-            return Err(e);
-        }
+        let key = Some((taken.seed, taken.key));
+        self.insert(permit, NewSession { id, tenant, agent: agent.as_str(), profile, expires_at_ms, key }, now_ms)?;
         Ok(Session { id, profile, public_key, chain: vec![own.clone(), credential.as_der().to_vec()], expires_at_ms })
+    }
+
+    /// Opens a session for good, unless its tenant goes meanwhile.
+    pub(super) fn insert(&self, permit: &Permit, new: NewSession<'_>, now_ms: u64) -> Result<()> {
+        let tenant = new.tenant;
+        self.sessions.insert(new, now_ms)?;
+        self.ready(permit).map(|_| ()).or_else(|e| {
+            // The tenant was shredded: its sessions are gone, and this one has to be too.
+            self.sessions.forget(tenant)?;
+            Err(e)
+        })
     }
 
     fn encapsulate_to_own(&self, tenant: &TenantId, id: SessionId) -> Result<(Encapsulated, Option<Arc<Open>>)> {
@@ -152,6 +159,9 @@ impl LocalKms {
             .credentials
             .believe(&self.keystore, &self.tenants, chain, now_ms)
             .map_err(|e| refused(e, Reason::Credential))?;
+        let Leaf::Session(public_key) = &believed.leaf else {
+            return Err(refused(no_session(), Reason::Credential));
+        };
         let agreement =
             negotiate(&sender.profile.into(), &believed.profile.into()).map_err(|e| refused(e, Reason::Profile))?;
         // After the lookup: a chain that is remembered may be of a session that has been revoked since.
@@ -161,8 +171,7 @@ impl LocalKms {
         })?;
         self.sessions.check_unused(&open)?;
         // The key is not bound to this ciphertext: a sender must not be able to use up another tenant's sessions.
-        let encapsulated =
-            self.encapsulate_with(&agreement, &believed.tenant, believed.session, &believed.public_key)?;
+        let encapsulated = self.encapsulate_with(&agreement, &believed.tenant, believed.session, public_key)?;
         Ok((encapsulated, None))
     }
 

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use super::caller::{Caller, Operation, Permit};
 use super::local::LocalKms;
-use super::{Decapsulation, DekRequest, Encapsulated, Kms, Recipient, Session, Signed};
+use super::{
+    Decapsulation, DekRequest, Encapsulated, Kms, Recipient, Session, Signed, SignerCredential, SignerRequest,
+};
 use crate::error::Result;
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
-use crate::keys::{DataKeys, EpochKeys, TenantRecord};
+use crate::keys::certificate::SignerUse;
+use crate::keys::{DataKeys, EpochKeys, TenantRecord, VerifiedSigner};
 use crate::secret::Secret;
 
 /// The service as one caller sees it.
@@ -57,6 +60,18 @@ impl Kms for Handle {
 
     fn verify(&self, tenant: &TenantId, items: &[Signed<'_>]) -> Result<Vec<Result<()>>> {
         self.kms.verify(self.permit(Operation::Verify, tenant)?, items)
+    }
+
+    fn certify_signer(&self, tenant: &TenantId, request: &SignerRequest) -> Result<SignerCredential> {
+        let operation = match request.purpose {
+            SignerUse::Tokens => Operation::CertifyTokens,
+            SignerUse::Envelopes => Operation::Sign,
+        };
+        self.kms.certify_signer(&self.caller, self.permit(operation, tenant)?, request)
+    }
+
+    fn believe_signer(&self, tenant: &TenantId, purpose: SignerUse, chain: &[Vec<u8>]) -> Result<VerifiedSigner> {
+        self.kms.believe_signer(&self.caller, &self.permit(Operation::Verify, tenant)?, purpose, chain)
     }
 
     fn derive_deks(&self, tenant: &TenantId, items: &[DekRequest]) -> Result<Vec<Result<Secret<32>>>> {

@@ -256,7 +256,7 @@ impl LocalKms {
         let counter = match reason {
             Reason::Scope => &self.refusals.cross_tenant,
             Reason::Role => &self.refusals.role,
-            _ => &self.refusals.other,
+            Reason::SingleUse | Reason::Credential | Reason::Profile | Reason::Peer => &self.refusals.other,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         self.record(caller, operation, tenant, What::Refused { reason }, Outcome::Refused)

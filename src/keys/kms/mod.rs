@@ -16,13 +16,16 @@ mod pool;
 mod session;
 mod session_files;
 mod sessions;
+mod signers;
 mod tenants;
 mod worker;
 
 use serde::{Deserialize, Serialize};
 
+use super::certificate::SignerUse;
 use super::keystore::Destroyed;
-use super::{EpochRecord, Label, Profile, TenantRecord};
+use super::{EpochRecord, Label, Profile, TenantRecord, VerifiedSigner};
+use crate::crypto::Signature;
 use crate::error::Result;
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::secret::Secret;
@@ -71,6 +74,15 @@ pub trait Kms: Send + Sync {
     /// Verifies signatures over messages, made by [`sign`](Self::sign) with the tenant's key.
     fn verify(&self, tenant: &TenantId, items: &[Signed<'_>]) -> Result<Vec<Result<()>>>;
 
+    /// Certifies a key that the caller made and keeps: what it signs is the tenant's, until the session that is opened
+    /// for it ends. [`SignerUse::Tokens`] is for stores only.
+    fn certify_signer(&self, tenant: &TenantId, request: &SignerRequest) -> Result<SignerCredential>;
+
+    /// Whose key stands at the end of `chain` (DER: the tenant's certificate and the signer's), if it leads to this
+    /// platform's authority, is for `purpose`, and its session is open. `tenant` is who wants to know; a signer of tokens
+    /// must be its own. [`Denied`](crate::ErrorKind::Denied) otherwise.
+    fn believe_signer(&self, tenant: &TenantId, purpose: SignerUse, chain: &[Vec<u8>]) -> Result<VerifiedSigner>;
+
     /// Derives data keys. For stores and sidecars only.
     fn derive_deks(&self, tenant: &TenantId, items: &[DekRequest]) -> Result<Vec<Result<Secret<32>>>>;
 }
@@ -85,6 +97,34 @@ pub struct Session {
     /// The session key's public half, in the profile's KEM.
     pub public_key: Vec<u8>,
     /// The tenant's certificate and the session's credential, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// When it ends: Unix time in milliseconds.
+    pub expires_at_ms: u64,
+}
+
+/// A key that is to be certified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignerRequest {
+    /// The agent or service that holds it.
+    pub agent: AgentId,
+    /// What it is for.
+    pub purpose: SignerUse,
+    /// What it signs with.
+    pub algorithm: Signature,
+    /// Its verification key.
+    pub public_key: Vec<u8>,
+    /// Its signature over [`signer_proof`](crate::keys::signer_proof), in the empty context.
+    pub proof: Vec<u8>,
+    /// How long it is to be believed, in milliseconds; less when the policy allows less.
+    pub lifetime_ms: u64,
+}
+
+/// A certified key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignerCredential {
+    /// The session that it ends with.
+    pub session: SessionId,
+    /// The tenant's certificate and the signer's, DER.
     pub chain: Vec<Vec<u8>>,
     /// When it ends: Unix time in milliseconds.
     pub expires_at_ms: u64,

@@ -26,7 +26,7 @@ pub(super) struct Row {
     pub(super) agent: String,
     #[zeroize(skip)]
     pub(super) profile: Profile,
-    /// Empty once the session is revoked.
+    /// Empty once the session is revoked, and for a signer, whose key is with its owner.
     pub(super) seed: Vec<u8>,
     /// Unix time in milliseconds.
     pub(super) expires_at_ms: u64,

@@ -31,8 +31,8 @@ pub(super) struct NewSession<'a> {
     pub(super) agent: &'a str,
     pub(super) profile: Profile,
     pub(super) expires_at_ms: u64,
-    pub(super) seed: SecretBytes,
-    pub(super) key: Box<dyn KemKey>,
+    /// `None` for a signer.
+    pub(super) key: Option<(SecretBytes, Box<dyn KemKey>)>,
 }
 
 impl Sessions {
@@ -69,7 +69,7 @@ impl Sessions {
             tenant: new.tenant.as_str().to_owned(),
             agent: new.agent.to_owned(),
             profile: new.profile,
-            seed: new.seed.expose_secret().to_vec(),
+            seed: new.key.as_ref().map(|(seed, _)| seed.expose_secret().to_vec()).unwrap_or_default(),
             expires_at_ms: new.expires_at_ms,
             revoked: false,
             served: None,
@@ -77,7 +77,7 @@ impl Sessions {
         };
         self.files.write(new.id, &row)?;
         self.files.settle()?;
-        let hot = Some(Hot { key: Arc::from(new.key), used_at_ms: now_ms });
+        let hot = new.key.map(|(_, key)| Hot { key: Arc::from(key), used_at_ms: now_ms });
         self.index.write().insert(Open {
             id: new.id,
             tenant: new.tenant.clone(),
@@ -109,6 +109,9 @@ impl Sessions {
             return Ok(hot.key.clone());
         }
         let row = self.files.read(open.id)?;
+        if row.seed.is_empty() {
+            return Err(gone());
+        }
         let seed = SecretBytes::new(row.seed.clone());
         let key: Arc<dyn KemKey> = Arc::from(self.provider.kem_key(open.profile.kem(), &seed)?);
         state.hot = Some(Hot { key: key.clone(), used_at_ms: now_ms });

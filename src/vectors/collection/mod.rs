@@ -1,6 +1,7 @@
 //! A collection: one description, one engine collection, one resident index per vector, and the order between writes.
 
 mod read;
+mod sealed;
 mod search;
 mod verify;
 mod write;
@@ -24,6 +25,7 @@ use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
 use super::{CollectionId, CollectionKind, CollectionSpec, Mode};
 
+pub use sealed::{SealedChunk, SealedHit};
 pub use verify::CollectionReport;
 pub use write::Staged;
 

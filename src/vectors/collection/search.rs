@@ -11,11 +11,22 @@ use crate::kv::Table;
 use crate::limits;
 use crate::vectors::engine::{Fields, Nearest, Point};
 use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
+use crate::vectors::registry::Entry;
 use crate::vectors::resident::Resident;
 use crate::vectors::{Hit, Metric, Mode, SearchRequest, StoredChunk};
 
 use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Indexes, Open};
+
+/// A hit before it is opened.
+pub(super) struct Found<'a> {
+    pub(super) id: &'a RecordId,
+    pub(super) score: f32,
+    /// With its payload only.
+    pub(super) point: &'a Point,
+    pub(super) entry: Entry,
+    pub(super) embedding: &'a Embedding,
+}
 
 /// Which records may be found; `None` is all.
 type Filter<'a> = Option<&'a (dyn Fn(&RecordId) -> bool + Sync)>;
@@ -85,7 +96,12 @@ impl Collection {
     /// The payloads of what was found in memory. Their vectors were opened when the index took them in; a payload opens
     /// only beside the embedding that was scored.
     fn open_hits(&self, open: &Open, nearest: Vec<(RecordId, f32)>) -> Result<Vec<Hit>> {
-        match self.try_open_hits(open, &nearest) {
+        let opened = self.each_found(open, &nearest, |found| {
+            let OpenedPayload { text, metadata } =
+                self.sealer.open_payload(found.point, &found.entry, found.embedding)?;
+            Ok(Hit { id: found.id.clone(), score: found.score, text, metadata })
+        });
+        match opened {
             Err(e) if e.kind() == ErrorKind::Integrity => {
                 // A write came between index, registry and engine, or something is wrong: open everything, which tells.
                 let ids: Vec<_> = nearest.iter().map(|(id, _)| id.clone()).collect();
@@ -101,7 +117,13 @@ impl Collection {
         }
     }
 
-    fn try_open_hits(&self, open: &Open, nearest: &[(RecordId, f32)]) -> Result<Vec<Hit>> {
+    /// Calls `each` with the sealed payload of every hit, its registry entry, and the embedding that was scored.
+    pub(super) fn each_found<T: Send>(
+        &self,
+        open: &Open,
+        nearest: &[(RecordId, f32)],
+        each: impl Fn(Found<'_>) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
         let embeddings: Vec<Option<Embedding>> = {
             let resident = open.resident.read();
             let known = |id| resident.as_ref().and_then(|indexes| indexes.embeddings.get(id)).copied();
@@ -113,7 +135,7 @@ impl Collection {
         let rows = self.context.kv.get_many(Table::Registry, &keys)?;
         let points = open.engine.retrieve(&blinded, Fields::Payload)?;
         let points: HashMap<Uuid, Point> = points.into_iter().map(|p| (p.id, p)).collect();
-        let open_one = |at: usize| {
+        let one = |at: usize| {
             let (Some((id, score)), Some(blinded)) = (nearest.get(at), blinded.get(at)) else {
                 return Err(Error::internal("a result without an id"));
             };
@@ -121,12 +143,10 @@ impl Collection {
             let (Some(point), Some(row), Some(embedding)) = (points.get(blinded), row, embedding) else {
                 return Err(Error::integrity("a record that was found"));
             };
-            let OpenedPayload { text, metadata } =
-                self.sealer.open_payload(point, &self.entry(blinded, row)?, embedding)?;
-            Ok(Hit { id: id.clone(), score: *score, text, metadata })
+            each(Found { id, score: *score, point, entry: self.entry(blinded, row)?, embedding })
         };
         // Opening takes microseconds: only a long page is worth other threads.
-        (0..nearest.len()).into_par_iter().with_min_len(64).map(open_one).collect()
+        (0..nearest.len()).into_par_iter().with_min_len(64).map(one).collect()
     }
 
     /// Opens every sealed vector into the resident indexes, and notices whatever the engine dropped or changed.

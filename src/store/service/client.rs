@@ -1,0 +1,129 @@
+//! The store in another process: for orchestrators, which pass sealed records on, and for sidecars, which fetch them.
+
+use std::future::Future;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use super::wire;
+use super::wire::store_client::StoreClient;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::TenantId;
+use crate::limits;
+use crate::server::RemoteOptions;
+use crate::server::connect::Connector;
+use crate::server::error::from_status;
+use crate::sidecar::RecordSource;
+use crate::store::Terms;
+use crate::token::{HandoffRecord, OpenedPlace};
+use crate::vectors::SearchRequest;
+
+/// A store in another process. Clones share the connection.
+#[derive(Clone)]
+pub struct RemoteStore {
+    channel: Channel,
+    runtime: Handle,
+    deadline: Duration,
+}
+
+/// Sealed records and the token for them, as they are passed on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteHandoff {
+    /// Best first.
+    pub records: Vec<HandoffRecord>,
+    /// The exact scores of a search; none for a context window.
+    pub scores: Vec<f32>,
+    /// COSE_Sign1; empty when nothing was found.
+    pub token: Vec<u8>,
+    /// Who signed it: the tenant's certificate and the signer's, DER.
+    pub issuer: Vec<Vec<u8>>,
+}
+
+impl RemoteStore {
+    /// A client of the store at `options`' address, which need not be there yet. To be called within a runtime.
+    pub fn new(options: RemoteOptions) -> Result<Self> {
+        let deadline = Duration::from_millis(options.deadline_ms);
+        let channel = Connector::new(options.address, options.own, options.server_sha256)?.channel();
+        Ok(Self { channel, runtime: Handle::current(), deadline })
+    }
+
+    /// As [`Collection::search_sealed`](crate::Collection::search_sealed).
+    pub async fn search_sealed(
+        &self,
+        tenant: &TenantId,
+        collection: &str,
+        mut request: SearchRequest,
+        terms: &Terms,
+    ) -> Result<RemoteHandoff> {
+        let asked = wire::SearchSealedRequest {
+            tenant: tenant.as_str().to_owned(),
+            collection: collection.to_owned(),
+            vector: std::mem::take(&mut request.vector),
+            limit: u32::try_from(request.limit).map_err(|_| Error::invalid("the limit is too large"))?,
+            threshold: request.score_threshold,
+            using: request.using.take(),
+            exact: request.exact,
+            terms: Some(terms_to_wire(terms)?),
+        };
+        self.call(asked, |mut client, asked| async move { client.search_sealed(asked).await }).await.map(handoff)
+    }
+
+    /// As [`Tenant::seal_context`](crate::Tenant::seal_context).
+    pub async fn seal_context(&self, tenant: &TenantId, context: Vec<u8>, terms: &Terms) -> Result<RemoteHandoff> {
+        let (tenant, terms) = (tenant.as_str().to_owned(), Some(terms_to_wire(terms)?));
+        let asked = wire::SealContextRequest { tenant, context, terms };
+        self.call(asked, |mut client, asked| async move { client.seal_context(asked).await }).await.map(handoff)
+    }
+
+    async fn call<Q, A, F>(&self, asked: Q, send: impl FnOnce(StoreClient<Channel>, Request<Q>) -> F) -> Result<A>
+    where
+        F: Future<Output = Result<tonic::Response<A>, Status>>,
+    {
+        let client = StoreClient::new(self.channel.clone())
+            .max_decoding_message_size(limits::RPC_BYTES)
+            .max_encoding_message_size(limits::RPC_BYTES);
+        match tokio::time::timeout(self.deadline, send(client, Request::new(asked))).await {
+            Ok(answer) => answer.map(tonic::Response::into_inner).map_err(from_status),
+            Err(_) => {
+                let words = format!("the store did not answer within {} ms", self.deadline.as_millis());
+                Err(Error::new(ErrorKind::Unavailable, words).with_remedy("try again later"))
+            }
+        }
+    }
+}
+
+impl RecordSource for RemoteStore {
+    /// Blocks: not to be called on a thread that drives the runtime.
+    fn fetch(&self, tenant: &TenantId, place: &OpenedPlace) -> Result<Vec<u8>> {
+        let asked = wire::FetchRequest {
+            tenant: tenant.as_str().to_owned(),
+            scope: place.scope().to_vec(),
+            record: place.record().to_vec(),
+            version: place.version(),
+        };
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let store = self.clone();
+        self.runtime.spawn(async move {
+            let fetched = store.call(asked, |mut client, asked| async move { client.fetch(asked).await }).await;
+            // Nobody waits only when the caller is gone.
+            let _ = sender.send(fetched.map(|answer| answer.sealed));
+        });
+        receiver.recv().map_err(|e| Error::internal("the client of the store was closed").with_source(e))?
+    }
+}
+
+fn terms_to_wire(terms: &Terms) -> Result<wire::Terms> {
+    let life_ms = u32::try_from(terms.life_ms).map_err(|_| Error::invalid("a token cannot live that long"))?;
+    let (audience, holder) = (terms.audience.as_str().to_owned(), terms.holder.as_bytes().to_vec());
+    Ok(wire::Terms { audience, holder, max_uses: terms.max_uses, life_ms })
+}
+
+fn handoff(answer: wire::Handoff) -> RemoteHandoff {
+    let scores = answer.records.iter().filter_map(|record| record.score).collect();
+    let record = |record: wire::SealedRecord| HandoffRecord { place: record.place, sealed: record.sealed };
+    let records = answer.records.into_iter().map(record).collect();
+    RemoteHandoff { records, scores, token: answer.token, issuer: answer.issuer }
+}

@@ -1,0 +1,30 @@
+//! The store on the wire: sealed searches, context windows, and sealed records for sidecars. Nothing leaves in clear.
+
+mod client;
+mod grpc;
+
+pub use client::{RemoteHandoff, RemoteStore};
+pub use grpc::routes;
+
+/// The types of `schema/store.proto`.
+pub mod wire {
+    #[allow(missing_docs, clippy::all, reason = "generated from the schema, which documents everything")]
+    mod generated {
+        tonic::include_proto!("strongroom.store.v1");
+    }
+
+    pub use generated::*;
+
+    impl Drop for SealContextRequest {
+        fn drop(&mut self) {
+            zeroize::Zeroize::zeroize(&mut self.context);
+        }
+    }
+
+    impl std::fmt::Debug for SealContextRequest {
+        /// Says what it is, never what is inside.
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("SealContextRequest(..)")
+        }
+    }
+}

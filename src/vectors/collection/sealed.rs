@@ -1,0 +1,114 @@
+//! Searching without opening: payloads leave as they are stored, for somebody else to open by a capability token.
+
+use uuid::Uuid;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Epoch, RecordId};
+use crate::kv::Table;
+use crate::vectors::engine::Fields;
+use crate::vectors::{Mode, SearchRequest};
+
+use super::{Collection, Open};
+
+/// The payload of a chunk as it is stored, and everything that it is bound to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedChunk {
+    /// The collection's id.
+    pub scope: [u8; 16],
+    /// What the engine knows the chunk by.
+    pub record: Uuid,
+    /// Its version.
+    pub version: u64,
+    /// The epoch that it is sealed in.
+    pub epoch: Epoch,
+    /// SHA-256 of what its sealed embedding holds.
+    pub embedding: [u8; 32],
+    /// The payload: `schema/record.md`.
+    pub sealed: Vec<u8>,
+}
+
+/// A hit that stays sealed.
+#[derive(Clone, PartialEq)]
+pub struct SealedHit {
+    /// The exact score.
+    pub score: f32,
+    /// The chunk.
+    pub chunk: SealedChunk,
+}
+
+impl Collection {
+    /// The nearest chunks, best first, with their payloads still sealed. That they are what was stored last is checked
+    /// all the same, against the registry.
+    pub fn search_sealed(&self, request: &SearchRequest) -> Result<Vec<SealedHit>> {
+        let open = self.open()?;
+        let nearest = self.nearest(request, None)?;
+        if self.spec().mode == Mode::Plain {
+            return self.sealed_points(&open, &nearest);
+        }
+        let provider = self.context.keyring.provider();
+        let found = self.each_found(&open, &nearest, |found| {
+            found.entry.check(provider, &found.point.payload)?;
+            let embedding = found.embedding.of_version(found.entry.version)?;
+            let chunk = SealedChunk {
+                scope: *self.id().as_bytes(),
+                record: found.point.id,
+                version: found.entry.version,
+                epoch: found.entry.epoch,
+                embedding,
+                sealed: found.point.payload.clone(),
+            };
+            Ok(SealedHit { score: found.score, chunk })
+        });
+        match found {
+            // A write came between index, registry and engine, or something is wrong: opening the vectors tells.
+            Err(e) if e.kind() == ErrorKind::Integrity => self.sealed_points(&open, &nearest),
+            other => other,
+        }
+    }
+
+    /// The sealed payload of version `version` of a chunk, for who was given the rest of a [`SealedChunk`].
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound) when the chunk was deleted or written again since.
+    pub fn fetch_sealed(&self, record: &Uuid, version: u64) -> Result<Vec<u8>> {
+        let open = self.open()?;
+        let gone = || Error::not_found("the chunk has been deleted or written again");
+        let _settled = self.settled();
+        let row = self.context.kv.get(Table::Registry, &self.registry_key(record))?.ok_or_else(gone)?;
+        let entry = self.entry(record, &row)?;
+        if entry.version != version {
+            return Err(gone());
+        }
+        let points = open.engine.retrieve(&[*record], Fields::Payload)?;
+        let point = points.into_iter().find(|point| point.id == *record);
+        let point = point.ok_or_else(|| Error::integrity("a record that the vector engine dropped"))?;
+        entry.check(self.context.keyring.provider(), &point.payload)?;
+        Ok(point.payload)
+    }
+
+    /// The same by opening the vectors, while nobody writes. What was deleted since it was found is left out.
+    fn sealed_points(&self, open: &Open, nearest: &[(RecordId, f32)]) -> Result<Vec<SealedHit>> {
+        let _settled = self.settled();
+        let epoch = self.context.keyring.active();
+        let mut hits = Vec::with_capacity(nearest.len());
+        for (id, score) in nearest {
+            let record = self.sealer.blind(epoch, id)?;
+            let row = self.context.kv.get(Table::Registry, &self.registry_key(&record))?;
+            let point = open.engine.retrieve(&[record], Fields::Both)?.into_iter().find(|point| point.id == record);
+            let (point, row) = match (point, row) {
+                (None, None) => continue,
+                (Some(point), Some(row)) => (point, row),
+                _ => return Err(Error::integrity("a record that was found")),
+            };
+            let entry = self.entry(&record, &row)?;
+            entry.check(self.context.keyring.provider(), &point.payload)?;
+            let embedding = self.sealer.open_vector(&point, &entry)?.embedding.of_version(entry.version)?;
+            let (version, epoch) = (entry.version, entry.epoch);
+            let chunk =
+                SealedChunk { scope: *self.id().as_bytes(), record, version, epoch, embedding, sealed: point.payload };
+            hits.push(SealedHit { score: *score, chunk });
+        }
+        Ok(hits)
+    }
+}

@@ -1,0 +1,15 @@
+//! Guards against a sidecar that opens what nobody may have, twice or unrecorded, says too much when it refuses, or breaks
+//! under load.
+
+#[path = "sidecar/load.rs"]
+mod load;
+#[path = "common/mem_kv.rs"]
+mod mem_kv;
+#[path = "sidecar/redeems.rs"]
+mod redeems;
+#[path = "sidecar/scene.rs"]
+mod scene;
+#[path = "sidecar/transport.rs"]
+mod transport;
+#[path = "kms/world.rs"]
+mod world;

@@ -1,7 +1,7 @@
 use coset::cbor::value::Value;
 use proptest::prelude::*;
+use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
 use crate::crypto::NONCE_LEN;
@@ -137,7 +137,8 @@ fn the_encoding_is_the_documented_one() {
 fn values_that_cannot_be_are_refused() {
     let good = envelope(header(Profile::Pure, b"c", &[]), b"c", b"s");
     let value: Value = de::from_reader(good.as_bytes()).unwrap();
-    let decode = |change: &dyn Fn(&mut Vec<(Value, Value)>)| {
+    type Fields = Vec<(Value, Value)>;
+    let decode = |change: &dyn Fn(&mut Fields)| {
         let mut parts = value.clone().into_array().unwrap();
         change(parts[0].as_map_mut().unwrap());
         let mut bytes = Vec::new();

@@ -12,6 +12,7 @@ pub mod config;
 pub mod crypto;
 pub mod disk;
 pub mod entropy;
+pub mod envelope;
 mod error;
 mod id;
 pub mod keys;

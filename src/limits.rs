@@ -200,3 +200,25 @@ pub const KEYRING_AGE_MS: u64 = 60_000;
 pub const KEYRING_RETRY_MS: u64 = 1_000;
 /// How often a sidecar lets go of what has expired, in milliseconds.
 pub const SIDECAR_SWEEP_MS: u64 = 5_000;
+/// Largest payload of an envelope, in bytes.
+pub const ENVELOPE_PAYLOAD_BYTES: usize = 16 << 20;
+/// Largest envelope, in bytes: a payload, and a header with a chain.
+pub const ENVELOPE_BYTES: usize = ENVELOPE_PAYLOAD_BYTES + (256 << 10);
+/// Longest correlation that an application may set, in bytes.
+pub const ENVELOPE_CORRELATION_BYTES: usize = 256;
+/// Longest time between an envelope's issue and its expiry, in milliseconds.
+pub const ENVELOPE_LIFE_MS: u64 = 300_000;
+/// How far ahead of the receiver's clock an envelope may be issued, in milliseconds.
+pub const ENVELOPE_SKEW_MS: u64 = 5_000;
+/// Most envelopes of one session: as many as AES-GCM may seal with one key (NIST SP 800-38D, section 8.3).
+pub const ENVELOPES_PER_SESSION: u64 = 1 << 32;
+/// Most sessions that one interceptor receives in.
+pub const ENVELOPE_SESSIONS: usize = 4096;
+/// How long an interceptor relies on its own session being open, in milliseconds.
+pub const ENVELOPE_SESSION_RECHECK_MS: u64 = 10_000;
+/// Most envelopes in one bulk call.
+pub const ENVELOPE_BULK: usize = 4096;
+/// Largest invitation, in bytes.
+pub const INVITATION_BYTES: usize = 224 << 10;
+/// Most headers, and most trailers, of a request or an answer in an envelope.
+pub const ENVELOPE_FIELDS: usize = 128;

@@ -7,6 +7,7 @@ mod journal;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::envelope;
 use crate::error::{ErrorKind, Result};
 use crate::id::Epoch;
 use crate::keys::certificate::SignerUse;
@@ -101,6 +102,11 @@ pub enum What {
         /// SHA-256 over their digests.
         digest: String,
     },
+    /// An agent refused an envelope.
+    EnvelopeRefused {
+        /// Why.
+        reason: envelope::Refusal,
+    },
     /// A redeem was refused.
     RedeemRefused {
         /// Why.
@@ -179,6 +185,7 @@ impl Event {
             What::Refused { .. }
             | What::SessionOpened { .. }
             | What::SignerCertified { .. }
+            | What::EnvelopeRefused { .. }
             | What::Redeemed { .. }
             | What::RedeemRefused { .. } => false,
             What::TenantOnboarded { .. }
@@ -248,6 +255,7 @@ mod tests {
             What::TokensRevoked { kind: "token", id: "0".repeat(32) },
             What::RevocationLifted { kind: "holder", id: "0".repeat(64) },
         ];
+        kinds.extend(envelope::Refusal::ALL.map(|reason| What::EnvelopeRefused { reason }));
         kinds.extend(Refusal::ALL.map(|reason| What::RedeemRefused { reason }));
         let reasons =
             [Reason::Scope, Reason::Role, Reason::SingleUse, Reason::Credential, Reason::Profile, Reason::Peer];

@@ -5,6 +5,7 @@ mod cert;
 mod chunks;
 mod collection;
 mod context;
+mod envelope;
 mod epoch;
 pub mod input;
 mod keystore;
@@ -136,6 +137,9 @@ enum Command {
     /// Verify, show and export certificates
     #[command(subcommand)]
     Cert(cert::CertCommand),
+    /// Show envelopes
+    #[command(subcommand)]
+    Envelope(envelope::EnvelopeCommand),
     /// Measure against the same work without Strongroom
     Bench(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -189,6 +193,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Memories(args) => memory::memories(global, args, output).await,
             Command::Verify(args) => store::verify(global, args, output).await,
             Command::Cert(command) => cert::run(global, command, output).await,
+            Command::Envelope(command) => envelope::run(command, output),
             Command::Bench(args) => bench::run(args, output).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();

@@ -13,6 +13,7 @@ pub mod crypto;
 pub mod disk;
 pub mod entropy;
 mod error;
+pub mod harden;
 mod id;
 pub mod keys;
 pub mod kv;

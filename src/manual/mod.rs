@@ -21,3 +21,6 @@ pub mod hsm {}
 
 #[doc = include_str!("kms_service.md")]
 pub mod kms_service {}
+
+#[doc = include_str!("sidecar.md")]
+pub mod sidecar {}

@@ -100,7 +100,7 @@ impl Sidecar {
         may(caller, Role::Node)?;
         if request.form == Form::Clear && !is_local && !self.options.clear_over_tls {
             return Err(Error::invalid("records are not answered in clear to another machine")
-                .with_remedy("ask for them sealed, or let the operator set `sidecar_clear_over_tls`"));
+                .with_remedy("ask for them sealed, or have the operator run `sidecar serve --clear-over-tls`"));
         }
         check_size(request)?;
         let started = Instant::now();

@@ -70,7 +70,8 @@ pub struct Config {
     pub epoch_min: u32,
     /// How long an epoch that seals no more still opens before it is due for destruction, in minutes. Default: 10080.
     pub epoch_retention_min: u32,
-    /// Whether resident indexes must be locked in memory: `prefer`, `require` or `never`. Default: `prefer`.
+    /// Whether resident indexes, and all memory of a sidecar, must be locked: `prefer`, `require` or `never`. Default:
+    /// `prefer`.
     pub memory_lock: LockPolicy,
     /// Cache of the key-value engine, in MiB. Default: 64.
     pub cache_mib: u32,

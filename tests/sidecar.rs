@@ -1,6 +1,8 @@
 //! Guards against a sidecar that opens what nobody may have, twice or unrecorded, says too much when it refuses, or breaks
 //! under load.
 
+#[path = "sidecar/dependencies.rs"]
+mod dependencies;
 #[path = "sidecar/load.rs"]
 mod load;
 #[path = "common/mem_kv.rs"]

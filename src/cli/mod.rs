@@ -155,7 +155,7 @@ pub fn main() -> ExitCode {
     start_logging(cli.global.verbose);
     quiet_engine_panics();
     let output = Output::new(cli.global.json, cli.global.quiet);
-    let result = harden().and_then(|()| run(cli, &output));
+    let result = crate::harden::no_dumps().and_then(|()| run(cli, &output));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if is_closed_pipe(&e) => ExitCode::SUCCESS,
@@ -287,14 +287,6 @@ fn quiet_engine_panics() {
             shown(panic);
         }
     }));
-}
-
-/// Keeps keys and plaintext out of core dumps, and other processes of the same user out of our memory.
-fn harden() -> Result<()> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(std::io::Error::from)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(std::io::Error::from)?;
-    Ok(())
 }
 
 fn is_closed_pipe(e: &Error) -> bool {

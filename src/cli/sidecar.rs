@@ -14,10 +14,12 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::crypto::default_provider;
 use crate::disk::DataDir;
 use crate::error::{Error, Result};
+use crate::harden::lock_memory;
 use crate::id::TenantId;
 use crate::keys::Profile;
 use crate::kv::rocks::Rocks;
 use crate::limits;
+use crate::locked::LockPolicy;
 use crate::server::{self, Counts, Listener, RemoteKms, Services};
 use crate::sidecar::{self, Client, ClientOptions, RecordSource, Sidecar, SidecarOptions, SidecarParts};
 use crate::store::StoreOptions;
@@ -101,6 +103,8 @@ pub(super) async fn run(global: &Global, command: SidecarCommand, output: &Outpu
 }
 
 async fn serve(options: StoreOptions, clear_over_tls: bool, output: &Output) -> Result<()> {
+    let policy = options.settings().memory_lock;
+    let locked = lock_memory(policy)?;
     let services = Arc::new(Services::load(&options.sidecar_services())?);
     let address = options.sidecar_address()?;
     let own = options.certificate_at(&address)?;
@@ -109,10 +113,20 @@ async fn serve(options: StoreOptions, clear_over_tls: bool, output: &Output) -> 
     let sidecar = Arc::new(opening.await.map_err(|e| Error::internal("opening the sidecar").with_source(e))??);
     let stop = told_to_stop()?;
     let listener = Listener::bind(&address, own, services).await?;
-    while !sidecar.is_ready() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let ready = async {
+        while !sidecar.is_ready() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // A new ledger is ready within a second, unless the clock was set back.
+    let ready = tokio::time::timeout(Duration::from_secs(2), ready).await;
     output.remark(&format!("listening on {} as {}", listener.address(), sidecar.audience()));
+    if ready.is_err() {
+        output.remark("warning: tokens are refused until the clock is where it was when the ledger was made");
+    }
+    if !locked && policy != LockPolicy::Never {
+        output.remark("warning: keys may be swapped out; `ulimit -l unlimited` or `LimitMEMLOCK=infinity` prevents it");
+    }
     let sweeping = tokio::spawn(sweep(sidecar.clone()));
     let notice = {
         let sidecar = sidecar.clone();

@@ -15,7 +15,7 @@ use crate::record;
 use crate::secret::SecretBytes;
 use crate::token::{
     self, Ask, Asked, Contact, Digest, Form, HandoffRecord, Membership, Opened, Proof, RecordKind, Refusal, Spent,
-    Stop, VerifiedToken,
+    Stop, Unverified, VerifiedToken,
 };
 
 /// The token of a request.
@@ -160,19 +160,12 @@ impl Sidecar {
         let Token::Whole { bytes, issuer } = token else {
             return Err(Error::not_found("the token is not remembered").with_remedy("send it whole").into());
         };
-        let thumbprint = token::claimed_signer(bytes)?;
-        let signer = match self.signers.remembered(&thumbprint).map_err(not_believed)? {
+        let token = Unverified::read(bytes)?;
+        let signer = match self.signers.remembered(token.signer()).map_err(not_believed)? {
             Some(signer) => signer,
-            None => {
-                let asker = token::claimed_tenant(bytes)?;
-                let signer = self.signers.believe(&asker, issuer).map_err(not_believed)?;
-                if *signer.thumbprint() != thumbprint {
-                    return Err(Refusal::Issuer.into());
-                }
-                signer
-            }
+            None => self.signers.believe(token.tenant(), issuer).map_err(not_believed)?,
         };
-        let verified = token::verify(self.provider, &signer, &self.audience, bytes, now_ms)?;
+        let verified = token.verify(self.provider, &signer, &self.audience, now_ms)?;
         self.metrics.verified.inc();
         Ok(self.tokens.keep(verified))
     }

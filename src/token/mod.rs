@@ -1,7 +1,7 @@
 //! Capability tokens: what a store mints for a named holder, and what has to be proven before a sidecar opens anything.
 //!
 //! ```text
-//! token bytes ──verify──→ VerifiedToken ──Contact::check──→ Authorized ──Ledger::spend──→ Spent ──open──→ Opened
+//! Unverified ──verify──→ VerifiedToken ──Contact::check──→ Authorized ──Ledger::spend──→ Spent ──open──→ Opened
 //!               signature                holder's proof                 revocation, uses          digest, AEAD
 //!               time, audience           records, freshness             on disk
 //! ```
@@ -34,4 +34,4 @@ pub use record::{
 };
 pub use records::{Membership, Records};
 pub use refusal::{Refusal, Stop};
-pub use verify::{VerifiedToken, VerifiedTokens, claimed_signer, claimed_tenant, verify};
+pub use verify::{Unverified, VerifiedToken, VerifiedTokens};

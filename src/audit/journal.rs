@@ -1,8 +1,8 @@
 //! The audit log as a file of JSON lines that only ever grows.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use parking_lot::Mutex;
@@ -59,8 +59,7 @@ impl Tail {
             self.file.set_len(self.end)?;
         }
         self.dirty = true;
-        self.file.seek(SeekFrom::Start(self.end))?;
-        self.file.write_all(line)?;
+        self.file.write_all_at(line, self.end)?;
         if durable {
             self.file.sync_data()?;
         }

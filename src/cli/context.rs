@@ -1,10 +1,10 @@
 //! `context seal`, and what it shares with sealed searches: for whom a token is, and how the result is printed.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::file::read;
 use super::memory::parse_ttl;
 use super::output::Output;
 use super::serving::address;
@@ -66,7 +66,8 @@ impl TermsArgs {
 
 pub(super) async fn run(global: &Global, command: ContextCommand, output: &Output) -> Result<()> {
     let ContextCommand::Seal { tenant, file, seal_for, terms: args } = command;
-    let context = read(&file)?;
+    // One byte more, so that too much is noticed.
+    let context = read(&file, limits::CONTEXT_BYTES as u64 + 1)?;
     let terms = args.terms(seal_for);
     let bundle = match args.remote(global)? {
         Some(store) => remote_bundle(&tenant.tenant, store.seal_context(&tenant.tenant, context, &terms).await?),
@@ -91,19 +92,4 @@ pub(super) fn local_bundle(tenant: &TenantId, handoff: Handoff) -> Bundle {
 
 pub(super) fn remote_bundle(tenant: &TenantId, handoff: RemoteHandoff) -> Bundle {
     Bundle::new(tenant, handoff.token, handoff.issuer, handoff.records, handoff.scores)
-}
-
-fn read(file: &PathBuf) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let most = limits::CONTEXT_BYTES as u64 + 1;
-    if file.as_os_str() == "-" {
-        std::io::stdin().take(most).read_to_end(&mut bytes)?;
-    } else {
-        let about = |e: std::io::Error| {
-            let e = Error::from(e);
-            Error::new(e.kind(), format!("`{}` cannot be read: {e}", file.display())).with_remedy("name another file")
-        };
-        std::fs::File::open(file).map_err(about)?.take(most).read_to_end(&mut bytes).map_err(about)?;
-    }
-    Ok(bytes)
 }

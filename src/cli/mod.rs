@@ -7,6 +7,7 @@ mod collection;
 mod context;
 mod envelope;
 mod epoch;
+mod file;
 pub mod input;
 mod keystore;
 mod kms;

@@ -1,12 +1,12 @@
 //! `token inspect`: what a capability token says.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 
+use super::file::read;
 use super::output::Output;
 use crate::error::{Error, Result};
 use crate::limits;
@@ -23,28 +23,13 @@ pub(super) enum TokenCommand {
 
 pub(super) fn run(command: TokenCommand, output: &Output) -> Result<()> {
     let TokenCommand::Inspect { file } = command;
-    let bytes = token_in(&read(&file)?);
+    // A bundle has its records besides, in base64.
+    let bytes = token_in(&read(&file, 2 * limits::REDEEM_BYTES as u64)?);
     let view = TokenView::of(&bytes).map_err(|_| {
         Error::invalid("this is not a capability token")
             .with_remedy("give the token itself, its base64, or the output of `strongroom search --seal-for … --json`")
     })?;
     output.answer(&view, ToString::to_string)
-}
-
-fn read(file: &PathBuf) -> Result<Vec<u8>> {
-    // A bundle has its records besides.
-    let most = 2 * (limits::REDEEM_BYTES as u64);
-    let mut bytes = Vec::new();
-    if file.as_os_str() == "-" {
-        std::io::stdin().take(most).read_to_end(&mut bytes)?;
-    } else {
-        let about = |e: std::io::Error| {
-            let e = Error::from(e);
-            Error::new(e.kind(), format!("`{}` cannot be read: {e}", file.display())).with_remedy("name another file")
-        };
-        std::fs::File::open(file).map_err(about)?.take(most).read_to_end(&mut bytes).map_err(about)?;
-    }
-    Ok(bytes)
 }
 
 /// The token in what was given.

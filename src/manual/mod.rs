@@ -22,7 +22,11 @@ pub mod hsm {}
 #[doc = include_str!("kms_service.md")]
 pub mod kms_service {}
 
+#[doc = include_str!("handoff.md")]
+pub mod handoff {}
+
 #[doc = include_str!("envelopes.md")]
 pub mod envelopes {}
+
 #[doc = include_str!("sidecar.md")]
 pub mod sidecar {}

@@ -160,7 +160,7 @@ impl Sidecar {
         let Token::Whole { bytes, issuer } = token else {
             return Err(Error::not_found("the token is not remembered").with_remedy("send it whole").into());
         };
-        let token = Unverified::read(bytes)?;
+        let token = Unverified::read_digested(bytes, digest)?;
         let signer = match self.signers.remembered(token.signer()).map_err(not_believed)? {
             Some(signer) => signer,
             None => self.signers.believe(token.tenant(), issuer).map_err(not_believed)?,

@@ -75,6 +75,7 @@ impl VerifiedToken {
 /// A token that was decoded. What it says says nothing yet, but whom to ask about it.
 pub struct Unverified<'a> {
     bytes: &'a [u8],
+    digest: [u8; 32],
     token: CoseSign1,
     claims: Claims,
     signer: [u8; 32],
@@ -82,11 +83,16 @@ pub struct Unverified<'a> {
 
 impl<'a> Unverified<'a> {
     /// Decodes a token. Whether this is its one encoding, [`verify`](Self::verify) finds out.
-    pub fn read(bytes: &'a [u8]) -> Result<Self, Refusal> {
+    pub fn read(provider: &dyn Provider, bytes: &'a [u8]) -> Result<Self, Refusal> {
+        Self::read_digested(bytes, provider.sha256(&[bytes]))
+    }
+
+    /// The same for who knows the SHA-256 of `bytes` already.
+    pub(crate) fn read_digested(bytes: &'a [u8], digest: [u8; 32]) -> Result<Self, Refusal> {
         let token = parse(bytes)?;
         let signer = signer_of(&token)?;
         let claims = Claims::decode(token.payload.as_deref().unwrap_or_default())?;
-        Ok(Self { bytes, token, claims, signer })
+        Ok(Self { bytes, digest, token, claims, signer })
     }
 
     /// Who it says has signed it, by the thumbprint of the credential.
@@ -107,7 +113,7 @@ impl<'a> Unverified<'a> {
         audience: &Audience,
         now_ms: u64,
     ) -> Result<VerifiedToken, Refusal> {
-        let Self { bytes, token, claims, signer: named } = self;
+        let Self { bytes, digest, token, claims, signer: named } = self;
         if signer.purpose() != SignerUse::Tokens || named != *signer.thumbprint() {
             return Err(Refusal::Issuer);
         }
@@ -126,8 +132,8 @@ impl<'a> Unverified<'a> {
             return Err(Refusal::Issuer);
         }
         signer.verify(provider, &signed, &token.signature).map_err(|_| Refusal::Signature)?;
-        let (digest, profile) = (provider.sha256(&[bytes]), signer.profile());
-        let verified = VerifiedToken { claims, digest, profile, signer: *signer.thumbprint() };
+        let (profile, signer) = (signer.profile(), named);
+        let verified = VerifiedToken { claims, digest, profile, signer };
         verified.check_time(now_ms)?;
         if verified.claims.audience != *audience {
             return Err(Refusal::Audience);
@@ -172,7 +178,8 @@ impl Default for VerifiedTokens {
 
 /// What a token says, unverified: algorithm, signer and claims.
 pub(super) fn read(bytes: &[u8]) -> Result<(&'static str, [u8; 32], Claims), Refusal> {
-    let Unverified { token, claims, signer, .. } = Unverified::read(bytes)?;
+    let token = parse(bytes)?;
+    let (signer, claims) = (signer_of(&token)?, Claims::decode(token.payload.as_deref().unwrap_or_default())?);
     let algorithm = match &token.protected.header.alg {
         Some(RegisteredLabelWithPrivate::Assigned(Algorithm::ML_DSA_65)) => "ML-DSA-65",
         Some(RegisteredLabelWithPrivate::Assigned(Algorithm::ML_DSA_87)) => "ML-DSA-87",

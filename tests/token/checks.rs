@@ -90,7 +90,7 @@ fn it_is_for_one_sidecar_and_one_tenant() {
     let token = scene.mint(1);
     let elsewhere = "sidecar-2".parse().unwrap();
     refused(
-        Unverified::read(token.as_bytes()).unwrap().verify(provider(), &scene.believed, &elsewhere, NOW_MS),
+        Unverified::read(provider(), token.as_bytes()).unwrap().verify(provider(), &scene.believed, &elsewhere, NOW_MS),
         Refusal::Audience,
     );
     let other = other_of(Profile::Pure);
@@ -123,8 +123,11 @@ fn it_is_signed_by_who_it_says_and_for_this_use() {
     let envelopes = signer(&scene.world, &store, &scene.tenant, SignerUse::Envelopes);
     let believed = store.believe_signer(&scene.tenant, SignerUse::Envelopes, envelopes.chain()).unwrap();
     let token = Forge::new(&envelopes, &claims).sign(&envelopes);
-    refused(Unverified::read(&token).unwrap().verify(provider(), &believed, &scene.audience, NOW_MS), Refusal::Issuer);
-    assert_eq!(Unverified::read(&token).unwrap().signer(), envelopes.thumbprint());
+    refused(
+        Unverified::read(provider(), &token).unwrap().verify(provider(), &believed, &scene.audience, NOW_MS),
+        Refusal::Issuer,
+    );
+    assert_eq!(Unverified::read(provider(), &token).unwrap().signer(), envelopes.thumbprint());
     let holder = scene.holder.id().unwrap();
     let (audience, records) = (&scene.audience, &scene.digests()[..]);
     let request =
@@ -255,6 +258,6 @@ proptest! {
         if head {
             bytes.splice(0..0, [0xd2, 0x84]);
         }
-        let _ = (Unverified::read(&bytes).map(drop), TokenView::of(&bytes));
+        let _ = (Unverified::read(provider(), &bytes).map(drop), TokenView::of(&bytes));
     }
 }

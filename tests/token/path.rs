@@ -126,19 +126,9 @@ fn a_contact_is_with_the_one_that_was_meant() {
 #[test]
 fn nothing_opens_in_another_place() {
     let scene = Scene::new(Profile::Pure);
-    let digest = |record: &HandoffRecord| record.digest(provider(), &scene.tenant);
     // What a malicious orchestrator can make of two records, each with a token that names it.
     let [a, b] = [&scene.records[0], &scene.records[1]];
-    let spent_for = |record: &HandoffRecord| {
-        let (holder, records) = (scene.holder.id().unwrap(), [digest(record)]);
-        let (audience, operation) = (&scene.audience, Operation::Decrypt);
-        let request =
-            MintRequest { audience, holder: &holder, operation, records: &records, max_uses: 1, life_ms: 1000 };
-        let token = mint(provider(), &scene.signer, &request, NOW_MS).unwrap();
-        let token = scene.verify(token.as_bytes(), NOW_MS).unwrap();
-        let asked = [Asked { digest: records[0], membership: None }];
-        scene.ledger.spend(scene.authorize(&token, &asked).unwrap()).unwrap()
-    };
+    let spent_for = |record: &HandoffRecord| scene.spend_for(record);
     let crossed = HandoffRecord { place: a.place.clone(), sealed: b.sealed.clone() };
     refused(scene.open(&spent_for(&crossed), 0, &crossed), Refusal::Open);
     for (place, at) in [(true, 0), (true, 5), (true, 40), (false, 0), (false, 2), (false, 6), (false, 25), (false, 50)]
@@ -188,14 +178,7 @@ fn a_chunk_opens_only_with_its_place() {
     let sealed = key.seal(&sealed_place, &plain).unwrap();
     let check = |place: &ChunkPlace| {
         let record = of_chunk(&scene.keyring, place, sealed.clone()).unwrap();
-        let (holder, records) = (scene.holder.id().unwrap(), [record.digest(provider(), &scene.tenant)]);
-        let (audience, operation) = (&scene.audience, Operation::Decrypt);
-        let request =
-            MintRequest { audience, holder: &holder, operation, records: &records, max_uses: 1, life_ms: 1000 };
-        let token = mint(provider(), &scene.signer, &request, NOW_MS).unwrap();
-        let token = scene.verify(token.as_bytes(), NOW_MS).unwrap();
-        let asked = [Asked { digest: records[0], membership: None }];
-        let spent = scene.ledger.spend(scene.authorize(&token, &asked).unwrap()).unwrap();
+        let spent = scene.spend_for(&record);
         let opened = open_place(&spent, &scene.keyring, &record.place).unwrap();
         assert_eq!((opened.scope(), opened.record(), opened.version()), (&place.scope, &place.record, place.version));
         strongroom::token::open(&spent, 0, &scene.keyring, &opened, &record)

@@ -79,7 +79,7 @@ impl Scene {
     }
 
     pub fn verify(&self, bytes: &[u8], now_ms: u64) -> Result<Arc<VerifiedToken>, Refusal> {
-        Unverified::read(bytes)?.verify(provider(), &self.believed, &self.audience, now_ms).map(Arc::new)
+        Unverified::read(provider(), bytes)?.verify(provider(), &self.believed, &self.audience, now_ms).map(Arc::new)
     }
 
     pub fn asked(&self) -> Vec<Asked> {
@@ -102,6 +102,18 @@ impl Scene {
     pub fn spend(&self, bytes: &[u8]) -> Result<Spent, Stop> {
         let token = self.verify(bytes, NOW_MS)?;
         self.ledger.spend(self.authorize(&token, &self.asked())?)
+    }
+
+    /// Counts a use of a token that names just this record.
+    pub fn spend_for(&self, record: &HandoffRecord) -> Spent {
+        let (holder, records) = (self.holder.id().unwrap(), [record.digest(provider(), &self.tenant)]);
+        let (audience, operation) = (&self.audience, Operation::Decrypt);
+        let request =
+            MintRequest { audience, holder: &holder, operation, records: &records, max_uses: 1, life_ms: 1000 };
+        let token = mint(provider(), &self.signer, &request, NOW_MS).unwrap();
+        let token = self.verify(token.as_bytes(), NOW_MS).unwrap();
+        let asked = [Asked { digest: records[0], membership: None }];
+        self.ledger.spend(self.authorize(&token, &asked).unwrap()).unwrap()
     }
 
     pub fn open(&self, spent: &Spent, index: usize, record: &HandoffRecord) -> Result<Opened, Stop> {

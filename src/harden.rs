@@ -16,8 +16,8 @@ pub fn no_dumps() -> Result<()> {
 /// Keeps every page of this process out of swap, now and later: for services that hold keys and little else. Says
 /// whether it did.
 ///
-/// Only where no limit (`RLIMIT_MEMLOCK`) stands against it: reaching one later would look like memory that has run out,
-/// which ends a process.
+/// Only where no limit (`RLIMIT_MEMLOCK`) stands against it, or this process is above limits: reaching one later would
+/// look like memory that has run out, which ends a process.
 ///
 /// # Errors
 ///
@@ -26,12 +26,16 @@ pub fn lock_memory(policy: LockPolicy) -> Result<bool> {
     if policy == LockPolicy::Never {
         return Ok(false);
     }
-    // Allowed where the hard limit is that high, or to root; what came of it is looked at below.
-    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-    let limited = getrlimit(Resource::Memlock).current.is_some();
+    let limit = getrlimit(Resource::Memlock);
+    // With a limit of nothing only who is above limits gets through.
+    let current = if limit.maximum.is_none() { None } else { Some(0) };
+    setrlimit(Resource::Memlock, Rlimit { current, maximum: limit.maximum }).map_err(std::io::Error::from)?;
     // Pages that nobody has touched, as those of stacks, take no memory for it.
-    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-    if !limited && mlockall(flags).is_ok() {
+    let locked = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok();
+    if current.is_some() {
+        setrlimit(Resource::Memlock, limit).map_err(std::io::Error::from)?;
+    }
+    if locked {
         return Ok(true);
     }
     if policy == LockPolicy::Require {

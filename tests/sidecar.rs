@@ -11,6 +11,8 @@ mod mem_kv;
 mod redeems;
 #[path = "sidecar/scene.rs"]
 mod scene;
+#[path = "sidecar/serving.rs"]
+mod serving;
 #[path = "sidecar/transport.rs"]
 mod transport;
 #[allow(dead_code, reason = "another test uses the rest")]

@@ -140,6 +140,29 @@ fn neither_ciphertext_nor_signature_can_be_changed() {
     assert_eq!(payload(receiver.receive(&forge.sign(&fields, &ciphertext))), b"payload");
 }
 
+/// Guards against a session that goes to whoever says that it is somebody else.
+#[test]
+fn nobody_sends_in_anothers_name() {
+    let (world, tenant, other) = (World::new(), tenant_of(PROFILE), other_of(PROFILE));
+    let receiver = Agent::with(&world, &tenant, "searcher", dealing_with(&other));
+    let forge = Forge::new(&world, &tenant, "mallory", &tenant, &receiver.invite());
+    let right = forge.fields(0);
+    for (key, name) in [(2, other.as_str()), (3, "planner")] {
+        let wrong = with(&right, key, &Value::from(name));
+        receiver.refuses(&forge.make(&wrong, b"x"), Refusal::Sender, name);
+    }
+    assert_eq!(payload(receiver.receive(&forge.make(&right, b"x"))), b"x");
+}
+
+/// Guards against a signer for tokens, which stores have for every tenant, that passes for an agent's.
+#[test]
+fn a_signer_for_tokens_signs_no_envelopes() {
+    let (world, tenant) = (World::new(), tenant_of(PROFILE));
+    let receiver = Agent::new(&world, &tenant, "searcher");
+    let forge = Forge::new(&world, &tenant, "planner", &tenant, &receiver.invite()).with_token_signer(&world);
+    receiver.refuses(&forge.make(&forge.fields(0), b"x"), Refusal::Signer, "a signer for tokens");
+}
+
 /// Guards against the key of another's envelope being enough, or the signer of another session.
 #[test]
 fn a_sender_cannot_send_in_anothers_session() {

@@ -8,10 +8,10 @@ use strongroom::clock::Clock as _;
 use strongroom::crypto::default_provider;
 use strongroom::envelope::{Invitation, Kind};
 use strongroom::keys::certificate::SignerUse;
-use strongroom::keys::kms::{Encapsulated, Kms as _, Recipient, Role};
+use strongroom::keys::kms::{Encapsulated, Handle, Kms as _, Recipient, Role};
 use strongroom::keys::{Profile, Signer, Signers};
 
-use super::world::{World, patiently};
+use super::world::World;
 
 /// A sender that makes envelopes as it likes.
 pub struct Forge {
@@ -27,14 +27,18 @@ pub type Fields = Vec<(u64, Value)>;
 
 impl Forge {
     pub fn new(world: &World, tenant: &TenantId, agent: &str, recipient: &TenantId, invitation: &Invitation) -> Self {
-        let kms = Arc::new(world.of(Role::Agent, tenant));
-        let clock = Arc::new(world.clock.clone());
-        let (agent, purpose) = (agent.parse().unwrap(), SignerUse::Envelopes);
-        let signers = Signers::new(kms.clone(), default_provider(), clock, agent, purpose);
-        let signer = patiently(|| signers.of(tenant)).unwrap();
+        let kms = world.of(Role::Agent, tenant);
+        let signer = signer(world, &kms, tenant, agent, SignerUse::Envelopes);
         let to = encapsulated(world, tenant, invitation);
         let profile = kms.describe(tenant).unwrap().profile;
         Self { signer, profile, recipient: recipient.clone(), to, now_ms: world.clock.now_ms() }
+    }
+
+    /// The same with a signer for tokens, such as stores have.
+    pub fn with_token_signer(self, world: &World) -> Self {
+        let (tenant, agent) = (self.signer.tenant(), self.signer.agent().as_str());
+        let signer = signer(world, &world.of(Role::Store, tenant), tenant, agent, SignerUse::Tokens);
+        Self { signer, ..self }
     }
 
     /// The same sender with a key for another session of the same tenant.
@@ -92,6 +96,11 @@ impl Forge {
         let signed = [prefix, header(fields), encoded(&Value::Bytes(ciphertext.to_vec()))].concat();
         envelope(fields, ciphertext, &self.signer.sign(&signed).unwrap())
     }
+}
+
+fn signer(world: &World, kms: &Handle, tenant: &TenantId, agent: &str, purpose: SignerUse) -> Arc<Signer> {
+    let (kms, clock) = (Arc::new(kms.clone()), Arc::new(world.clock.clone()));
+    Signers::new(kms, default_provider(), clock, agent.parse().unwrap(), purpose).of(tenant).unwrap()
 }
 
 fn encapsulated(world: &World, tenant: &TenantId, invitation: &Invitation) -> Encapsulated {

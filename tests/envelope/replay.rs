@@ -8,7 +8,7 @@ use strongroom::limits;
 use strongroom::replay::WINDOW;
 
 use super::agents::{pair, payload};
-use super::world::World;
+use super::world::{World, patiently};
 
 #[test]
 fn a_copy_is_refused() {
@@ -87,7 +87,7 @@ fn a_bulk_is_received_in_its_order_and_fails_one_by_one() {
     let long = vec![0; limits::ENVELOPE_PAYLOAD_BYTES + 1];
     let mut messages: Vec<_> = payloads.iter().map(|payload| message(payload)).collect();
     messages.insert(0, message(&long));
-    let sent = super::world::patiently(|| sender.interceptor.send_many(&peer, &messages)).unwrap();
+    let sent = patiently(|| sender.interceptor.send_many(&peer, &messages)).unwrap();
     assert!(sent[0].as_ref().is_err_and(|e| e.kind() == strongroom::ErrorKind::InvalidInput));
     let mut envelopes: Vec<_> = sent.into_iter().flatten().collect();
     assert_eq!(envelopes.len(), 100);

@@ -91,6 +91,8 @@ fn unwritten(e: std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
     use crate::audit::{Outcome, Reason, What};
     use crate::keys::kms::{Operation, Role};

@@ -130,6 +130,12 @@ pub const RPC_STREAMS: u32 = 64;
 pub const RPC_REQUEST_MS: u64 = 60_000;
 /// Longest time that a TLS handshake may take, in milliseconds.
 pub const TLS_HANDSHAKE_MS: u64 = 10_000;
+/// Most key exchanges of a refused peer that are written down.
+pub const TLS_GROUPS_SHOWN: usize = 8;
+/// How often certificates, keys and the file of services are looked at for changes, in milliseconds.
+pub const RELOAD_MS: u64 = 1_000;
+/// After how long a connection is ended in good order, so that its peer shows a certificate again, in milliseconds.
+pub const RPC_CONNECTION_MS: u64 = 3_600_000;
 /// How long a peer whose handshake failed may take to read why, in milliseconds.
 pub const TLS_LINGER_MS: u64 = 1_000;
 /// After how long of silence a peer is asked whether it is still there, in milliseconds.

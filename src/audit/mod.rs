@@ -13,6 +13,7 @@ use crate::id::Epoch;
 use crate::keys::certificate::SignerUse;
 use crate::keys::kms::{Operation, Role};
 use crate::keys::{EpochState, Fingerprint, Profile};
+use crate::limits;
 use crate::token::Refusal;
 
 pub use journal::{JOURNAL_FILE, Journal};
@@ -131,6 +132,18 @@ pub enum What {
         /// Its name.
         session: String,
     },
+    /// A service connected over TLS.
+    PeerConnected {
+        /// The key exchange.
+        group: String,
+        /// SHA-256 of its certificate.
+        certificate: String,
+    },
+    /// A peer was refused because its key exchange is classical and it is no exception.
+    ClassicalRefused {
+        /// The key exchanges that it offered.
+        groups: String,
+    },
 }
 
 /// Why a request was refused.
@@ -166,6 +179,37 @@ pub enum Outcome {
     Failed,
 }
 
+/// A peer that has connected to a server, or was refused: an event but for the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    /// The service; of a peer that nobody knows, what its connection says of it.
+    pub service: String,
+    /// Its role.
+    pub role: Option<Role>,
+    /// What happened.
+    pub what: What,
+}
+
+impl Arrival {
+    /// Whether it was refused.
+    pub fn is_refused(&self) -> bool {
+        !matches!(self.what, What::PeerConnected { .. })
+    }
+
+    /// The event.
+    pub fn event(&self, at_ms: u64) -> Event {
+        Event {
+            at_ms,
+            service: self.service.chars().take(limits::SERVICE_NAME_BYTES).collect(),
+            role: self.role,
+            operation: None,
+            tenant: None,
+            what: self.what.clone(),
+            outcome: if self.is_refused() { Outcome::Refused } else { Outcome::Done },
+        }
+    }
+}
+
 impl Outcome {
     /// How something ended.
     pub fn of<T>(result: &Result<T>) -> Self {
@@ -179,13 +223,15 @@ impl Outcome {
 
 impl Event {
     /// Whether the event must be on stable storage before its effect is revealed: every change of keys, and the end of
-    /// a session. Refusals and new sessions are not waited for.
+    /// a session. Refusals, connections and new sessions are not waited for.
     pub fn durable(&self) -> bool {
         match self.what {
             What::Refused { .. }
             | What::SessionOpened { .. }
             | What::SignerCertified { .. }
             | What::EnvelopeRefused { .. }
+            | What::PeerConnected { .. }
+            | What::ClassicalRefused { .. }
             | What::Redeemed { .. }
             | What::RedeemRefused { .. } => false,
             What::TenantOnboarded { .. }
@@ -251,6 +297,8 @@ mod tests {
                 fingerprints: vec![Fingerprint::of(default_provider(), b"x")],
             },
             What::SessionRevoked { session },
+            What::PeerConnected { group: "X25519MLKEM768".into(), certificate: "0".repeat(64) },
+            What::ClassicalRefused { groups: "X25519 secp256r1".into() },
             What::Redeemed { token: "0".repeat(32), holder: "0".repeat(64), records: 1, digest: "0".repeat(64) },
             What::TokensRevoked { kind: "token", id: "0".repeat(32) },
             What::RevocationLifted { kind: "holder", id: "0".repeat(64) },

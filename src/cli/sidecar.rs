@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Global;
 use super::output::{Output, time};
 use super::serving::{ServeArgs, told_to_stop};
-use crate::audit::Journal;
+use crate::audit::{Arrival, Journal};
 use crate::clock::{Clock as _, SystemClock};
 use crate::crypto::default_provider;
 use crate::disk::DataDir;
@@ -20,7 +20,7 @@ use crate::keys::Profile;
 use crate::kv::rocks::Rocks;
 use crate::limits;
 use crate::locked::LockPolicy;
-use crate::server::{self, Counts, Listener, RemoteKms, Services};
+use crate::server::{self, Listener, RemoteKms, Services};
 use crate::sidecar::{self, Client, ClientOptions, RecordSource, Sidecar, SidecarOptions, SidecarParts};
 use crate::store::StoreOptions;
 use crate::store::service::RemoteStore;
@@ -130,10 +130,11 @@ async fn serve(options: StoreOptions, clear_over_tls: bool, output: &Output) -> 
     let sweeping = tokio::spawn(sweep(sidecar.clone()));
     let notice = {
         let sidecar = sidecar.clone();
-        Arc::new(move |peer: &str| sidecar.peer_refused(peer))
+        Arc::new(move |arrival: &Arrival| sidecar.peer_arrived(arrival))
     };
+    let counts = sidecar.connections().clone();
     let routes = sidecar::routes(sidecar).await;
-    let served = server::serve(listener, routes, notice, Arc::new(Counts::default()), stop).await;
+    let served = server::serve(listener, routes, notice, counts, stop).await;
     sweeping.abort();
     served?;
     output.remark("stopped");
@@ -187,11 +188,11 @@ fn client(options: &StoreOptions) -> Result<Client> {
     let settings = options.settings();
     let address = options.sidecar_address()?;
     let own = options.certificate_at(&address)?;
-    let server_sha256 = own.iter().map(server::Own::sha256).collect();
+    let servers = own.iter().map(server::Own::sha256).collect();
     let options = ClientOptions {
         address,
         own,
-        server_sha256,
+        servers,
         audience: settings.sidecar_audience.parse()?,
         form: Form::Sealed,
         deadline_ms: limits::RPC_DEADLINE_MS,

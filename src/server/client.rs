@@ -1,6 +1,5 @@
 //! The key service as its callers see it from another process: the same traits, over a socket.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -13,6 +12,7 @@ use tonic::{ConnectError, Request, Response, Status};
 
 use super::error::{as_many, from_status, from_wire, not_accepted};
 use super::listen::Address;
+use super::trust::ServerTrust;
 use super::wire::key_admin_client::KeyAdminClient;
 use super::wire::kms_client::KmsClient;
 use super::{connect::Connector, convert, convert_signers, tls, wire};
@@ -35,8 +35,8 @@ pub struct RemoteOptions {
     pub address: Address,
     /// Over TCP: the certificate by which the service knows this caller.
     pub own: Option<tls::Own>,
-    /// Over TCP: SHA-256 of the certificates that the service may have.
-    pub server_sha256: BTreeSet<[u8; 32]>,
+    /// Over TCP: which servers are believed to be the service.
+    pub servers: ServerTrust,
     /// How long a call may take, retries included, in milliseconds.
     pub deadline_ms: u64,
 }
@@ -44,14 +44,22 @@ pub struct RemoteOptions {
 impl RemoteOptions {
     /// At `address`, with the default deadline.
     pub fn new(address: Address) -> Self {
-        Self { address, own: None, server_sha256: BTreeSet::new(), deadline_ms: limits::RPC_DEADLINE_MS }
+        Self { address, own: None, servers: ServerTrust::default(), deadline_ms: limits::RPC_DEADLINE_MS }
     }
 
     /// With these certificates: one's own, and by SHA-256 those that the service may have.
     #[must_use]
     pub fn tls(mut self, own: tls::Own, server_sha256: impl IntoIterator<Item = [u8; 32]>) -> Self {
         self.own = Some(own);
-        self.server_sha256 = server_sha256.into_iter().collect();
+        self.servers = server_sha256.into_iter().collect();
+        self
+    }
+
+    /// With one's own certificate, to those servers.
+    #[must_use]
+    pub fn trusting(mut self, own: tls::Own, servers: ServerTrust) -> Self {
+        self.own = Some(own);
+        self.servers = servers;
         self
     }
 }
@@ -94,7 +102,7 @@ enum Repeat {
 impl RemoteKms {
     /// A client of the service at `options`' address, which need not be there yet.
     pub fn new(options: RemoteOptions) -> Result<Self> {
-        let connector = Connector::new(options.address, options.own, options.server_sha256)?;
+        let connector = Connector::new(options.address, options.own, options.servers)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("strongroom-kms-client")

@@ -1,8 +1,8 @@
-//! The client's connections: over a Unix socket, or TLS to a pinned server.
+//! The client's connections: over a Unix socket, or TLS to a server that is believed.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -20,35 +21,85 @@ use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 
+use super::files::Followed;
 use super::listen::Address;
-use super::tls;
+use super::tls::{self, Own};
+use super::trust::ServerTrust;
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// How to reach a key service.
+/// How to reach a service.
 #[derive(Clone)]
 pub(crate) struct Connector {
     address: Address,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Arc<Tls>>,
     /// Whether the server has turned down the latest connection, after a handshake that looked fine from here.
     refused: Arc<AtomicBool>,
 }
 
-/// The name that is asked for. No server's certificate is looked up by it: they are pinned.
+/// What a client shows and believes, kept as its files are.
+struct Tls {
+    trust: ServerTrust,
+    followed: Mutex<Followed<Shown>>,
+}
+
+/// For the next connection.
+struct Shown {
+    config: Arc<ClientConfig>,
+    /// The name that is asked for.
+    name: ServerName<'static>,
+    files: [PathBuf; 2],
+}
+
+/// The name that is asked for where servers are pinned: none is looked up by it.
 const NAME: &str = "strongroom.invalid";
 
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
+impl Tls {
+    fn new(own: Own, trust: ServerTrust) -> Result<Self> {
+        let followed = Mutex::new(Followed::new(Shown::new(own, &trust)?));
+        Ok(Self { trust, followed })
+    }
+
+    /// What holds for a connection that is made now. Files that are no good change nothing.
+    fn now(&self) -> Arc<Shown> {
+        let mut followed = self.followed.lock();
+        let files = followed.made().files.iter().cloned();
+        let files: Vec<PathBuf> = files.chain(self.trust.file().map(Path::to_owned)).collect();
+        let looked = followed.look(&files, |shown| {
+            let [certificate, key] = &shown.files;
+            Shown::new(Own::load(certificate, key)?, &self.trust)
+        });
+        if let Err(e) = looked {
+            tracing::warn!(error = %e, "certificates have changed and are no good: what was read before goes on");
+        }
+        followed.made().clone()
+    }
+}
+
+impl Shown {
+    fn new(own: Own, trust: &ServerTrust) -> Result<Self> {
+        let (files, believed) = (own.files().clone(), trust.load()?);
+        let unpinned = believed.name().cloned();
+        let name = unpinned.map_or_else(|| ServerName::try_from(NAME), Ok);
+        let name = name.map_err(|e| Error::internal("a name for a server").with_source(e))?;
+        Ok(Self { config: Arc::new(tls::client(own, believed)?), name, files })
+    }
+}
+
 impl Connector {
-    /// To `address`, over TCP with the certificate `own` and to servers with a certificate of `pins`.
-    pub(crate) fn new(address: Address, own: Option<tls::Own>, pins: BTreeSet<[u8; 32]>) -> Result<Self> {
+    /// To `address`, over TCP with the certificate `own` and to servers that `trust` believes.
+    pub(crate) fn new(address: Address, own: Option<Own>, trust: ServerTrust) -> Result<Self> {
         let tls = match (&address, own) {
             (Address::Unix(_), None) => None,
-            (Address::Tcp(_), Some(own)) if !pins.is_empty() => Some(tls::client(own, pins)?),
+            (Address::Tcp(_), Some(own)) if !trust.is_empty() => Some(Arc::new(Tls::new(own, trust)?)),
             (Address::Tcp(_), _) => {
                 return Err(Error::invalid(format!("a connection to `{address}` needs certificates of both sides"))
-                    .with_remedy("name the own certificate and key, and the SHA-256 of the server's certificate"));
+                    .with_remedy(
+                        "name the own certificate and key, and the SHA-256 of the server's certificate or its name",
+                    ));
             }
             (Address::Unix(_), Some(_)) => return Err(Error::invalid("a Unix socket has no certificate")),
         };
@@ -78,8 +129,11 @@ impl Connector {
             (Address::Tcp(place), Some(tls)) => {
                 let stream = TcpStream::connect(place).await?;
                 stream.set_nodelay(true)?;
-                let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
-                let io = TlsConnector::from(tls).connect(name, stream).await?;
+                // A few small files, once a connection.
+                let shown = tls.now();
+                let io = TlsConnector::from(shown.config.clone()).connect(shown.name.clone(), stream).await?;
+                let group = io.get_ref().1.negotiated_key_exchange_group().map(|group| group.name());
+                tracing::info!(address = %self.address, ?group, "connected to a server");
                 Box::new(Watched { io, refused: self.refused })
             }
             (Address::Tcp(_), None) => return Err(io::ErrorKind::InvalidInput.into()),

@@ -54,7 +54,7 @@ fn with_details(code: Code, error: &Error) -> Status {
 
 pub(super) fn unknown_peer() -> Error {
     Error::new(ErrorKind::Denied, "the service does not know who calls")
-        .with_remedy("add the caller's user id or certificate to the file of services, and restart the service")
+        .with_remedy("add the caller's user id or certificate to the file of services; it is read again by itself")
 }
 
 /// The inverse of [`to_status`]; a status that was made on the way says so.
@@ -98,7 +98,7 @@ fn tls_refusal(status: &Status) -> Option<Error> {
         match inner.or_else(|| error.downcast_ref::<Tls>()) {
             Some(Tls::AlertReceived(_)) => return Some(not_accepted()),
             Some(Tls::InvalidCertificate(_)) => {
-                let message = "the service showed a certificate that is not the pinned one, or is out of date";
+                let message = "the service showed a certificate that is not the expected one, or is out of date";
                 return Some(Error::new(ErrorKind::Denied, message).with_remedy(TLS_REMEDY));
             }
             _ => at = error.source(),
@@ -113,7 +113,8 @@ pub(super) fn not_accepted() -> Error {
         .with_remedy(TLS_REMEDY)
 }
 
-const TLS_REMEDY: &str = "see whether each side knows the other's certificate by its SHA-256 and it is in date";
+const TLS_REMEDY: &str = "see whether each side knows the other's certificate, by its SHA-256 or by name, it is in date, and both have \
+     X25519MLKEM768";
 
 fn code(kind: ErrorKind) -> Code {
     match kind {

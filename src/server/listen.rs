@@ -1,29 +1,22 @@
-//! Where peers connect, and what is known of each connection before anything that it sends is looked at.
+//! Where peers connect.
 
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tonic::transport::server::Connected;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-use super::identity::{Identity, Service, Services};
-use super::tls::{self, Own};
+use super::connection::Raw;
+use super::services::Services;
+use super::standing::Standing;
+use super::tls::Own;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits;
 
-/// Where the key service listens: `unix:/path` or `tcp:host:port`.
+/// Where a service listens: `unix:/path` or `tcp:host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A Unix socket.
@@ -58,23 +51,21 @@ impl fmt::Display for Address {
 pub struct Listener {
     address: Address,
     kind: Kind,
-    services: Arc<Services>,
+    standing: Standing,
 }
 
-enum Kind {
+/// The socket itself.
+pub(super) enum Kind {
     Unix { listener: UnixListener, _file: SocketFile },
-    Tcp(TcpListener, Arc<ServerConfig>),
-}
-
-/// A connection before it is known who is on the other side.
-pub(super) enum Raw {
-    Unix(UnixStream),
-    Tcp(TcpStream, Arc<ServerConfig>),
+    Tcp(TcpListener),
 }
 
 impl Listener {
     /// Listens at `address` for peers of `services`. Over TCP, `own` is the server's certificate; a Unix socket has
     /// none. The socket's file is for its owner and group; one that nobody listens at any more is replaced.
+    ///
+    /// The files that `own` and `services` were read from are read again when they have changed: what is new in them
+    /// holds for new connections, and who is not in them any more is cut off.
     ///
     /// # Errors
     ///
@@ -85,27 +76,29 @@ impl Listener {
             Error::new(kind, format!("cannot listen at `{address}`"))
                 .with_remedy("see whether the address is this machine's, and free, and may be used")
         };
-        let (address, kind) = match (address, own) {
-            (Address::Unix(path), None) => {
+        let is_shown = own.is_some();
+        let standing = Standing::new(services, own)?;
+        let (address, kind) = match (address, is_shown) {
+            (Address::Unix(path), false) => {
                 let (listener, _file) = SocketFile::bind(path).await?;
                 (address.clone(), Kind::Unix { listener, _file })
             }
-            (Address::Tcp(place), Some(own)) => {
+            (Address::Tcp(place), true) => {
                 let listener = TcpListener::bind(place).await.map_err(about)?;
                 let bound = listener.local_addr().map_err(about)?;
-                (Address::Tcp(bound.to_string()), Kind::Tcp(listener, tls::server(own, services.clone())?))
+                (Address::Tcp(bound.to_string()), Kind::Tcp(listener))
             }
-            (Address::Unix(_), Some(_)) => {
+            (Address::Unix(_), true) => {
                 return Err(
                     Error::invalid("a Unix socket has no certificate").with_remedy("leave out certificate and key")
                 );
             }
-            (Address::Tcp(_), None) => {
+            (Address::Tcp(_), false) => {
                 return Err(Error::invalid(format!("`{address}` needs a certificate and its key"))
                     .with_remedy("set `kms_tls_certificate` and `kms_tls_key`, or listen at `unix:/path`"));
             }
         };
-        Ok(Self { address, kind, services })
+        Ok(Self { address, kind, standing })
     }
 
     /// Where it listens; with the port that was chosen when it was 0.
@@ -113,123 +106,27 @@ impl Listener {
         &self.address
     }
 
-    pub(super) fn services(&self) -> &Arc<Services> {
-        &self.services
+    /// The socket, and what holds for its peers at first.
+    pub(super) fn into_parts(self) -> (Kind, Standing) {
+        (self.kind, self.standing)
     }
+}
 
+impl Kind {
     pub(super) async fn accept(&self) -> io::Result<Raw> {
-        match &self.kind {
+        match self {
             Kind::Unix { listener, .. } => Ok(Raw::Unix(listener.accept().await?.0)),
-            Kind::Tcp(listener, config) => {
+            Kind::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Raw::Tcp(stream, config.clone()))
+                Ok(Raw::Tcp(stream))
             }
         }
-    }
-}
-
-/// What is known of a peer, and what is left of what it may use.
-#[derive(Clone)]
-pub(super) struct Peer {
-    pub(super) identity: Identity,
-    /// `None` for a peer that nobody knows.
-    pub(super) service: Option<Arc<Service>>,
-}
-
-/// A connection whose peer is known, as far as it can be.
-pub(super) struct Connection {
-    io: Box<dyn Duplex>,
-    pub(super) peer: Peer,
-    /// The key exchange; over TLS only.
-    pub(super) group: Option<String>,
-    /// One of the server's places, and one of the service's.
-    pub(super) places: Vec<OwnedSemaphorePermit>,
-}
-
-trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
-
-impl Raw {
-    /// Finds out who is there: asks the kernel, or shakes hands.
-    pub(super) async fn identify(self, services: &Services) -> io::Result<Connection> {
-        match self {
-            Raw::Unix(stream) => {
-                let identity = Identity::Uid(stream.peer_cred()?.uid());
-                let peer = Peer { identity, service: services.find(&identity) };
-                Ok(Connection { io: Box::new(stream), peer, group: None, places: Vec::new() })
-            }
-            Raw::Tcp(stream, config) => {
-                let shaking = TlsAcceptor::from(config).accept(stream).into_fallible();
-                let patience = Duration::from_millis(limits::TLS_HANDSHAKE_MS);
-                let stream = match tokio::time::timeout(patience, shaking).await {
-                    Ok(Ok(stream)) => stream,
-                    Ok(Err((e, stream))) => {
-                        let _ =
-                            tokio::time::timeout(Duration::from_millis(limits::TLS_LINGER_MS), bid_farewell(stream))
-                                .await;
-                        return Err(e);
-                    }
-                    Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-                };
-                let session = stream.get_ref().1;
-                let certificate = session.peer_certificates().and_then(<[_]>::first);
-                let certificate = certificate.ok_or(io::ErrorKind::PermissionDenied)?;
-                let identity = Identity::Certificate(tls::digest(certificate));
-                let group = session.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()));
-                let peer = Peer { identity, service: services.find(&identity) };
-                Ok(Connection { io: Box::new(stream), peer, group, places: Vec::new() })
-            }
-        }
-    }
-}
-
-/// Lets a peer that was turned down read why: closing at once, with bytes of its unread, would reset the connection and
-/// lose the alert.
-async fn bid_farewell(mut stream: TcpStream) -> io::Result<()> {
-    std::future::poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await?;
-    let mut rest = [0; 4096];
-    for _ in 0..16 {
-        stream.readable().await?;
-        match stream.try_read(&mut rest) {
-            Ok(0) => break,
-            Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
-            Ok(_) | Err(_) => {}
-        }
-    }
-    Ok(())
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_shutdown(cx)
     }
 }
 
 /// The file of a Unix socket: removed when nobody listens at it any more.
-struct SocketFile {
+pub(super) struct SocketFile {
     path: PathBuf,
     inode: u64,
 }
@@ -251,7 +148,7 @@ impl SocketFile {
                 Err(e) => return Err(about(e)),
                 Ok(_) => {
                     return Err(Error::new(ErrorKind::Busy, format!("somebody listens at `{}`", path.display()))
-                        .with_remedy("stop the other key service first"));
+                        .with_remedy("stop the other service first"));
                 }
             },
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}

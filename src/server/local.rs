@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Backend;
+use crate::audit::Arrival;
 use crate::error::Result;
 use crate::keys::kms::{Caller, Keys, LocalKms};
 
@@ -15,7 +16,7 @@ impl Backend for Arc<LocalKms> {
         self.keystore().authorities()
     }
 
-    fn peer_refused(&self, peer: &str) -> Result<()> {
-        LocalKms::peer_refused(self, peer)
+    fn peer_arrived(&self, arrival: &Arrival) -> Result<()> {
+        LocalKms::peer_arrived(self, arrival)
     }
 }

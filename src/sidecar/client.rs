@@ -21,7 +21,7 @@ use crate::limits;
 use crate::secret::SecretBytes;
 use crate::server::connect::Connector;
 use crate::server::error::from_status;
-use crate::server::{Address, Own};
+use crate::server::{Address, Own, ServerTrust};
 use crate::token::{Audience, Form, Holder, HolderContact, RecordKind, Revocation};
 
 /// How to reach a sidecar.
@@ -30,8 +30,8 @@ pub struct ClientOptions {
     pub address: Address,
     /// Over TCP: the certificate by which it knows this caller.
     pub own: Option<Own>,
-    /// Over TCP: SHA-256 of the certificates that it may have.
-    pub server_sha256: Vec<[u8; 32]>,
+    /// Over TCP: which servers are believed to be the sidecar.
+    pub servers: ServerTrust,
     /// What tokens call it.
     pub audience: Audience,
     /// In which form records are asked for.
@@ -68,8 +68,7 @@ struct Shared {
 impl Client {
     /// A client for `holder`. The sidecar need not be there yet. Needs a runtime.
     pub fn new(options: ClientOptions, holder: Holder) -> Result<Self> {
-        let pins = options.server_sha256.into_iter().collect();
-        let channel = Connector::new(options.address, options.own, pins)?.channel();
+        let channel = Connector::new(options.address, options.own, options.servers)?.channel();
         Ok(Self(Arc::new(Shared {
             channel,
             holder,

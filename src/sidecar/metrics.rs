@@ -1,5 +1,6 @@
 //! What a sidecar counts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
@@ -9,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::server::Counts;
 use crate::token::Refusal;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,7 +37,7 @@ pub(super) struct Metrics {
     pub(super) busy: Counter,
     pub(super) verified: Counter,
     pub(super) contacts: Counter,
-    pub(super) unknown_peers: Counter,
+    connections: Arc<Counts>,
     seconds: Histogram,
     open_contacts: Gauge,
     tenants: Gauge,
@@ -48,7 +50,7 @@ impl Default for Metrics {
         // From 4 µs to half a second.
         let seconds = Histogram::new(exponential_buckets(4e-6, 2.0, 18));
         let (redeemed, records, failed, busy, verified) = <(Counter, Counter, Counter, Counter, Counter)>::default();
-        let (contacts, unknown_peers) = <(Counter, Counter)>::default();
+        let (contacts, connections) = <(Counter, Arc<Counts>)>::default();
         let refused = Family::<Reason, Counter>::default();
         let (open_contacts, tenants, tokens) = <(Gauge, Gauge, Gauge)>::default();
         registry.register("redeems", "Requests that were answered", redeemed.clone());
@@ -58,7 +60,7 @@ impl Default for Metrics {
         registry.register("busy", "Requests that came too fast", busy.clone());
         registry.register("tokens_verified", "Tokens whose signature was checked", verified.clone());
         registry.register("contacts", "Contacts that were made", contacts.clone());
-        registry.register("unknown_peers", "Connections of peers that nobody knows", unknown_peers.clone());
+        registry.register_collector(Box::new(connections.clone()));
         let help = "How long answered requests took";
         registry.register_with_unit("redeem_duration", help, Unit::Seconds, seconds.clone());
         registry.register("contacts_open", "Contacts that have not ended", open_contacts.clone());
@@ -73,7 +75,7 @@ impl Default for Metrics {
             busy,
             verified,
             contacts,
-            unknown_peers,
+            connections,
             seconds,
             open_contacts,
             tenants,
@@ -83,6 +85,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// What its server counts.
+    pub(super) fn connections(&self) -> &Arc<Counts> {
+        &self.connections
+    }
+
     pub(super) fn answered(&self, records: usize, took: Duration) {
         self.redeemed.inc();
         self.records.inc_by(records as u64);

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{AuditSink, Event, Outcome, What};
+use crate::audit::{Arrival, AuditSink, Event, Outcome, What};
 use crate::clock::Clock;
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,7 +30,7 @@ use crate::id::TenantId;
 use crate::keys::certificate::SignerUse;
 use crate::keys::kms::{Caller, Kms, Role};
 use crate::keys::{DataKeys, VerifiedSigners};
-use crate::limits;
+use crate::server::Counts;
 use crate::token::{Audience, Contact, Hello, Ledger, OpenedPlace, Revocation, VerifiedTokens, Welcome};
 use contacts::Contacts;
 use keys::TenantKeys;
@@ -207,14 +207,14 @@ impl Sidecar {
         self.metrics.render(self.contacts.len(), self.keys.len(), self.ledger.len())
     }
 
-    /// Counts a peer that nobody knows.
-    pub fn peer_refused(&self, peer: &str) -> Result<()> {
-        self.metrics.unknown_peers.inc();
-        let service = peer.chars().take(limits::SERVICE_NAME_BYTES).collect();
-        let what = What::Refused { reason: crate::audit::Reason::Peer };
-        let at_ms = self.clock.now_ms();
-        let (role, operation, tenant, outcome) = (None, None, None, Outcome::Refused);
-        self.audit.record(&Event { at_ms, service, role, operation, tenant, what, outcome })
+    /// Audits a peer that has connected, or was refused.
+    pub fn peer_arrived(&self, arrival: &Arrival) -> Result<()> {
+        self.audit.record(&arrival.event(self.clock.now_ms()))
+    }
+
+    /// What its server counts: part of the metrics.
+    pub fn connections(&self) -> &Arc<Counts> {
+        self.metrics.connections()
     }
 
     /// Writes an event into the audit log.

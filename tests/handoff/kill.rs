@@ -57,7 +57,7 @@ fn client(socket: &str) -> Client {
     let options = ClientOptions {
         address: socket.parse::<Address>().unwrap(),
         own: None,
-        server_sha256: Vec::new(),
+        servers: Default::default(),
         audience: "sidecar".parse().unwrap(),
         form: Form::Clear,
         deadline_ms: 10_000,

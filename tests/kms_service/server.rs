@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use strongroom::Error;
+use strongroom::audit::Arrival;
 use strongroom::keys::kms::Keys;
 use strongroom::keys::kms::{Caller, LocalKms};
 use strongroom::server::{Address, Backend, Counts, Identity, Listener, Own, RemoteKms, RemoteOptions, Services};
@@ -76,8 +77,8 @@ impl Backend for FromWorld {
         self.inner.authorities()
     }
 
-    fn peer_refused(&self, peer: &str) -> strongroom::Result<()> {
-        self.inner.peer_refused(peer)
+    fn peer_arrived(&self, arrival: &Arrival) -> strongroom::Result<()> {
+        self.inner.peer_arrived(arrival)
     }
 }
 

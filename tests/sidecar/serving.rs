@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use strongroom::audit::Arrival;
 use strongroom::crypto::default_provider;
 use strongroom::keys::Profile;
-use strongroom::server::{self, Address, Counts, Listener, Services};
+use strongroom::server::{self, Address, Listener, Services};
 use strongroom::sidecar::{Client, ClientOptions, routes};
 use strongroom::token::{Form, Holder};
 use tokio::sync::oneshot;
@@ -38,11 +39,11 @@ impl Running {
         let (stop, stopped) = oneshot::channel();
         let notice = {
             let sidecar = scene.sidecar.clone();
-            Arc::new(move |peer: &str| sidecar.peer_refused(peer))
+            Arc::new(move |arrival: &Arrival| sidecar.peer_arrived(arrival))
         };
-        let routes = routes(scene.sidecar.clone()).await;
+        let (counts, routes) = (scene.sidecar.connections().clone(), routes(scene.sidecar.clone()).await);
         let until = async { drop(stopped.await) };
-        let serving = server::serve(listener, routes, notice, Arc::new(Counts::default()), until);
+        let serving = server::serve(listener, routes, notice, counts, until);
         Self { dir, stop, ended: tokio::spawn(serving) }
     }
 
@@ -61,7 +62,7 @@ pub fn client(socket: &Path, profile: Profile, form: Form) -> Client {
     let options = ClientOptions {
         address: Address::Unix(socket.to_owned()),
         own: None,
-        server_sha256: Vec::new(),
+        servers: Default::default(),
         audience: "sidecar-1".parse().unwrap(),
         form,
         deadline_ms: 20_000,

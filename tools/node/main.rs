@@ -69,7 +69,7 @@ async fn run(args: Args) -> strongroom::Result<()> {
     let options = ClientOptions {
         address: args.sidecar.clone(),
         own,
-        server_sha256: args.server_sha256.iter().map(|digest| *digest.as_bytes()).collect(),
+        servers: args.server_sha256.iter().map(|digest| *digest.as_bytes()).collect(),
         audience: args.audience.clone(),
         form: if args.clear { Form::Clear } else { Form::Sealed },
         deadline_ms: 10_000,

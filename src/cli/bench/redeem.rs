@@ -278,14 +278,11 @@ impl Running {
     }
 
     fn client(&mut self, world: &World, form: Form) -> Result<Client> {
-        let (own, pins) = match self.own.take() {
-            Some((own, pin)) => (Some(own), vec![pin]),
-            None => (None, Vec::new()),
-        };
+        let (own, pin) = self.own.take().unzip();
         let options = ClientOptions {
             address: self.address.clone(),
             own,
-            server_sha256: pins,
+            servers: pin.into_iter().collect(),
             audience: world.audience.clone(),
             form,
             deadline_ms: 10_000,

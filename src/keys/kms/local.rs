@@ -13,7 +13,7 @@ use super::pool::{Pool, PoolCounts, PoolOptions};
 use super::sessions::Sessions;
 use super::tenants::Tenants;
 use super::worker::{Signal, Worker};
-use crate::audit::{AuditSink, Event, Outcome, Reason, What};
+use crate::audit::{Arrival, AuditSink, Event, Outcome, Reason, What};
 use crate::clock::Clock;
 use crate::crypto::Kem;
 use crate::error::{Error, Result};
@@ -190,18 +190,12 @@ impl LocalKms {
         &self.keystore
     }
 
-    /// Counts and audits a peer that nobody knows, by what its connection says of it.
-    pub fn peer_refused(&self, peer: &str) -> Result<()> {
-        self.refusals.other.fetch_add(1, Ordering::Relaxed);
-        self.audit.record(&Event {
-            at_ms: self.clock.now_ms(),
-            service: peer.chars().take(limits::SERVICE_NAME_BYTES).collect(),
-            role: None,
-            operation: None,
-            tenant: None,
-            what: What::Refused { reason: Reason::Peer },
-            outcome: Outcome::Refused,
-        })
+    /// Audits a peer that has connected to the service, or counts and audits its refusal.
+    pub fn peer_arrived(&self, arrival: &Arrival) -> Result<()> {
+        if arrival.is_refused() {
+            self.refusals.other.fetch_add(1, Ordering::Relaxed);
+        }
+        self.audit.record(&arrival.event(self.clock.now_ms()))
     }
 
     /// Erases what is kept ready of a tenant. Every administrative change does this by itself.

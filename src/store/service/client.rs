@@ -46,7 +46,7 @@ impl RemoteStore {
     /// A client of the store at `options`' address, which need not be there yet. To be called within a runtime.
     pub fn new(options: RemoteOptions) -> Result<Self> {
         let deadline = Duration::from_millis(options.deadline_ms);
-        let channel = Connector::new(options.address, options.own, options.server_sha256)?.channel();
+        let channel = Connector::new(options.address, options.own, options.servers)?.channel();
         Ok(Self { channel, runtime: Handle::current(), deadline })
     }
 

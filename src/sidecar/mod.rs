@@ -246,13 +246,17 @@ impl Sidecar {
 
 /// Refuses to revoke for a tenant that the caller does not work for.
 fn check_scope(caller: &Caller, revocation: &Revocation) -> Result<()> {
-    match revocation {
-        Revocation::Tenant(tenant) if !caller.works_for(tenant) => {
-            Err(Error::new(ErrorKind::Denied, format!("service `{}` does not work for this tenant", caller.service()))
-                .with_remedy("add the tenant to the service's scope in the configuration, if it should"))
-        }
-        _ => Ok(()),
+    let may = match revocation {
+        Revocation::Tenant(tenant) => caller.works_for(tenant),
+        // Nobody knows beforehand whose tokens a holder may get.
+        Revocation::Holder(_) => caller.works_for_all(),
+        Revocation::Token(_) => true,
+    };
+    if may {
+        return Ok(());
     }
+    let words = format!("service `{}` does not work for everybody whom this is about", caller.service());
+    Err(Error::new(ErrorKind::Denied, words).with_remedy("let a service do it whose scope is large enough"))
 }
 
 /// Refuses a caller of another role.

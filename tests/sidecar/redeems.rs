@@ -232,6 +232,11 @@ fn plaintext_does_not_leave_for_another_machine_nor_for_another_role() {
     let revocation = Revocation::Tenant(scene.tenant.clone());
     let revoked = scene.sidecar.revoke(&elsewhere(Role::Admin), &revocation);
     assert_eq!(revoked.err().unwrap().kind(), ErrorKind::Denied);
+    // A holder may get tokens of every tenant: who does not work for all may not decide.
+    let some = Caller::new("x", Role::Admin, Scope::Tenants([scene.tenant.clone()].into()));
+    let holder = Revocation::Holder(scene.holder.id().unwrap());
+    assert_eq!(scene.sidecar.revoke(&some, &holder).err().unwrap().kind(), ErrorKind::Denied);
+    assert_eq!(scene.sidecar.lift(&some, &holder).err().unwrap().kind(), ErrorKind::Denied);
     assert_eq!(scene.sidecar.revoke(&node(), &revocation).err().unwrap().kind(), ErrorKind::Denied);
     assert_eq!(scene.sidecar.lift(&node(), &revocation).err().unwrap().kind(), ErrorKind::Denied);
     assert_eq!(scene.sidecar.revocations(&node()).err().unwrap().kind(), ErrorKind::Denied);

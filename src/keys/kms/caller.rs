@@ -129,6 +129,11 @@ impl Caller {
         Ok(Permit { tenant: tenant.clone(), operation })
     }
 
+    /// Whether every tenant is within the caller's scope.
+    pub fn works_for_all(&self) -> bool {
+        self.scope == Scope::All
+    }
+
     /// Whether `tenant` is within the caller's scope.
     pub fn works_for(&self, tenant: &TenantId) -> bool {
         self.scope.covers(tenant)

@@ -39,15 +39,39 @@ pub struct Config {
     pub kms_listen: String,
     /// The file of the services that may call it; relative to the store's directory. Default: `services.toml`.
     pub kms_services: PathBuf,
-    /// The TLS certificate, PEM, for `tcp`: of the service, or of the store that calls it. Default: none.
+    /// The TLS certificate, PEM, that this process shows over `tcp`, as a server and as a client. Default: none.
     pub kms_tls_certificate: PathBuf,
     /// The key of that certificate, PEM. Default: none.
     pub kms_tls_key: PathBuf,
+    /// What tokens call this sidecar. Default: `sidecar`.
+    pub sidecar_audience: String,
+    /// Where `sidecar serve` listens: `unix:/path` or `tcp:host:port`; a path relative to the store's directory. Default:
+    /// `unix:sidecar.sock`.
+    pub sidecar_listen: String,
+    /// The file of the services that may call it; relative to the store's directory. Default: `sidecar-services.toml`.
+    pub sidecar_services: PathBuf,
+    /// Where it keeps its ledger and audit log; relative to the store's directory. Default: `sidecar`.
+    pub sidecar_dir: PathBuf,
+    /// Redeems of one tenant in a second, on average. Default: 100000.
+    pub sidecar_tenant_rate: u32,
+    /// Redeems of one tenant at a time. Default: 256.
+    pub sidecar_tenant_concurrency: u32,
+    /// The store that serves sealed records: `unix:/path` or `tcp:host:port`, for sidecars and sealed searches. Default:
+    /// none.
+    pub store: String,
+    /// SHA-256 of the certificates that this store may show over `tcp`, separated by commas. Default: none.
+    pub store_server_sha256: String,
+    /// Where `serve` listens: `unix:/path` or `tcp:host:port`; a path relative to the store's directory. Default:
+    /// `unix:store.sock`.
+    pub store_listen: String,
+    /// The file of the services that may call it; relative to the store's directory. Default: `store-services.toml`.
+    pub store_services: PathBuf,
     /// How long an epoch of keys seals before it is due for rotation, in minutes. Default: 43200, 30 days.
     pub epoch_min: u32,
     /// How long an epoch that seals no more still opens before it is due for destruction, in minutes. Default: 10080.
     pub epoch_retention_min: u32,
-    /// Whether resident indexes must be locked in memory: `prefer`, `require` or `never`. Default: `prefer`.
+    /// Whether resident indexes, and all memory of a sidecar, must be locked: `prefer`, `require` or `never`. Default:
+    /// `prefer`.
     pub memory_lock: LockPolicy,
     /// Cache of the key-value engine, in MiB. Default: 64.
     pub cache_mib: u32,
@@ -73,6 +97,16 @@ impl Default for Config {
             kms_services: "services.toml".into(),
             kms_tls_certificate: PathBuf::new(),
             kms_tls_key: PathBuf::new(),
+            sidecar_audience: "sidecar".into(),
+            sidecar_listen: "unix:sidecar.sock".into(),
+            sidecar_services: "sidecar-services.toml".into(),
+            sidecar_dir: "sidecar".into(),
+            sidecar_tenant_rate: 100_000,
+            sidecar_tenant_concurrency: 256,
+            store: String::new(),
+            store_server_sha256: String::new(),
+            store_listen: "unix:store.sock".into(),
+            store_services: "store-services.toml".into(),
             epoch_min: 43_200,
             epoch_retention_min: 10_080,
             memory_lock: LockPolicy::Prefer,

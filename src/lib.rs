@@ -14,6 +14,7 @@ pub mod disk;
 pub mod entropy;
 pub mod envelope;
 mod error;
+pub mod harden;
 mod id;
 pub mod keys;
 pub mod kv;

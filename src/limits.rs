@@ -190,7 +190,9 @@ pub const LEDGER_TOKENS: usize = 1_000_000;
 pub const REVOCATIONS: usize = 100_000;
 /// Contacts of a sidecar at a time.
 pub const CONTACTS: usize = 65_536;
-/// Contacts of one holder at a time.
+/// Contacts of one service with a sidecar at a time.
+pub const CONTACTS_PER_SERVICE: usize = 8192;
+/// Contacts of one service for one holder at a time.
 pub const CONTACTS_PER_HOLDER: usize = 64;
 /// Tenants whose keys a sidecar holds at a time.
 pub const SIDECAR_TENANTS: usize = 1024;

@@ -2,52 +2,10 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
-use std::process::{Child, ChildStderr, Stdio};
-
 use common::cli::{Cli, refused};
-use rustix::process::{Pid, Signal, getuid, kill_process};
+use common::service::Service;
+use rustix::process::getuid;
 use strongroom::ErrorKind;
-
-/// `strongroom kms serve`, killed at the end if it is still there.
-struct Service {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-}
-
-impl Service {
-    fn start(keys: &Cli, socket: &Path, services: &str) -> Self {
-        let listen = format!("unix:{}", socket.display());
-        let mut command = keys.command(&["kms", "serve", "--listen", &listen, "--services", services]);
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        stderr.read_line(&mut line).unwrap();
-        assert!(line.starts_with("listening on "), "{line}");
-        Self { child, stderr }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn stop(mut self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        assert!(self.child.wait().unwrap().success());
-        let last = self.stderr.by_ref().lines().last().unwrap().unwrap();
-        assert_eq!(last, "stopped");
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // Nothing to do where it has ended and was waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn a_store_works_with_keys_of_another_process_and_only_those_of_its_scope() {
@@ -59,7 +17,9 @@ fn a_store_works_with_keys_of_another_process_and_only_those_of_its_scope() {
     let services = format!("[[service]]\nname = \"store-1\"\nrole = \"store\"\ntenants = [\"acme\"]\nuid = {uid}\n");
     let services = keys.file("services.toml", services);
     let socket = keys.root.path().join("kms.sock");
-    let service = Service::start(&keys, &socket, &services);
+    let listen = format!("unix:{}", socket.display());
+    let serve = ["kms", "serve", "--listen", &listen, "--services", &services];
+    let service = Service::start(&keys, &serve);
 
     // No passphrase, no keystore, no `init`: the kernel vouches for the process.
     let store = Cli { passphrase: String::new(), ..Cli::bare() };
@@ -79,7 +39,7 @@ fn a_store_works_with_keys_of_another_process_and_only_those_of_its_scope() {
 
     service.kill();
     refused(&store.run(&["recall", "-t", "acme", "users/ada", "tea"]), ErrorKind::Unavailable);
-    let service = Service::start(&keys, &socket, &services);
+    let service = Service::start(&keys, &serve);
     assert!(store.ok(&["recall", "-t", "acme", "users/ada", "tea"]).contains("tea"));
     store.ok(&["verify", "-t", "acme"]);
     service.stop();

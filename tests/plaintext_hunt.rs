@@ -14,10 +14,11 @@ mod prey;
 mod secrets;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use child::{Child, Task};
 use common::cli::{Cli, succeeded, walk};
+use common::dump::dump;
 use corpus::Corpus;
 use prey::{Found, Hunter, Prey};
 
@@ -147,20 +148,6 @@ fn nothing_readable_is_stored_or_logged() {
     let found = hunt_tree(&given_away.hunter(), &session.cli.dir.join("data").join("shards"));
     assert!(found.keys().any(|k| k.starts_with("a plain vector (raw f32)")), "{found:?}");
     assert!(!hunter.hunt(corpus.lines(true).as_bytes()).is_empty());
-}
-
-/// Dumps every mapping of a process, those that ask to be left out too.
-fn dump(process: u32, to: &Path) -> Vec<u8> {
-    let output = Command::new("gcore").arg("-a").arg("-o").arg(to).arg(process.to_string()).output();
-    let output = output.unwrap_or_else(|e| panic!("`gcore` does not run ({e}): install the package `gdb`"));
-    let path = to.with_extension(process.to_string());
-    let path = if path.exists() { path } else { format!("{}.{process}", to.display()).into() };
-    let bytes = std::fs::read(&path).unwrap_or_else(|e| {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        panic!("`gcore` wrote no dump ({e}): it may need root or kernel.yama.ptrace_scope=0\n{said}")
-    });
-    std::fs::remove_file(path).unwrap();
-    bytes
 }
 
 #[test]

@@ -12,5 +12,6 @@ mod mem_kv;
 mod path;
 #[path = "token/scene.rs"]
 mod scene;
+#[allow(dead_code, reason = "another test uses the rest")]
 #[path = "kms/world.rs"]
 mod world;

@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::context::{TermsArgs, local_bundle, print, remote_bundle};
 use super::input::{Batch, Batches, InputRecord, InputVectors, JsonlReader, LineError, NpyReader, VectorSource};
 use super::output::{Output, one_line};
 use super::vector::{EmbedArgs, VectorArgs};
@@ -15,6 +16,7 @@ use super::{Global, TenantArg};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::store::Collection;
+use crate::token::HolderId;
 use crate::vectors::{Chunk, Mode, SearchRequest, Vectors};
 
 /// Batches that are read ahead while one is written.
@@ -69,6 +71,11 @@ pub(super) struct SearchArgs {
     /// Print whole texts
     #[arg(long)]
     full: bool,
+    /// Find sealed chunks and a token for this holder instead: the thumbprint of its key
+    #[arg(long, value_name = "HOLDER")]
+    seal_for: Option<HolderId>,
+    #[command(flatten)]
+    terms: TermsArgs,
 }
 
 #[derive(Args)]
@@ -219,6 +226,20 @@ pub(super) async fn search(global: &Global, args: SearchArgs, output: &Output) -
     request.score_threshold = args.threshold;
     request.using = args.using;
     request.exact = args.exact;
+    if let Some(holder) = args.seal_for {
+        let terms = args.terms.terms(holder);
+        let tenant = &args.tenant.tenant;
+        let bundle = match args.terms.remote(global)? {
+            Some(store) => remote_bundle(tenant, store.search_sealed(tenant, &args.collection, request, &terms).await?),
+            None => {
+                let sealed = global.with_tenant(&args.tenant, async |tenant| {
+                    tenant.collection(&args.collection)?.search_sealed(request, terms).await
+                });
+                local_bundle(tenant, sealed.await?)
+            }
+        };
+        return print(&bundle, output);
+    }
     let hits = global
         .with_tenant(&args.tenant, async |tenant| tenant.collection(&args.collection)?.search(request).await)
         .await?;

@@ -4,6 +4,7 @@ mod bench;
 mod cert;
 mod chunks;
 mod collection;
+mod context;
 mod envelope;
 mod epoch;
 pub mod input;
@@ -11,10 +12,13 @@ mod keystore;
 mod kms;
 mod memory;
 mod output;
+mod serve;
 mod serving;
 mod session;
+mod sidecar;
 mod store;
 mod tenant;
+mod token;
 mod vector;
 
 use std::path::PathBuf;
@@ -98,6 +102,17 @@ enum Command {
     /// Run the key service
     #[command(subcommand)]
     Kms(kms::KmsCommand),
+    /// Run the store for orchestrators and sidecars: sealed searches and context windows
+    Serve(serving::ServeArgs),
+    /// Run a decrypt sidecar, and revoke tokens there
+    #[command(subcommand)]
+    Sidecar(sidecar::SidecarCommand),
+    /// Look into capability tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Seal context windows
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// Make, list, show and drop collections
     #[command(subcommand)]
     Collection(collection::CollectionCommand),
@@ -140,7 +155,7 @@ pub fn main() -> ExitCode {
     start_logging(cli.global.verbose);
     quiet_engine_panics();
     let output = Output::new(cli.global.json, cli.global.quiet);
-    let result = harden().and_then(|()| run(cli, &output));
+    let result = crate::harden::no_dumps().and_then(|()| run(cli, &output));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if is_closed_pipe(&e) => ExitCode::SUCCESS,
@@ -163,6 +178,10 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Session(command) => session::run(global, command, output).await,
             Command::Keystore(command) => keystore::run(global, command, output),
             Command::Kms(command) => kms::run(global, command, output).await,
+            Command::Serve(args) => serve::run(global, args, output).await,
+            Command::Sidecar(command) => sidecar::run(global, command, output).await,
+            Command::Token(command) => token::run(command, output),
+            Command::Context(command) => context::run(global, command, output).await,
             Command::Collection(command) => collection::run(global, command, output).await,
             Command::Ingest(args) => chunks::ingest(global, args, output).await,
             Command::Search(args) => chunks::search(global, args, output).await,
@@ -210,7 +229,10 @@ impl Global {
     }
 
     async fn open(&self) -> Result<Store> {
-        let options = self.options()?;
+        self.open_with(self.options()?).await
+    }
+
+    async fn open_with(&self, options: StoreOptions) -> Result<Store> {
         if options.has_remote_keys() {
             return Store::connect(options).await;
         }
@@ -265,14 +287,6 @@ fn quiet_engine_panics() {
             shown(panic);
         }
     }));
-}
-
-/// Keeps keys and plaintext out of core dumps, and other processes of the same user out of our memory.
-fn harden() -> Result<()> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(std::io::Error::from)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(std::io::Error::from)?;
-    Ok(())
 }
 
 fn is_closed_pipe(e: &Error) -> bool {

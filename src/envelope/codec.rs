@@ -52,11 +52,6 @@ impl Envelope {
         Ok(again)
     }
 
-    /// The whole envelope.
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
     /// The whole envelope, taken over.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes

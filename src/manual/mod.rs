@@ -24,3 +24,5 @@ pub mod kms_service {}
 
 #[doc = include_str!("envelopes.md")]
 pub mod envelopes {}
+#[doc = include_str!("sidecar.md")]
+pub mod sidecar {}

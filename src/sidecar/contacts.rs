@@ -1,6 +1,6 @@
 //! The contacts of a sidecar: in memory only, bounded, gone when they end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -15,11 +15,14 @@ pub(super) struct Contacts(RwLock<Table>);
 
 #[derive(Default)]
 struct Table {
-    contacts: HashMap<[u8; 16], Kept>,
-    /// How many each service has for a holder: nobody can push out another's by knowing the holder's public key.
-    owned: HashMap<Owner, usize>,
+    contacts: HashMap<ContactId, Kept>,
+    /// Those of each service for a holder, oldest first: nobody can push out another's by knowing the holder's public key.
+    owned: HashMap<Owner, VecDeque<ContactId>>,
+    /// How many each service has: none can take the places of all.
+    services: HashMap<String, usize>,
 }
 
+type ContactId = [u8; 16];
 type Owner = (String, HolderId);
 
 struct Kept {
@@ -29,29 +32,31 @@ struct Kept {
 
 impl Contacts {
     /// The contact `id`, if `service` has made it.
-    pub(super) fn get(&self, service: &str, id: &[u8; 16]) -> Option<Arc<Contact>> {
+    pub(super) fn get(&self, service: &str, id: &ContactId) -> Option<Arc<Contact>> {
         let table = self.0.read();
         table.contacts.get(id).filter(|kept| kept.owner.0 == service).map(|kept| kept.contact.clone())
     }
 
-    /// Keeps a contact that `service` has made. Who has too many for one holder loses the one that ends first.
+    /// Keeps a contact that `service` has made. Who has too many for one holder loses the oldest.
     pub(super) fn insert(&self, service: &str, contact: Contact, now_ms: u64) -> Result<()> {
         let mut table = self.0.write();
-        if table.contacts.len() >= limits::CONTACTS {
+        let owner = (service.to_owned(), *contact.holder());
+        if let Some(own) = table.owned.get(&owner)
+            && own.len() >= limits::CONTACTS_PER_HOLDER
+            && let Some(oldest) = own.front().copied()
+        {
+            table.remove(&oldest);
+        }
+        if table.is_full(service) {
             table.purge(now_ms);
         }
-        if table.contacts.len() >= limits::CONTACTS {
+        if table.is_full(service) {
             return Err(
                 Error::new(ErrorKind::Busy, "too many holders are in contact").with_remedy("retry after 1000 ms")
             );
         }
-        let owner = (service.to_owned(), *contact.holder());
-        if table.owned.get(&owner).is_some_and(|count| *count >= limits::CONTACTS_PER_HOLDER) {
-            let own = table.contacts.values().filter(|kept| kept.owner == owner);
-            let first = own.min_by_key(|kept| kept.contact.expires_at_ms()).map(|kept| *kept.contact.id());
-            first.into_iter().for_each(|id| table.remove(&id));
-        }
-        *table.owned.entry(owner.clone()).or_default() += 1;
+        *table.services.entry(service.to_owned()).or_default() += 1;
+        table.owned.entry(owner.clone()).or_default().push_back(*contact.id());
         table.contacts.insert(*contact.id(), Kept { contact: Arc::new(contact), owner });
         Ok(())
     }
@@ -72,12 +77,23 @@ impl Table {
         over.iter().for_each(|id| self.remove(id));
     }
 
-    fn remove(&mut self, id: &[u8; 16]) {
+    fn is_full(&self, service: &str) -> bool {
+        let own = self.services.get(service).copied().unwrap_or_default();
+        self.contacts.len() >= limits::CONTACTS || own >= limits::CONTACTS_PER_SERVICE
+    }
+
+    fn remove(&mut self, id: &ContactId) {
         let Some(Kept { owner, .. }) = self.contacts.remove(id) else { return };
-        if let Some(count) = self.owned.get_mut(&owner) {
+        if let Some(own) = self.owned.get_mut(&owner) {
+            own.retain(|kept| kept != id);
+            if own.is_empty() {
+                self.owned.remove(&owner);
+            }
+        }
+        if let Some(count) = self.services.get_mut(&owner.0) {
             *count -= 1;
             if *count == 0 {
-                self.owned.remove(&owner);
+                self.services.remove(&owner.0);
             }
         }
     }

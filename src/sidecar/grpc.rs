@@ -75,9 +75,14 @@ impl sidecar_server::Sidecar for Service {
         &self,
         request: Request<wire::RedeemRequest>,
     ) -> Result<Response<Self::RedeemBatchStream>, Status> {
+        // The caller's place stays taken until the last record is on its way: what is opened waits in memory until then.
+        let known = request.extensions().get::<Known>().cloned();
         let outputs = self.opened(request).await?;
         // Each is copied into a message only when the one before it is on its way.
-        let records = outputs.into_iter().map(|output| Ok(convert::output_to_wire(&output)));
+        let records = outputs.into_iter().map(move |output| {
+            let _place = &known;
+            Ok(convert::output_to_wire(&output))
+        });
         Ok(Response::new(Box::pin(tokio_stream::iter(records))))
     }
 

@@ -1,8 +1,8 @@
 //! The decrypt sidecar: opens for an inference node just what a capability token names, and never gives a key away.
 //!
 //! ```text
-//! size → token verified (or remembered) → time → rate → holder's proof → revocation → use counted, on disk
-//!      → places opened → records fetched, if need be → opened → audited → answered
+//! size → token verified (or remembered) → time → rate → holder's proof → keys at hand → revocation
+//!      → use counted, on disk → places opened → records fetched, if need be → opened → audited → answered
 //! ```
 //! [`Sidecar`] is the service without its transport; [`routes`] has it over gRPC and REST, [`Client`] is the other side.
 //! [`crate::token`] makes sure that no step is left out.
@@ -181,10 +181,11 @@ impl Sidecar {
         lifted
     }
 
-    /// What is revoked, and since when.
+    /// What is revoked, and since when; of the tenants that the caller works for.
     pub fn revocations(&self, caller: &Caller) -> Result<Vec<(Revocation, u64)>> {
         may(caller, Role::Admin)?;
-        Ok(self.ledger.revocations())
+        let all = self.ledger.revocations().into_iter();
+        Ok(all.filter(|(revocation, _)| check_scope(caller, revocation).is_ok()).collect())
     }
 
     /// Lets go of what has expired or is not used any more. To be called every few seconds.

@@ -8,13 +8,14 @@ use crate::audit::{Outcome, What};
 use crate::crypto::{self, Provider};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
+use crate::keys::Keyring;
 use crate::keys::kms::{Caller, Role};
 use crate::limits;
 use crate::record;
 use crate::secret::SecretBytes;
 use crate::token::{
     self, Ask, Asked, Contact, Digest, Form, HandoffRecord, Membership, Opened, Proof, RecordKind, Refusal, Spent,
-    Stop, VerifiedToken,
+    Stop, Unverified, VerifiedToken,
 };
 
 /// The token of a request.
@@ -99,7 +100,7 @@ impl Sidecar {
         may(caller, Role::Node)?;
         if request.form == Form::Clear && !is_local && !self.options.clear_over_tls {
             return Err(Error::invalid("records are not answered in clear to another machine")
-                .with_remedy("ask for them sealed, or let the operator set `sidecar_clear_over_tls`"));
+                .with_remedy("ask for them sealed, or have the operator run `sidecar serve --clear-over-tls`"));
         }
         check_size(request)?;
         let started = Instant::now();
@@ -134,10 +135,13 @@ impl Sidecar {
         let asked: Vec<Asked> = request.records.iter().map(|wanted| wanted.asked.clone()).collect();
         let ask = Ask { records: &asked, form: request.form };
         let authorized = contact.check(self.provider, &token, ask, &request.proof, now_ms)?;
+        // First: a key service that cannot be asked costs no use.
+        let keyring = self.keyring(&token.claims().tenant, request, now_ms)?;
         let spent = self.ledger.spend(authorized)?;
-        let opened = request.records.iter().enumerate().map(|(index, wanted)| self.open(&spent, index, wanted, now_ms));
-        let opened: Vec<Opened> = opened.collect::<Result<_, Stop>>()?;
-        let receipt = self.receipt(caller, &spent)?;
+        let opened =
+            request.records.iter().enumerate().map(|(index, wanted)| self.open(&spent, index, wanted, &keyring));
+        let opened: Vec<Opened> = opened.collect::<Result<_, Stop>>().map_err(not_again)?;
+        let receipt = self.receipt(caller, &spent).map_err(|e| not_again(e.into()))?;
         release(receipt, &contact, request, opened).map_err(Stop::from)
     }
 
@@ -156,28 +160,26 @@ impl Sidecar {
         let Token::Whole { bytes, issuer } = token else {
             return Err(Error::not_found("the token is not remembered").with_remedy("send it whole").into());
         };
-        let thumbprint = token::claimed_signer(bytes)?;
-        let signer = match self.signers.remembered(&thumbprint).map_err(not_believed)? {
+        let token = Unverified::read(bytes)?;
+        let signer = match self.signers.remembered(token.signer()).map_err(not_believed)? {
             Some(signer) => signer,
-            None => {
-                let asker = token::claimed_tenant(bytes)?;
-                let signer = self.signers.believe(&asker, issuer).map_err(not_believed)?;
-                if *signer.thumbprint() != thumbprint {
-                    return Err(Refusal::Issuer.into());
-                }
-                signer
-            }
+            None => self.signers.believe(token.tenant(), issuer).map_err(not_believed)?,
         };
-        let verified = token::verify(self.provider, &signer, &self.audience, bytes, now_ms)?;
+        let verified = token.verify(self.provider, &signer, &self.audience, now_ms)?;
         self.metrics.verified.inc();
         Ok(self.tokens.keep(verified))
     }
 
-    fn open(&self, spent: &Spent, index: usize, wanted: &Wanted, now_ms: u64) -> Result<Opened, Stop> {
+    /// The tenant's keys, with those of the newest epoch that anything in `request` says it is of.
+    fn keyring(&self, tenant: &TenantId, request: &RedeemRequest, now_ms: u64) -> Result<Arc<Keyring>, Stop> {
+        let newest = request.records.iter().flat_map(|w| [Some(&w.place), w.sealed.as_ref()]).flatten();
+        let newest = newest.filter_map(|sealed| record::claimed_epoch(sealed).ok()).max();
+        self.keys.of(tenant, newest, now_ms).map_err(keys_gone)
+    }
+
+    fn open(&self, spent: &Spent, index: usize, wanted: &Wanted, keyring: &Keyring) -> Result<Opened, Stop> {
         let tenant = spent.tenant();
-        let epoch_of = |sealed: &[u8]| record::claimed_epoch(sealed).ok();
-        let keyring = self.keys.of(tenant, epoch_of(&wanted.place), now_ms).map_err(keys_gone)?;
-        let place = token::open_place(spent, &keyring, &wanted.place)?;
+        let place = token::open_place(spent, keyring, &wanted.place)?;
         let sealed = match (&wanted.sealed, &self.source) {
             (Some(sealed), _) => sealed.clone(),
             (None, Some(source)) if place.kind() == RecordKind::Chunk => {
@@ -188,8 +190,7 @@ impl Sidecar {
             }
             (None, _) => return Err(Refusal::Record.into()),
         };
-        let keyring = self.keys.of(tenant, epoch_of(&sealed), now_ms).map_err(keys_gone)?;
-        token::open(spent, index, &keyring, &place, &HandoffRecord { place: wanted.place.clone(), sealed })
+        token::open(spent, index, keyring, &place, &HandoffRecord { place: wanted.place.clone(), sealed })
     }
 
     /// Writes the redeem into the audit log.
@@ -244,6 +245,17 @@ fn not_believed(e: Error) -> Stop {
     match e.kind() {
         ErrorKind::Denied | ErrorKind::InvalidInput | ErrorKind::NotFound => Refusal::Issuer.into(),
         _ => e.into(),
+    }
+}
+
+/// "Busy" invites a caller to ask again with the same token, whose use is counted.
+fn not_again(stop: Stop) -> Stop {
+    match stop {
+        Stop::Failed(e) if e.kind() == ErrorKind::Busy => {
+            let words = "what a redeem needs is busy, and the token's use is counted";
+            Error::new(ErrorKind::Unavailable, words).with_source(e).into()
+        }
+        other => other,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::keys::Profile;
 use crate::limits;
 use crate::server::Known;
 use crate::server::error::{answer, to_response};
-use crate::token::RecordKind;
+use crate::token::{Base64, RecordKind};
 
 /// Everything that a sidecar serves: for [`crate::server::serve`].
 pub async fn routes(sidecar: Arc<Sidecar>) -> Router {
@@ -32,23 +32,6 @@ pub async fn routes(sidecar: Arc<Sidecar>) -> Router {
         .layer(DefaultBodyLimit::max(limits::RPC_BYTES))
         .with_state(sidecar.clone());
     grpc::routes(sidecar).await.into_axum_router().merge(rest).fallback(nothing_here)
-}
-
-/// Bytes in JSON.
-#[derive(Clone)]
-struct Base64(Vec<u8>);
-
-impl Serialize for Base64 {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Base64 {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        STANDARD.decode(&*text).map(Self).map_err(serde::de::Error::custom)
-    }
 }
 
 #[derive(Deserialize)]

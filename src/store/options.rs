@@ -88,14 +88,64 @@ impl StoreOptions {
     }
 
     /// How to reach that service.
-    pub(super) fn remote(&self) -> Result<RemoteOptions> {
-        let pins = self.config.kms_server_sha256.split(',').map(str::trim).filter(|pin| !pin.is_empty());
+    pub(crate) fn remote(&self) -> Result<RemoteOptions> {
+        self.reach(&self.config.kms, &self.config.kms_server_sha256)
+    }
+
+    /// How to reach the store that serves sealed records, if one is named.
+    pub(crate) fn remote_store(&self) -> Result<Option<RemoteOptions>> {
+        if self.config.store.is_empty() {
+            return Ok(None);
+        }
+        self.reach(&self.config.store, &self.config.store_server_sha256).map(Some)
+    }
+
+    fn reach(&self, address: &str, pins: &str) -> Result<RemoteOptions> {
+        let pins = pins.split(',').map(str::trim).filter(|pin| !pin.is_empty());
         let pins: Vec<[u8; 32]> = pins.map(parse_sha256).collect::<Result<_>>()?;
-        let remote = RemoteOptions::new(self.address(&self.config.kms)?);
-        Ok(match self.kms_certificate()? {
+        let address = self.address(address)?;
+        // A Unix socket has no certificate, even if this process has one for others.
+        let own = if matches!(address, Address::Tcp(_)) { self.kms_certificate()? } else { None };
+        let remote = RemoteOptions::new(address);
+        Ok(match own {
             Some(own) => remote.tls(own, pins),
             None => remote,
         })
+    }
+
+    /// Where the store listens for orchestrators and sidecars.
+    pub fn store_address(&self) -> Result<Address> {
+        self.address(&self.config.store_listen)
+    }
+
+    /// The file of the services that may call it there.
+    pub fn store_services(&self) -> PathBuf {
+        self.dir.join(&self.config.store_services)
+    }
+
+    /// Where a sidecar listens.
+    pub fn sidecar_address(&self) -> Result<Address> {
+        self.address(&self.config.sidecar_listen)
+    }
+
+    /// The file of the services that may call it.
+    pub fn sidecar_services(&self) -> PathBuf {
+        self.dir.join(&self.config.sidecar_services)
+    }
+
+    /// Where it keeps its ledger and audit log.
+    pub fn sidecar_dir(&self) -> PathBuf {
+        self.dir.join(&self.config.sidecar_dir)
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Config {
+        &self.config
+    }
+
+    /// The certificate that a listener at `address` shows: a Unix socket has none.
+    pub fn certificate_at(&self, address: &Address) -> Result<Option<Own>> {
+        if matches!(address, Address::Tcp(_)) { self.kms_certificate() } else { Ok(None) }
     }
 
     fn address(&self, address: &str) -> Result<Address> {
@@ -136,11 +186,11 @@ impl StoreOptions {
         KmsOptions { pool, idle_ms, policy: self.policy(), ..KmsOptions::default() }
     }
 
-    pub(super) fn min_free_bytes(&self) -> u64 {
+    pub(crate) fn min_free_bytes(&self) -> u64 {
         u64::from(self.config.min_free_mib) << 20
     }
 
-    pub(super) fn cache_bytes(&self) -> usize {
+    pub(crate) fn cache_bytes(&self) -> usize {
         (self.config.cache_mib as usize) << 20
     }
 }

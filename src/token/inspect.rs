@@ -15,7 +15,7 @@ pub struct TokenView {
     /// Its own name.
     pub id: String,
     /// What it is signed with.
-    pub algorithm: String,
+    pub algorithm: &'static str,
     /// The signer's credential, by SHA-256.
     pub signer: String,
     /// Who issued it.

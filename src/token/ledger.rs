@@ -137,11 +137,12 @@ impl Ledger {
         if issued_at_ms <= self.started_ms {
             return Err(Refusal::Reboot.into());
         }
+        self.revocations.check(claims)?;
+        let mut shard = self.shard(&claims.id).lock();
+        // Within the lock: its uses may have been forgotten since its time was checked.
         if expires_at_ms <= self.purged_ms.load(Ordering::SeqCst) {
             return Err(Refusal::Expired.into());
         }
-        self.revocations.check(claims)?;
-        let mut shard = self.shard(&claims.id).lock();
         let used = shard.get(&claims.id).map_or(0, |uses| uses.used);
         if used >= claims.max_uses {
             return Err(Refusal::UsedUp.into());

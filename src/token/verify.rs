@@ -72,57 +72,68 @@ impl VerifiedToken {
     }
 }
 
-/// Who a token says has signed it, by the thumbprint of the credential. Nothing of it is believed.
-pub fn claimed_signer(bytes: &[u8]) -> Result<[u8; 32], Refusal> {
-    signer_of(&parse(bytes)?)
+/// A token that was decoded. What it says says nothing yet, but whom to ask about it.
+pub struct Unverified<'a> {
+    bytes: &'a [u8],
+    token: CoseSign1,
+    claims: Claims,
+    signer: [u8; 32],
 }
 
-/// Whose records a token says it is for. Nothing of it is believed.
-pub fn claimed_tenant(bytes: &[u8]) -> Result<TenantId, Refusal> {
-    Ok(Claims::decode(parse(bytes)?.payload.as_deref().unwrap_or_default())?.tenant)
-}
+impl<'a> Unverified<'a> {
+    /// Decodes a token. Whether this is its one encoding, [`verify`](Self::verify) finds out.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Refusal> {
+        let token = parse(bytes)?;
+        let signer = signer_of(&token)?;
+        let claims = Claims::decode(token.payload.as_deref().unwrap_or_default())?;
+        Ok(Self { bytes, token, claims, signer })
+    }
 
-/// Verifies `bytes` as a token of `signer` for `audience` at `now_ms` (Unix time in milliseconds).
-pub fn verify(
-    provider: &dyn Provider,
-    signer: &VerifiedSigner,
-    audience: &Audience,
-    bytes: &[u8],
-    now_ms: u64,
-) -> Result<VerifiedToken, Refusal> {
-    if signer.purpose() != SignerUse::Tokens {
-        return Err(Refusal::Issuer);
+    /// Who it says has signed it, by the thumbprint of the credential.
+    pub fn signer(&self) -> &[u8; 32] {
+        &self.signer
     }
-    let token = parse(bytes)?;
-    if signer_of(&token)? != *signer.thumbprint() {
-        return Err(Refusal::Issuer);
+
+    /// Whose records it says it is for.
+    pub fn tenant(&self) -> &TenantId {
+        &self.claims.tenant
     }
-    let claims = Claims::decode(token.payload.as_deref().unwrap_or_default())?;
-    // A token has one encoding: that of what was read from it, with the algorithm that its signer has.
-    let again = unsigned(signer.algorithm(), signer.thumbprint(), &claims).map_err(|_| Refusal::Malformed)?;
-    let signed = again.tbs_data(&external_aad(&claims.tenant));
-    let again = encode(CoseSign1 { signature: token.signature.clone(), ..again }).map_err(|_| Refusal::Malformed)?;
-    if again != bytes {
-        return Err(Refusal::Malformed);
+
+    /// Verifies it as a token of `signer` for `audience` at `now_ms` (Unix time in milliseconds).
+    pub fn verify(
+        self,
+        provider: &dyn Provider,
+        signer: &VerifiedSigner,
+        audience: &Audience,
+        now_ms: u64,
+    ) -> Result<VerifiedToken, Refusal> {
+        let Self { bytes, token, claims, signer: named } = self;
+        if signer.purpose() != SignerUse::Tokens || named != *signer.thumbprint() {
+            return Err(Refusal::Issuer);
+        }
+        // A token has one encoding: that of what was read from it, with the algorithm that its signer has.
+        let again = unsigned(signer.algorithm(), signer.thumbprint(), &claims).map_err(|_| Refusal::Malformed)?;
+        let signed = again.tbs_data(&external_aad(&claims.tenant));
+        let signature = token.signature.clone();
+        let again = encode(CoseSign1 { signature, ..again }).map_err(|_| Refusal::Malformed)?;
+        if again != bytes {
+            return Err(Refusal::Malformed);
+        }
+        if claims.tenant != *signer.tenant() {
+            return Err(Refusal::Tenant);
+        }
+        if claims.issuer != signer.agent().as_str() {
+            return Err(Refusal::Issuer);
+        }
+        signer.verify(provider, &signed, &token.signature).map_err(|_| Refusal::Signature)?;
+        let (digest, profile) = (provider.sha256(&[bytes]), signer.profile());
+        let verified = VerifiedToken { claims, digest, profile, signer: *signer.thumbprint() };
+        verified.check_time(now_ms)?;
+        if verified.claims.audience != *audience {
+            return Err(Refusal::Audience);
+        }
+        Ok(verified)
     }
-    if claims.tenant != *signer.tenant() {
-        return Err(Refusal::Tenant);
-    }
-    if claims.issuer != signer.agent().as_str() {
-        return Err(Refusal::Issuer);
-    }
-    signer.verify(provider, &signed, &token.signature).map_err(|_| Refusal::Signature)?;
-    let verified = VerifiedToken {
-        claims,
-        digest: provider.sha256(&[bytes]),
-        profile: signer.profile(),
-        signer: *signer.thumbprint(),
-    };
-    verified.check_time(now_ms)?;
-    if verified.claims.audience != *audience {
-        return Err(Refusal::Audience);
-    }
-    Ok(verified)
 }
 
 /// Tokens that were verified, by the SHA-256 of their bytes. What is found here still has to be
@@ -160,14 +171,14 @@ impl Default for VerifiedTokens {
 }
 
 /// What a token says, unverified: algorithm, signer and claims.
-pub(super) fn read(bytes: &[u8]) -> Result<(String, [u8; 32], Claims), Refusal> {
-    let token = parse(bytes)?;
+pub(super) fn read(bytes: &[u8]) -> Result<(&'static str, [u8; 32], Claims), Refusal> {
+    let Unverified { token, claims, signer, .. } = Unverified::read(bytes)?;
     let algorithm = match &token.protected.header.alg {
-        Some(RegisteredLabelWithPrivate::Assigned(Algorithm::ML_DSA_65)) => "ML-DSA-65".to_owned(),
-        Some(RegisteredLabelWithPrivate::Assigned(Algorithm::ML_DSA_87)) => "ML-DSA-87".to_owned(),
+        Some(RegisteredLabelWithPrivate::Assigned(Algorithm::ML_DSA_65)) => "ML-DSA-65",
+        Some(RegisteredLabelWithPrivate::Assigned(Algorithm::ML_DSA_87)) => "ML-DSA-87",
         _ => return Err(Refusal::Malformed),
     };
-    Ok((algorithm, signer_of(&token)?, Claims::decode(token.payload.as_deref().unwrap_or_default())?))
+    Ok((algorithm, signer, claims))
 }
 
 fn parse(bytes: &[u8]) -> Result<CoseSign1, Refusal> {

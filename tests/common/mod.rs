@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod cli;
+pub mod dump;
+pub mod service;
 
 use std::path::{Path, PathBuf};
 

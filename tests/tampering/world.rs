@@ -80,7 +80,7 @@ impl World {
     }
 
     pub fn rows(&self, table: Table) -> Vec<Row> {
-        let row = |row: Result<strongroom::memory::Row>| {
+        let row = |row: Result<strongroom::kv::Row>| {
             let (key, value) = row.unwrap();
             Row { key: key.into(), value: value.into() }
         };

@@ -9,8 +9,8 @@ use strongroom::keys::kms::{Handle, Kms as _, Role};
 use strongroom::keys::{Keyring, Profile, Signer, Signers, VerifiedSigner};
 use strongroom::token::{
     Ask, Asked, Audience, Authorized, Claims, Contact, Digest, Form, HandoffRecord, Holder, HolderContact, Ledger,
-    MintRequest, Opened, Operation, Proof, Refusal, Spent, Stop, Token, VerifiedToken, mint, open, open_place,
-    seal_context, verify,
+    MintRequest, Opened, Operation, Proof, Refusal, Spent, Stop, Token, Unverified, VerifiedToken, mint, open,
+    open_place, seal_context,
 };
 
 use crate::mem_kv::MemKv;
@@ -79,7 +79,7 @@ impl Scene {
     }
 
     pub fn verify(&self, bytes: &[u8], now_ms: u64) -> Result<Arc<VerifiedToken>, Refusal> {
-        verify(provider(), &self.believed, &self.audience, bytes, now_ms).map(Arc::new)
+        Unverified::read(bytes)?.verify(provider(), &self.believed, &self.audience, now_ms).map(Arc::new)
     }
 
     pub fn asked(&self) -> Vec<Asked> {

@@ -9,6 +9,7 @@ mod ingest;
 mod kms;
 mod memory_get;
 mod memory_put;
+mod redeem;
 mod report;
 mod seal;
 mod search;
@@ -74,6 +75,10 @@ enum Bench {
     MemoryPut,
     /// Encapsulate, decapsulate, sign, verify and derive through the key service: against the bare call
     Kms,
+    /// Have a record of 2 KiB opened by a token: against verifying a signature, and opening the record
+    Redeem,
+    /// Seal a context window of 8 KiB, mint a token for it and redeem that: against the sum of its primitives
+    Hop,
 }
 
 pub(super) async fn run(args: BenchArgs, output: &Output) -> Result<()> {
@@ -85,6 +90,8 @@ pub(super) async fn run(args: BenchArgs, output: &Output) -> Result<()> {
         Bench::Search => search::run(&args, &scratch, &mut report).await?,
         Bench::MemoryGet => memory_get::run(&args, &scratch, &mut report).await?,
         Bench::Kms => kms::run(&args, &scratch, &mut report).await?,
+        Bench::Redeem => redeem::redeem(&args, &scratch, &mut report).await?,
+        Bench::Hop => redeem::hop(&args, &scratch, &mut report).await?,
         Bench::MemoryPut => memory_put::run(&args, &scratch, &mut report).await?,
     }
     report.finish()?;

@@ -1,6 +1,7 @@
 //! From timings to rows: medians and percentiles, the ratio, the bar, and how they are printed.
 
-use std::time::Duration;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -136,6 +137,16 @@ pub(super) async fn take_turns(
         }
     }
     Ok(times)
+}
+
+/// How long one of `n` calls takes.
+pub(super) fn timed<T>(n: usize, mut call: impl FnMut() -> Result<T>) -> Result<Duration> {
+    let start = Instant::now();
+    for _ in 0..n {
+        black_box(call()?);
+    }
+    // As nanoseconds in f64: the time of one call is far below what a `Duration` can divide without rounding.
+    Ok(Duration::from_secs_f64(start.elapsed().as_secs_f64() / n as f64))
 }
 
 impl Pair<Vec<Duration>> {

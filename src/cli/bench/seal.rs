@@ -1,7 +1,7 @@
 //! `seal`: a record of 2 KiB, against the bare AEAD call of the same crate with as much associated data.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::inout::InOutBuf;
@@ -10,7 +10,7 @@ use aes_gcm_siv::Aes256GcmSiv;
 use aws_lc_rs::aead::{AES_256_GCM, AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::BenchArgs;
-use super::report::{Case, Report, take_turns};
+use super::report::{Case, Report, take_turns, timed};
 use crate::crypto::aws_lc::AwsLc;
 use crate::crypto::rustcrypto::RustCrypto;
 use crate::crypto::{Aead, NONCE_LEN, Provider, SuiteId, TAG_LEN};
@@ -87,16 +87,6 @@ async fn measure(
         report.add(Case { bench: "seal", case, unit: "µs", n, bar }, times)?;
     }
     Ok(())
-}
-
-/// How long one of `n` calls takes.
-fn timed<T>(n: usize, call: impl Fn() -> Result<T>) -> Result<Duration> {
-    let start = Instant::now();
-    for _ in 0..n {
-        black_box(call()?);
-    }
-    // As nanoseconds in f64: the time of one call is far below what a `Duration` can divide without rounding.
-    Ok(Duration::from_secs_f64(start.elapsed().as_secs_f64() / n as f64))
 }
 
 impl Bare {

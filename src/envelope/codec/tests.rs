@@ -79,7 +79,7 @@ fn mutated_envelopes_are_refused_or_are_other_envelopes() {
         }
         if let Ok(envelope) = Envelope::decode(&mutated) {
             accepted += 1;
-            assert_eq!(envelope.as_bytes(), mutated);
+            assert_eq!(envelope.bytes, mutated);
             let again = self::envelope(envelope.header.clone(), envelope.ciphertext(), envelope.signature());
             assert_eq!(again, envelope);
         }
@@ -94,7 +94,7 @@ fn the_encoding_is_the_documented_one() {
     for profile in Profile::ALL {
         let chain = [b"tenant".to_vec(), b"signer".to_vec()];
         let envelope = envelope(header(profile, b"call-7", &chain), b"ciphertext", b"signature");
-        let value: Value = de::from_reader(envelope.as_bytes()).unwrap();
+        let value: Value = de::from_reader(&envelope.bytes[..]).unwrap();
         let bytes = |bytes: &[u8]| Value::Bytes(bytes.to_vec());
         let (kem, signature, suite) = match profile {
             Profile::Hybrid => (3, -49, 1),
@@ -149,7 +149,7 @@ fn envelopes_are_those_of_an_independent_implementation() {
 #[test]
 fn values_that_cannot_be_are_refused() {
     let good = envelope(header(Profile::Pure, b"c", &[]), b"c", b"s");
-    let value: Value = de::from_reader(good.as_bytes()).unwrap();
+    let value: Value = de::from_reader(&good.bytes[..]).unwrap();
     type Fields = Vec<(Value, Value)>;
     let decode = |change: &dyn Fn(&mut Fields)| {
         let mut parts = value.clone().into_array().unwrap();
@@ -237,7 +237,7 @@ proptest! {
             ..header(profile, &correlation, &chain)
         };
         let envelope = envelope(header.clone(), &ciphertext, &signature);
-        let decoded = Envelope::decode(envelope.as_bytes()).unwrap();
+        let decoded = Envelope::decode(&envelope.bytes[..]).unwrap();
         prop_assert_eq!(&decoded, &envelope);
         prop_assert_eq!(&decoded.header, &header);
         prop_assert_eq!((decoded.ciphertext(), decoded.signature()), (&ciphertext[..], &signature[..]));
@@ -246,7 +246,7 @@ proptest! {
     #[test]
     fn hostile_bytes_never_panic(bytes: Vec<u8>) {
         if let Ok(envelope) = Envelope::decode(&bytes) {
-            prop_assert_eq!(envelope.as_bytes(), &bytes[..]);
+            prop_assert_eq!(&envelope.bytes[..], &bytes[..]);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use super::{SignerUse, VerifiedSigner};
@@ -27,6 +28,8 @@ struct Remembered {
     asker: TenantId,
     chain: Vec<Vec<u8>>,
     checked_at_ms: u64,
+    /// Held by who asks again: the others wait for the answer instead of asking too.
+    asking: Mutex<()>,
 }
 
 impl VerifiedSigners {
@@ -43,8 +46,13 @@ impl VerifiedSigners {
     pub fn believe(&self, asker: &TenantId, chain: &[Vec<u8>]) -> Result<Arc<VerifiedSigner>> {
         let checked_at_ms = self.clock.now_ms();
         let signer = Arc::new(self.kms.believe_signer(asker, self.purpose, chain)?);
-        let remembered =
-            Remembered { signer: signer.clone(), asker: asker.clone(), chain: chain.to_vec(), checked_at_ms };
+        let remembered = Remembered {
+            signer: signer.clone(),
+            asker: asker.clone(),
+            chain: chain.to_vec(),
+            checked_at_ms,
+            asking: Mutex::default(),
+        };
         self.remembered.insert(*signer.thumbprint(), Arc::new(remembered));
         Ok(signer)
     }
@@ -52,10 +60,13 @@ impl VerifiedSigners {
     /// The signer called `thumbprint`, if it was believed before; asked for again when that is a while ago.
     pub fn remembered(&self, thumbprint: &[u8; 32]) -> Result<Option<Arc<VerifiedSigner>>> {
         let Some(known) = self.remembered.get(thumbprint) else { return Ok(None) };
-        let now_ms = self.clock.now_ms();
-        let fresh = known.checked_at_ms..known.checked_at_ms.saturating_add(limits::SIGNER_RECHECK_MS);
-        if fresh.contains(&now_ms) && now_ms < known.signer.not_after_ms() {
+        if self.is_fresh(&known) {
             return Ok(Some(known.signer.clone()));
+        }
+        let _asking = known.asking.lock();
+        let Some(latest) = self.remembered.get(thumbprint) else { return Ok(None) };
+        if self.is_fresh(&latest) {
+            return Ok(Some(latest.signer.clone()));
         }
         self.believe(&known.asker, &known.chain).map(Some).inspect_err(|e| {
             if e.kind() == ErrorKind::Denied {
@@ -72,5 +83,11 @@ impl VerifiedSigners {
     /// Forgets the signers of a tenant.
     pub fn forget_tenant(&self, tenant: &TenantId) {
         self.remembered.retain(|_, known| known.signer.tenant() != tenant);
+    }
+
+    fn is_fresh(&self, known: &Remembered) -> bool {
+        let now_ms = self.clock.now_ms();
+        let fresh = known.checked_at_ms..known.checked_at_ms.saturating_add(limits::SIGNER_RECHECK_MS);
+        fresh.contains(&now_ms) && now_ms < known.signer.not_after_ms()
     }
 }

@@ -1,0 +1,69 @@
+//! Guards against a handoff that works only within one process, or that leaves a key or a text where none may be: store,
+//! sidecar, orchestrator and inference node as processes of their own, searched, and killed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+#[path = "handoff/kill.rs"]
+mod kill;
+#[path = "handoff/orchestrator.rs"]
+mod orchestrator;
+#[path = "handoff/platform.rs"]
+mod platform;
+#[allow(dead_code, reason = "another test uses the rest")]
+#[path = "plaintext_hunt/prey.rs"]
+mod prey;
+#[allow(dead_code, reason = "another test uses the rest")]
+#[path = "plaintext_hunt/secrets.rs"]
+mod secrets;
+
+use common::cli::PASSPHRASE;
+use common::dump::dump;
+use orchestrator::Orchestrator;
+use platform::{Platform, TENANT};
+use prey::Prey;
+
+/// As in the program itself: what is freed is erased.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
+/// The whole path: retrieve sealed, pass on, redeem, read. What only keys open is nowhere but in store and sidecar.
+#[test]
+fn context_is_passed_on_by_who_cannot_read_it_and_read_by_who_has_no_key() {
+    let platform = Platform::start();
+    let keys = secrets::of_epoch(&platform.keys_copy, &platform.data(), PASSPHRASE, TENANT).hunter();
+    let mut text = Prey::default();
+    text.text("the text", &platform.mark);
+    let text = text.hunter();
+
+    for named in [false, true] {
+        let mut node = platform.node(named);
+        let mut orchestrator = Orchestrator::start(&platform, &node.holder);
+        let bundle = orchestrator.bundle();
+        let answer = node.redeem(&bundle);
+        assert_eq!(answer["records"].as_array().unwrap().len(), 3, "{answer}");
+        assert!(answer["records"][0]["content"].as_str().unwrap().contains(&platform.mark), "{answer}");
+        assert_eq!(answer["records"][0]["metadata"]["page"], 1, "{answer}");
+        let again = node.redeem(&bundle);
+        assert_eq!(again["error"], "denied", "a token for one use: {again}");
+
+        let orchestrators = dump(orchestrator.id(), &platform.root.path().join("orchestrator"));
+        let nodes = dump(node.id(), &platform.root.path().join("node"));
+        assert!(orchestrators.len() > 1 << 20 && nodes.len() > 1 << 20);
+        assert_eq!(keys.hunt(&orchestrators), prey::Found::new(), "keys at the orchestrator");
+        assert_eq!(keys.hunt(&nodes), prey::Found::new(), "keys at the inference node");
+        assert_eq!(text.hunt(&orchestrators), prey::Found::new(), "the text at the orchestrator");
+        orchestrator.finish();
+        node.finish();
+    }
+    // The hunt is real: where the keys must be, they are found.
+    let sidecars = dump(platform.sidecar(), &platform.root.path().join("sidecar"));
+    assert!(keys.hunt(&sidecars).keys().any(|found| found.starts_with("a DEK")), "no key at the sidecar");
+
+    let audit = platform.audit();
+    assert_eq!(audit.matches("\"type\":\"redeemed\"").count(), 2, "{audit}");
+    // A client that is refused tries once more, in a new contact.
+    assert_eq!(audit.matches("\"reason\":\"used-up\"").count(), 4, "{audit}");
+    assert!(!audit.contains(TENANT) && !audit.contains(&platform.mark), "{audit}");
+    platform.stop();
+}

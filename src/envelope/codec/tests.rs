@@ -140,7 +140,7 @@ fn envelopes_are_those_of_an_independent_implementation() {
         let header = header(profile.parse().unwrap(), b"call-7", &[b"tenant".to_vec(), b"signer".to_vec()]);
         let signature_len = *header.algorithms.signature.signature_len().start();
         let envelope = envelope(header, &[1; 40], &vec![2; signature_len]);
-        let hex: String = envelope.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String = envelope.bytes.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, expected, "{profile}");
     }
 }

@@ -147,7 +147,7 @@ impl Interceptor {
         // The first one that can be sent introduces the signer.
         let unknown = !peer.knows(signer.thumbprint());
         let introduces = messages.iter().position(|message| message.check().is_ok()).filter(|_| unknown);
-        let (now_ms, life_ms) = (self.clock.now_ms(), self.options.envelope_ms);
+        let (now_ms, life_ms) = (self.clock.now_ms(), self.envelope_ms());
         let seal = |(at, message): (usize, &Message<'_>)| {
             let (sequence, introduce) = (first + at as u64, introduces == Some(at));
             Ok(peer.seal(&signer, *message, sequence, introduce, now_ms, life_ms)?.into_bytes())
@@ -168,7 +168,7 @@ impl Interceptor {
         let signer = self.signers.of(&self.tenant)?;
         let (sequence, thumbprint) = (peer.reserve(1)?, *signer.thumbprint());
         let (introduce, now_ms) = (!peer.knows(&thumbprint), self.clock.now_ms());
-        let envelope = peer.seal(&signer, message, sequence, introduce, now_ms, self.options.envelope_ms)?;
+        let envelope = peer.seal(&signer, message, sequence, introduce, now_ms, self.envelope_ms())?;
         Ok((envelope.into_bytes(), thumbprint))
     }
 
@@ -270,6 +270,11 @@ impl Interceptor {
             return Err(Refusal::Signer.into());
         }
         self.believed.believe(&self.tenant, &header.chain).map_err(disbelieved)
+    }
+
+    /// Never longer than receivers take: what is asked for beyond that would be refused.
+    fn envelope_ms(&self) -> u64 {
+        self.options.envelope_ms.min(limits::ENVELOPE_LIFE_MS)
     }
 
     fn deals_with(&self, tenant: &TenantId) -> bool {

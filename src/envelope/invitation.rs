@@ -76,3 +76,34 @@ impl Serialize for Invitation {
         parts.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn invitations_round_trip(
+            session: [u8; 16],
+            chain in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..=limits::CHAIN_CERTIFICATES),
+            expires_at_ms: u64,
+        ) {
+            let invitation = Invitation::new(session.into(), chain, expires_at_ms);
+            let bytes = invitation.encode().unwrap();
+            prop_assert_eq!(Invitation::decode(&bytes).unwrap(), invitation);
+        }
+
+        #[test]
+        fn hostile_invitations_never_panic(bytes: Vec<u8>, at: prop::sample::Index, mask: u8) {
+            let mut changed = Invitation::new([1; 16].into(), vec![bytes.clone(); 2], 24).encode().unwrap();
+            let at = at.index(changed.len());
+            changed[at] ^= mask;
+            for bytes in [bytes, changed] {
+                if let Ok(invitation) = Invitation::decode(&bytes) {
+                    prop_assert_eq!(invitation.encode().unwrap(), bytes);
+                }
+            }
+        }
+    }
+}

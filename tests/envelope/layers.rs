@@ -187,8 +187,7 @@ async fn what_is_not_meant_for_a_service_does_not_reach_it() {
         });
         let service = connect(&planner, &tool, exchange).layer(keep);
         assert!(service.oneshot(request("/tools/t", "x")).await.is_err());
-        let caught = last.lock().clone();
-        caught
+        last.lock().clone()
     };
     let sent = caught(Exchange::ToolCalls).await;
     refused(typed(sent, "/tools/other", Method::POST), Refusal::Content, "a request moved to another path").await;

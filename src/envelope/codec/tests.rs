@@ -132,6 +132,19 @@ fn the_encoding_is_the_documented_one() {
     }
 }
 
+/// Guards against a change of the layout: the vectors are from `schema/vectors/envelope_layout.py`.
+#[test]
+fn envelopes_are_those_of_an_independent_implementation() {
+    for line in include_str!("../../../schema/vectors/envelope_layout.txt").lines() {
+        let (profile, expected) = line.split_once(' ').unwrap();
+        let header = header(profile.parse().unwrap(), b"call-7", &[b"tenant".to_vec(), b"signer".to_vec()]);
+        let signature_len = *header.algorithms.signature.signature_len().start();
+        let envelope = envelope(header, &[1; 40], &vec![2; signature_len]);
+        let hex: String = envelope.bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, expected, "{profile}");
+    }
+}
+
 /// One entry per way in which a header can be wrong while its CBOR is canonical.
 #[test]
 fn values_that_cannot_be_are_refused() {

@@ -34,6 +34,8 @@ pub struct Config {
     pub kms: String,
     /// SHA-256 of the certificates that this key service may show over `tcp`, separated by commas. Default: none.
     pub kms_server_sha256: String,
+    /// The name in its certificate, for which an authority of `tls_ca` vouches. Default: none.
+    pub kms_server_name: String,
     /// Where `kms serve` listens: `unix:/path` or `tcp:host:port`; a path relative to the store's directory. Default:
     /// `unix:kms.sock`.
     pub kms_listen: String,
@@ -43,6 +45,12 @@ pub struct Config {
     pub kms_tls_certificate: PathBuf,
     /// The key of that certificate, PEM. Default: none.
     pub kms_tls_key: PathBuf,
+    /// The certificates of the authorities, PEM, that vouch for the names of servers; relative to the store's directory.
+    /// Default: none.
+    pub tls_ca: PathBuf,
+    /// The servers that may be talked to with a classical key exchange if they have no other: addresses as `tcp:host:port`,
+    /// separated by commas. Default: none.
+    pub tls_classical_servers: String,
     /// What tokens call this sidecar. Default: `sidecar`.
     pub sidecar_audience: String,
     /// Where `sidecar serve` listens: `unix:/path` or `tcp:host:port`; a path relative to the store's directory. Default:
@@ -61,6 +69,8 @@ pub struct Config {
     pub store: String,
     /// SHA-256 of the certificates that this store may show over `tcp`, separated by commas. Default: none.
     pub store_server_sha256: String,
+    /// The name in its certificate, for which an authority of `tls_ca` vouches. Default: none.
+    pub store_server_name: String,
     /// Where `serve` listens: `unix:/path` or `tcp:host:port`; a path relative to the store's directory. Default:
     /// `unix:store.sock`.
     pub store_listen: String,
@@ -93,10 +103,13 @@ impl Default for Config {
             pkcs11_token: "strongroom".into(),
             kms: String::new(),
             kms_server_sha256: String::new(),
+            kms_server_name: String::new(),
             kms_listen: "unix:kms.sock".into(),
             kms_services: "services.toml".into(),
             kms_tls_certificate: PathBuf::new(),
             kms_tls_key: PathBuf::new(),
+            tls_ca: PathBuf::new(),
+            tls_classical_servers: String::new(),
             sidecar_audience: "sidecar".into(),
             sidecar_listen: "unix:sidecar.sock".into(),
             sidecar_services: "sidecar-services.toml".into(),
@@ -105,6 +118,7 @@ impl Default for Config {
             sidecar_tenant_concurrency: 256,
             store: String::new(),
             store_server_sha256: String::new(),
+            store_server_name: String::new(),
             store_listen: "unix:store.sock".into(),
             store_services: "store-services.toml".into(),
             epoch_min: 43_200,

@@ -13,6 +13,8 @@ use rustix::fs::{FlockOperation, flock, statvfs};
 use crate::error::{Error, ErrorKind, Result};
 
 const LOCK_FILE: &str = "strongroom.lock";
+/// What the names of files begin with that are not whole.
+pub(crate) const UNFINISHED: &str = ".unfinished-";
 /// How long one look at the free space is believed, in milliseconds.
 const ROOM_FOR_MS: u64 = 200;
 
@@ -103,6 +105,42 @@ impl DataDir {
         self.room_until.store(now + ROOM_FOR_MS, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Makes a directory for its owner alone.
+pub fn make_private_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o700))?)
+}
+
+/// Writes `bytes` to `path`, for its owner alone, so that a crash leaves either the old file or the new one.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let (dir, file) = unfinished(path, bytes)?;
+    file.persist(path).map_err(|e| Error::from(e.error))?;
+    Ok(File::open(dir)?.sync_all()?)
+}
+
+/// The same where there is no file yet.
+///
+/// # Errors
+///
+/// [`Conflict`](ErrorKind::Conflict) when there is one: it stays as it is.
+pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
+    let (dir, file) = unfinished(path, bytes)?;
+    file.persist_noclobber(path).map_err(|e| match e.error.kind() {
+        std::io::ErrorKind::AlreadyExists => Error::new(ErrorKind::Conflict, format!("`{}` is there", path.display())),
+        _ => Error::from(e.error),
+    })?;
+    Ok(File::open(dir)?.sync_all()?)
+}
+
+/// `bytes` on disk, beside `path`.
+fn unfinished<'a>(path: &'a Path, bytes: &[u8]) -> Result<(&'a Path, tempfile::NamedTempFile)> {
+    let dir = path.parent().ok_or_else(|| Error::internal("a file without a directory"))?;
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok((dir, file))
 }
 
 /// Who holds the lock, as it wrote into it. One that has only just got it may not have written yet.

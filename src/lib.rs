@@ -22,6 +22,7 @@ pub mod limits;
 pub mod locked;
 pub mod manual;
 pub mod memory;
+pub mod pki;
 pub mod record;
 pub mod replay;
 mod scrub;

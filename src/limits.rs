@@ -130,6 +130,14 @@ pub const RPC_STREAMS: u32 = 64;
 pub const RPC_REQUEST_MS: u64 = 60_000;
 /// Longest time that a TLS handshake may take, in milliseconds.
 pub const TLS_HANDSHAKE_MS: u64 = 10_000;
+/// How long certificates of `strongroom pki` are valid unless told otherwise, in days.
+pub const PKI_DAYS: u32 = 90;
+/// How long they can be valid, in days.
+pub const PKI_DAYS_MOST: u32 = 825;
+/// Most hosts of one of them.
+pub const PKI_HOSTS: usize = 16;
+/// Most authorities of one directory at a time.
+pub const PKI_AUTHORITIES: usize = 8;
 /// Most key exchanges of a refused peer that are written down.
 pub const TLS_GROUPS_SHOWN: usize = 8;
 /// How often certificates, keys and the file of services are looked at for changes, in milliseconds.

@@ -13,6 +13,7 @@ mod keystore;
 mod kms;
 mod memory;
 mod output;
+mod pki;
 mod serve;
 mod serving;
 mod session;
@@ -135,6 +136,9 @@ enum Command {
     Memories(memory::MemoriesArgs),
     /// Open every record and compare it with the registry
     Verify(store::VerifyArgs),
+    /// Issue TLS certificates for services, and renew them
+    #[command(subcommand)]
+    Pki(pki::PkiCommand),
     /// Verify, show and export certificates
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -193,6 +197,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Forget(args) => memory::forget(global, args, output).await,
             Command::Memories(args) => memory::memories(global, args, output).await,
             Command::Verify(args) => store::verify(global, args, output).await,
+            Command::Pki(command) => pki::run(command, output),
             Command::Cert(command) => cert::run(global, command, output).await,
             Command::Envelope(command) => envelope::run(command, output),
             Command::Bench(args) => bench::run(args, output).await,

@@ -22,6 +22,9 @@ pub mod hsm {}
 #[doc = include_str!("kms_service.md")]
 pub mod kms_service {}
 
+#[doc = include_str!("tls.md")]
+pub mod tls {}
+
 #[doc = include_str!("handoff.md")]
 pub mod handoff {}
 

@@ -64,7 +64,7 @@ fn unusable(e: VerifierBuilderError) -> Error {
 }
 
 /// A name that a certificate can have: of a host, or of a service.
-pub(super) fn parse_name(name: &str) -> Result<ServerName<'static>> {
+pub(crate) fn parse_name(name: &str) -> Result<ServerName<'static>> {
     match ServerName::try_from(name.to_owned()) {
         Ok(name @ ServerName::DnsName(_)) => Ok(name),
         _ => Err(Error::invalid(format!("`{}` is not a name that a certificate can have", shown(name)))

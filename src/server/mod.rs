@@ -45,6 +45,7 @@ use crate::limits;
 use files::Followed;
 use gate::Gate;
 
+pub(crate) use authorities::parse_name;
 pub use client::{RemoteKms, RemoteOptions};
 pub use counts::Counts;
 pub use error::ERROR_METADATA;

@@ -13,7 +13,7 @@ use crate::keys::keystore::file::KdfCost;
 use crate::keys::keystore::pkcs11::TokenConfig;
 use crate::keys::kms::{KmsOptions, PoolOptions};
 use crate::keys::policy::Policy;
-use crate::server::{Address, Own, RemoteOptions, parse_sha256};
+use crate::server::{Address, Own, RemoteOptions, ServerTrust, parse_sha256};
 
 /// Where a store is and how it runs.
 #[derive(Clone)]
@@ -89,7 +89,7 @@ impl StoreOptions {
 
     /// How to reach that service.
     pub(crate) fn remote(&self) -> Result<RemoteOptions> {
-        self.reach(&self.config.kms, &self.config.kms_server_sha256)
+        self.reach(&self.config.kms, &self.config.kms_server_sha256, &self.config.kms_server_name)
     }
 
     /// How to reach the store that serves sealed records, if one is named.
@@ -97,20 +97,36 @@ impl StoreOptions {
         if self.config.store.is_empty() {
             return Ok(None);
         }
-        self.reach(&self.config.store, &self.config.store_server_sha256).map(Some)
+        let (pins, name) = (&self.config.store_server_sha256, &self.config.store_server_name);
+        self.reach(&self.config.store, pins, name).map(Some)
     }
 
-    fn reach(&self, address: &str, pins: &str) -> Result<RemoteOptions> {
-        let pins = pins.split(',').map(str::trim).filter(|pin| !pin.is_empty());
-        let pins: Vec<[u8; 32]> = pins.map(parse_sha256).collect::<Result<_>>()?;
+    fn reach(&self, address: &str, pins: &str, name: &str) -> Result<RemoteOptions> {
+        let servers = self.trust(address, pins, name)?;
         let address = self.address(address)?;
         // A Unix socket has no certificate, even if this process has one for others.
         let own = if matches!(address, Address::Tcp(_)) { self.kms_certificate()? } else { None };
         let remote = RemoteOptions::new(address);
         Ok(match own {
-            Some(own) => remote.tls(own, pins),
+            Some(own) => remote.trusting(own, servers),
             None => remote,
         })
+    }
+
+    /// Which servers are believed at `address`.
+    fn trust(&self, address: &str, pins: &str, name: &str) -> Result<ServerTrust> {
+        let mut servers: ServerTrust = listed(pins).map(parse_sha256).collect::<Result<_>>()?;
+        if !name.is_empty() {
+            if self.config.tls_ca.as_os_str().is_empty() {
+                return Err(Error::invalid(format!("nobody vouches for the server `{name}`"))
+                    .with_remedy("set `tls_ca` to the file of the authorities that do"));
+            }
+            servers = servers.named(self.dir.join(&self.config.tls_ca), name)?;
+        }
+        if listed(&self.config.tls_classical_servers).any(|one| one == address) {
+            servers = servers.allow_classical();
+        }
+        Ok(servers)
     }
 
     /// Where the store listens for orchestrators and sidecars.
@@ -193,4 +209,9 @@ impl StoreOptions {
     pub(crate) fn cache_bytes(&self) -> usize {
         (self.config.cache_mib as usize) << 20
     }
+}
+
+/// What a setting lists, separated by commas.
+fn listed(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|one| !one.is_empty())
 }

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::custody::{Custody, CustodyKind};
 use super::file::{FileCustody, KdfCost};
 use super::pkcs11::{Pkcs11Custody, TokenConfig, WrappedCustody};
-use super::records::{read_bounded, replace};
+use super::records::read_bounded;
 use crate::crypto::Provider;
+use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::Passphrase;
 use crate::limits;
@@ -135,7 +136,7 @@ pub(super) fn write(
     let wrapped = custody.wrap(&aad(kind), master.expose_secret())?;
     let header = Header { version: VERSION, custody: kind, kdf, master: BASE64.encode(wrapped) };
     let json = serde_json::to_vec_pretty(&header).map_err(|e| Error::internal("encoding").with_source(e))?;
-    replace(dir, &dir.join(HEADER_FILE), &json)?;
+    disk::replace(&dir.join(HEADER_FILE), &json)?;
     custody.end_wrapping();
     Ok(custody)
 }

@@ -2,7 +2,7 @@
 //! key only, and they are replaced atomically.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::custody::{HeldKey, KeyAlgorithm, KeyPurpose, KeyRole};
 use crate::crypto::{Aead, AeadKey, Kdf, MacKey, NONCE_LEN, Provider, Signature, SuiteId};
+use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::{EpochRecord, EpochState, Fingerprint, Profile, TenantRecord};
@@ -17,8 +18,6 @@ use crate::limits;
 use crate::secret::{Secret, SecretBytes};
 
 const TENANT_SUFFIX: &str = "tenant";
-/// How the names of files begin that are not in their place yet.
-const UNFINISHED: &str = ".unfinished-";
 const VERSION: u8 = 2;
 const TENANT_AAD: &[u8] = b"strongroom keystore tenant v2";
 const ROW_AAD: &[u8] = b"strongroom keystore row v1";
@@ -128,7 +127,7 @@ impl Records {
         let plain = SecretBytes::new(plain);
         let mut bytes = vec![VERSION];
         seal(&*self.sealing, &[TENANT_AAD, stem.as_bytes()].concat(), plain.expose_secret(), &mut bytes)?;
-        replace(&self.dir, &self.path(&stem), &bytes)
+        disk::replace(&self.path(&stem), &bytes)
     }
 
     pub(super) fn seal(&self, what: &[u8], plaintext: &[u8]) -> Result<Vec<u8>> {
@@ -345,7 +344,7 @@ pub(super) fn open(key: &dyn AeadKey, aad: &[u8], sealed: &[u8]) -> Result<Secre
 pub(super) fn remove_unfinished(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+        if entry.file_name().as_encoded_bytes().starts_with(disk::UNFINISHED.as_bytes()) {
             fs::remove_file(entry.path())?;
         }
     }
@@ -359,14 +358,4 @@ pub(super) fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
         return Err(Error::integrity("a file of the keystore: it is too long"));
     }
     Ok(bytes)
-}
-
-/// Writes `bytes` to `path` so that a crash leaves either the old file or the new one.
-pub(super) fn replace(dir: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| Error::from(e.error))?;
-    fs::File::open(dir)?.sync_all()?;
-    Ok(())
 }

@@ -182,6 +182,10 @@ pub(super) async fn gatekeeper(State(gate): State<Arc<Gate>>, mut request: Reque
         return if grpc { error::to_status(&busy).into_http() } else { error::to_response(&busy) };
     };
     let is_local = matches!(identity, Identity::Uid(_));
-    request.extensions_mut().insert(Known { service, is_local, _place: Arc::new(place) });
-    next.run(request).await
+    let known = Known { service, is_local, _place: Arc::new(place) };
+    request.extensions_mut().insert(known.clone());
+    let response = next.run(request).await;
+    // Not every handler holds on to who called until it is done.
+    drop(known);
+    response
 }

@@ -1,6 +1,7 @@
 //! Directories held by one process at a time and readable by their owner only; a data directory is never filled to the
 //! last byte either.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -115,12 +116,20 @@ pub fn make_private_dir(path: &Path) -> Result<()> {
 
 /// Writes `bytes` to `path`, for its owner alone, so that a crash leaves either the old file or the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let (dir, file) = unfinished(path, bytes)?;
-    file.persist(path).map_err(|e| Error::from(e.error))?;
-    Ok(File::open(dir)?.sync_all()?)
+    replace_all(&[(path, bytes)])
 }
 
-/// The same where there is no file yet.
+/// The same for several files, one right after the other, in this order.
+pub fn replace_all(files: &[(&Path, &[u8])]) -> Result<()> {
+    let unfinished: Vec<_> = files.iter().map(|(path, bytes)| unfinished(path, bytes)).collect::<Result<_>>()?;
+    for ((path, _), (_, file)) in files.iter().zip(unfinished) {
+        file.persist(path).map_err(|e| Error::from(e.error))?;
+    }
+    let dirs: BTreeSet<_> = files.iter().filter_map(|(path, _)| path.parent()).collect();
+    dirs.into_iter().try_for_each(|dir| Ok(File::open(dir)?.sync_all()?))
+}
+
+/// As [`replace`] where there is no file yet.
 ///
 /// # Errors
 ///

@@ -138,6 +138,10 @@ pub const PKI_DAYS_MOST: u32 = 825;
 pub const PKI_HOSTS: usize = 16;
 /// Most authorities of one directory at a time.
 pub const PKI_AUTHORITIES: usize = 8;
+/// Most attempts to read a certificate and its key while they do not belong together.
+pub const TLS_FILES_ATTEMPTS: u32 = 5;
+/// How long to wait between two of them, in milliseconds.
+pub const TLS_FILES_WAIT_MS: u64 = 20;
 /// Most key exchanges of a refused peer that are written down.
 pub const TLS_GROUPS_SHOWN: usize = 8;
 /// How often certificates, keys and the file of services are looked at for changes, in milliseconds.

@@ -109,8 +109,8 @@ impl Pki {
         let request = Request { days: days.unwrap_or(before.days), ..before.request() };
         request.check()?;
         let (certificate, key) = self.newest()?.issue(&request, self.clock.now_ms())?;
-        disk::replace(&self.path(name, "key"), key.expose_secret())?;
-        disk::replace(&self.path(name, "pem"), certificate.as_bytes())?;
+        let (key_file, file) = (self.path(name, "key"), self.path(name, "pem"));
+        disk::replace_all(&[(&key_file, key.expose_secret()), (&file, certificate.as_bytes())])?;
         self.show(name)
     }
 

@@ -70,7 +70,7 @@ impl Tls {
         let files: Vec<PathBuf> = files.chain(self.trust.file().map(Path::to_owned)).collect();
         let looked = followed.look(&files, |shown| {
             let [certificate, key] = &shown.files;
-            Shown::new(Own::load(certificate, key)?, &self.trust)
+            Shown::new(Own::read(certificate, key)?, &self.trust)
         });
         if let Err(e) = looked {
             tracing::warn!(error = %e, "certificates have changed and are no good: what was read before goes on");

@@ -38,7 +38,7 @@ impl Standing {
 
     fn reload(&self) -> Result<Self> {
         let services = self.services.reload()?.map_or_else(|| self.services.clone(), Arc::new);
-        let own = self.shown.as_ref().map(|(_, [certificate, key])| Own::load(certificate, key)).transpose()?;
+        let own = self.shown.as_ref().map(|(_, [certificate, key])| Own::read(certificate, key)).transpose()?;
         Self::new(services, own)
     }
 }

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use tokio_rustls::rustls;
 
@@ -14,6 +15,7 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs, verify_tls13_s
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, NamedGroup, PeerIncompatible,
     ServerConfig, SignatureScheme,
@@ -25,18 +27,31 @@ use super::identity::Identity;
 use super::services::Services;
 use super::trust::Believed;
 use crate::crypto;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
 
 /// A certificate with its key.
 pub struct Own {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    certified: Arc<CertifiedKey>,
     files: [PathBuf; 2],
 }
 
 impl Own {
     /// Reads certificate (chain) and key from PEM files. Who uses them reads them again when they have changed.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self> {
+        // Who renews them replaces two files, one after the other.
+        for _ in 1..limits::TLS_FILES_ATTEMPTS {
+            match Self::read(certificate, key) {
+                Err(e) if e.kind() == ErrorKind::InvalidInput => {}
+                other => return other,
+            }
+            std::thread::sleep(Duration::from_millis(limits::TLS_FILES_WAIT_MS));
+        }
+        Self::read(certificate, key)
+    }
+
+    /// The same, once.
+    pub(super) fn read(certificate: &Path, key: &Path) -> Result<Self> {
         let bad = |path: &Path, what: &str| {
             Error::invalid(format!("`{}` has no {what}", path.display())).with_remedy("name a PEM file that has one")
         };
@@ -49,13 +64,19 @@ impl Own {
             return Err(bad(certificate, "certificate"));
         }
         let pem = files::read(key)?;
-        let key = PrivateKeyDer::from_pem_slice(pem.expose_secret()).map_err(|_| bad(key, "private key"))?;
-        Ok(Self { chain, key, files })
+        let private = PrivateKeyDer::from_pem_slice(pem.expose_secret()).map_err(|_| bad(key, "private key"))?;
+        let certified = CertifiedKey::from_der(chain, private, &HYBRID).map_err(|e| {
+            let (certificate, key) = (certificate.display(), key.display());
+            Error::invalid(format!("`{certificate}` and `{key}` cannot be used: {e}"))
+                .with_remedy("name a certificate and the private key that belongs to it")
+                .with_source(e)
+        })?;
+        Ok(Self { certified: Arc::new(certified), files })
     }
 
     /// The name by which the other side pins this certificate.
     pub fn sha256(&self) -> [u8; 32] {
-        self.chain.first().map(digest).unwrap_or_default()
+        self.certified.cert.first().map(digest).unwrap_or_default()
     }
 
     /// Where it was read from: certificate and key.
@@ -80,8 +101,7 @@ impl Shown {
                 .with_protocol_versions(&[&rustls::version::TLS13])
                 .map_err(unusable)?
                 .with_client_cert_verifier(verifier)
-                .with_single_cert(own.chain.clone(), own.key.clone_key())
-                .map_err(unusable)?;
+                .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified.clone())));
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             // A resumed session would be believed for what was checked when it began.
             config.send_tls13_tickets = 0;
@@ -108,8 +128,7 @@ pub(super) fn client(own: Own, believed: Believed) -> Result<ClientConfig> {
         .map_err(unusable)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Servers(believed)))
-        .with_client_auth_cert(own.chain, own.key)
-        .map_err(unusable)?;
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified)));
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
@@ -147,7 +166,7 @@ fn with_groups(kx_groups: Vec<&'static dyn SupportedKxGroup>) -> Arc<CryptoProvi
 }
 
 fn unusable(e: rustls::Error) -> Error {
-    Error::invalid(format!("certificate and key cannot be used: {e}")).with_source(e)
+    Error::internal("preparing TLS").with_source(e)
 }
 
 /// Believes the certificates of services.

@@ -38,9 +38,10 @@ impl Service {
 
     pub fn stop(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        assert!(self.child.wait().unwrap().success());
-        let last = self.stderr.by_ref().lines().last().unwrap().unwrap();
-        assert_eq!(last, "stopped");
+        let status = self.child.wait().unwrap();
+        let said: Vec<_> = self.stderr.by_ref().lines().map_while(Result::ok).collect();
+        assert!(status.success(), "{status}: {said:?}");
+        assert_eq!(said.last().map(String::as_str), Some("stopped"));
     }
 }
 

@@ -65,5 +65,4 @@ fn context_is_passed_on_by_who_cannot_read_it_and_read_by_who_has_no_key() {
     // A client that is refused tries once more, in a new contact.
     assert_eq!(audit.matches("\"reason\":\"used-up\"").count(), 4, "{audit}");
     assert!(!audit.contains(TENANT) && !audit.contains(&platform.mark), "{audit}");
-    platform.stop();
 }

@@ -147,6 +147,5 @@ fn a_token_for_one_use_is_answered_at_most_once_whenever_the_sidecar_is_killed()
     }
     println!("{ROUNDS} kills, {} tokens: {seen:?}", ROUNDS * TOKENS);
     assert!(seen["before the kill"] > 0 && seen["after the restart"] > 0, "{seen:?}");
-    running.stop();
-    kms.stop();
+    drop((running, kms));
 }

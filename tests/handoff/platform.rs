@@ -118,7 +118,7 @@ impl Platform {
             sidecar_socket: socket,
             store_dir,
             sidecar_dir,
-            // Stopped in this order.
+            // Ended in this order.
             services: vec![sidecar_service, store_service, kms_service],
             _keys: keys,
         }
@@ -138,10 +138,6 @@ impl Platform {
 
     pub fn node(&self, named: bool) -> Node {
         Node::start(&self.sidecar_socket, named)
-    }
-
-    pub fn stop(self) {
-        self.services.into_iter().for_each(Service::stop);
     }
 }
 

@@ -118,8 +118,8 @@ async fn serve(options: StoreOptions, clear_over_tls: bool, output: &Output) -> 
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    // A new ledger is ready within a second, unless the clock was set back.
-    let ready = tokio::time::timeout(Duration::from_secs(2), ready).await;
+    // A ledger is ready within six seconds of its first use since the machine was started, unless the clock was set back.
+    let ready = tokio::time::timeout(Duration::from_secs(7), ready).await;
     output.remark(&format!("listening on {} as {}", listener.address(), sidecar.audience()));
     if ready.is_err() {
         output.remark("warning: tokens are refused until the clock is where it was when the ledger was made");

@@ -80,7 +80,8 @@ impl Spent {
 impl Ledger {
     /// Opens the ledger in `kv`. `boot` names the run of this machine (`/proc/sys/kernel/random/boot_id`).
     ///
-    /// A ledger that was last used in another run, or is new, refuses every token that was issued before `now_ms`.
+    /// A ledger that is new refuses every token that was issued before `now_ms`. One that was last used in another run
+    /// refuses what can have been used in it, also when the clock is behind what it was then, or behind the issuer's.
     pub fn open(kv: Arc<dyn KvBackend>, boot: &str, now_ms: u64) -> Result<Self> {
         let row = kv.get(Table::Tokens, BOOT)?;
         let (before_ms, known) = match &row {
@@ -90,17 +91,22 @@ impl Ledger {
             }
             None => (0, false),
         };
-        let started_ms = if known { before_ms } else { now_ms.max(before_ms) };
+        let purged_ms = match kv.get(Table::Tokens, PURGED)? {
+            Some(row) => u64::from_be_bytes(row.try_into().map_err(|_| damaged())?),
+            None => 0,
+        };
+        let started_ms = match &row {
+            Some(_) if known => before_ms,
+            // A token of a clock that is ahead is used before the second in which it was issued.
+            Some(_) => now_ms.max(purged_ms).saturating_add(limits::TOKEN_SKEW_MS).max(before_ms),
+            None => now_ms,
+        };
         if !known {
             let mut batch = Batch::default();
             batch.put(Table::Tokens, BOOT, [&started_ms.to_be_bytes(), boot.as_bytes()].concat());
             kv.write(batch)?;
             kv.sync()?;
         }
-        let purged_ms = match kv.get(Table::Tokens, PURGED)? {
-            Some(row) => u64::from_be_bytes(row.try_into().map_err(|_| damaged())?),
-            None => 0,
-        };
         let uses: Vec<Mutex<HashMap<_, _>>> = (0..SHARDS).map(|_| Mutex::default()).collect();
         let revocations = Revocations::load(&*kv)?;
         let pseudonyms = pseudonyms(&*kv)?;
@@ -169,7 +175,8 @@ impl Ledger {
 
     /// Revokes, for good: it is on stable storage on return.
     pub fn revoke(&self, revocation: &Revocation, now_ms: u64) -> Result<()> {
-        self.revocations.add(&*self.kv, revocation, now_ms)
+        // Not before what the clock has shown: it may have been set back.
+        self.revocations.add(&*self.kv, revocation, now_ms.max(self.purged_ms.load(Ordering::SeqCst)))
     }
 
     /// Takes a revocation back, and says whether there was one. What was revoked with a tenant stays revoked.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
 use strongroom::keys::Profile;
+use strongroom::limits;
 use strongroom::token::{Ledger, Refusal, Revocation, Stop};
 
 use crate::scene::{Scene, refused};
@@ -67,6 +68,25 @@ fn after_a_restart_of_the_machine_older_tokens_are_refused() {
     refused(scene.spend(token.as_bytes()), Refusal::Reboot);
 }
 
+/// Guards against uses that a loss of power undid, and a clock that was behind the tokens when the machine came back.
+#[test]
+fn a_restart_with_a_slow_clock_gives_no_use_back() {
+    // The machine lost its time with its power: what was purged last says how late it was.
+    let scene = Scene::new(Profile::Pure);
+    let token = scene.mint(1);
+    scene.ledger.purge(NOW_MS + 100).unwrap();
+    let ledger = Ledger::open(scene.kv.clone(), "two", NOW_MS - 30_000).unwrap();
+    let scene = Scene { ledger, ..scene };
+    refused(scene.spend(token.as_bytes()), Refusal::Reboot);
+    // The store's clock is ahead, as far as it may be: its tokens were used before the second that they begin in.
+    let scene = Scene::new(Profile::Pure);
+    let token = scene.mint(1);
+    let ledger = Ledger::open(scene.kv.clone(), "two", NOW_MS - limits::TOKEN_SKEW_MS).unwrap();
+    assert!(ledger.usable_from_ms() > NOW_MS);
+    let scene = Scene { ledger, ..scene };
+    refused(scene.spend(token.as_bytes()), Refusal::Reboot);
+}
+
 #[test]
 fn a_clock_that_is_set_back_gives_no_use_back() {
     let scene = Scene::new(Profile::Pure);
@@ -103,9 +123,18 @@ fn tokens_holders_and_tenants_are_revoked_and_some_of_it_lifted() {
         assert!(scene.ledger.lift(&revocation).unwrap() && !scene.ledger.lift(&revocation).unwrap());
     }
     spend().unwrap();
-    // Only what was issued up to then goes with the tenant.
-    scene.ledger.revoke(&Revocation::Tenant(scene.tenant.clone()), NOW_MS - 1_000).unwrap();
+    // Only what was issued up to then goes with the tenant, by a clock that may be ahead.
+    let tenant = Revocation::Tenant(scene.tenant.clone());
+    scene.ledger.revoke(&tenant, NOW_MS - limits::TOKEN_SKEW_MS - 1).unwrap();
     spend().unwrap();
+    scene.ledger.revoke(&tenant, NOW_MS - limits::TOKEN_SKEW_MS).unwrap();
+    refused(spend(), Refusal::Revoked);
+    assert!(scene.ledger.lift(&tenant).unwrap());
+    // A clock that was set back does not spare what was issued before that.
+    scene.ledger.purge(NOW_MS).unwrap();
+    scene.ledger.revoke(&tenant, NOW_MS - 60_000).unwrap();
+    refused(spend(), Refusal::Revoked);
+    assert!(scene.ledger.lift(&tenant).unwrap());
     // And of all that, only a holder stays revoked for ever.
     scene.ledger.revoke(&Revocation::Token([1; 16].into()), NOW_MS).unwrap();
     scene.ledger.revoke(&Revocation::Holder([1; 32].into()), NOW_MS).unwrap();

@@ -78,8 +78,10 @@ impl Revocations {
             return Ok(());
         }
         let tenant_ms = revoked.get(&Revocation::Tenant(claims.tenant.clone()));
-        // Times in tokens are whole seconds: one of the same second counts as issued before.
-        let with_its_tenant = tenant_ms.is_some_and(|at_ms| claims.issued_at_s.saturating_mul(1000) <= *at_ms);
+        // The issuer's clock may be ahead: what it says was issued just after counts as issued before.
+        let issued_at_ms = claims.issued_at_s.saturating_mul(1000);
+        let with_its_tenant =
+            tenant_ms.is_some_and(|at_ms| issued_at_ms <= at_ms.saturating_add(limits::TOKEN_SKEW_MS));
         let itself = revoked.contains_key(&Revocation::Token(claims.id));
         if itself || with_its_tenant || revoked.contains_key(&Revocation::Holder(claims.holder)) {
             return Err(Refusal::Revoked);

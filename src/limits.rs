@@ -170,7 +170,8 @@ pub const SERVICE_FILE_BYTES: u64 = 1 << 20;
 pub const SERVICES: usize = 4096;
 /// Longest that a key which signs tokens or envelopes is used, in milliseconds.
 pub const SIGNER_LIFE_MS: u64 = 43_200_000;
-/// How long a signer is believed without asking the key service again, in milliseconds.
+/// How long a signer is believed without asking the key service again, and one's own is used before asking again for
+/// another that could not be had, in milliseconds.
 pub const SIGNER_RECHECK_MS: u64 = 10_000;
 /// Tenants that a process signs for at most.
 pub const SIGNERS: usize = 4096;

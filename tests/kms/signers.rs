@@ -1,14 +1,21 @@
 //! Signers: certified only for who may have one and holds the key, believed only while their session is open.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use strongroom::audit::{Reason, What};
 use strongroom::crypto::{Signature, default_provider};
 use strongroom::keys::certificate::SignerUse;
-use strongroom::keys::kms::{KeyAdmin as _, Kms, Recipient, Role, SignerRequest};
-use strongroom::keys::{Profile, Signer, Signers, VerifiedSigners, signer_algorithm, signer_proof};
-use strongroom::secret::SecretBytes;
-use strongroom::{ErrorKind, TenantId};
+use strongroom::keys::kms::{
+    Decapsulation, DekRequest, Encapsulated, Handle, KeyAdmin as _, Kms, Recipient, Role, Session, Signed,
+    SignerCredential, SignerRequest,
+};
+use strongroom::keys::{
+    Profile, Signer, Signers, TenantRecord, VerifiedSigner, VerifiedSigners, signer_algorithm, signer_proof,
+};
+use strongroom::secret::{Secret, SecretBytes};
+use strongroom::{AgentId, Error, ErrorKind, Result, SessionId, TenantId, limits};
 
 use super::world::{HOUR_MS, NOW_MS, World, agent, other_of, tenant_of};
 
@@ -191,4 +198,87 @@ fn a_signer_is_kept_and_made_anew_in_time() {
     assert!(signers.of(&tenant).unwrap().session() != second.session(), "a clock that was set back");
     signers.forget(&tenant);
     assert!(signers.of(&tenant).unwrap().session() != second.session());
+}
+
+/// A key service that certifies nobody while it has a reason.
+struct Reluctant {
+    inner: Handle,
+    reason: Mutex<Option<ErrorKind>>,
+    asked: AtomicUsize,
+}
+
+impl Kms for Reluctant {
+    fn describe(&self, tenant: &TenantId) -> Result<TenantRecord> {
+        self.inner.describe(tenant)
+    }
+
+    fn open_session(&self, tenant: &TenantId, agent: &AgentId, lifetime_ms: u64) -> Result<Session> {
+        self.inner.open_session(tenant, agent, lifetime_ms)
+    }
+
+    fn revoke_session(&self, tenant: &TenantId, session: SessionId) -> Result<()> {
+        self.inner.revoke_session(tenant, session)
+    }
+
+    fn encapsulate(&self, tenant: &TenantId, to: &[Recipient]) -> Result<Vec<Result<Encapsulated>>> {
+        self.inner.encapsulate(tenant, to)
+    }
+
+    fn decapsulate(&self, tenant: &TenantId, items: &[Decapsulation]) -> Result<Vec<Result<Secret<32>>>> {
+        self.inner.decapsulate(tenant, items)
+    }
+
+    fn sign(&self, tenant: &TenantId, messages: &[&[u8]]) -> Result<Vec<Result<Vec<u8>>>> {
+        self.inner.sign(tenant, messages)
+    }
+
+    fn verify(&self, tenant: &TenantId, items: &[Signed<'_>]) -> Result<Vec<Result<()>>> {
+        self.inner.verify(tenant, items)
+    }
+
+    fn certify_signer(&self, tenant: &TenantId, request: &SignerRequest) -> Result<SignerCredential> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let reason = *self.reason.lock();
+        reason.map_or_else(|| self.inner.certify_signer(tenant, request), |kind| Err(Error::new(kind, "not now")))
+    }
+
+    fn believe_signer(&self, tenant: &TenantId, purpose: SignerUse, chain: &[Vec<u8>]) -> Result<VerifiedSigner> {
+        self.inner.believe_signer(tenant, purpose, chain)
+    }
+
+    fn derive_deks(&self, tenant: &TenantId, items: &[DekRequest]) -> Result<Vec<Result<Secret<32>>>> {
+        self.inner.derive_deks(tenant, items)
+    }
+}
+
+/// Guards against a key service that takes signing with it while it is away or busy: for a signer that is good for hours,
+/// and for every signature that waits for it.
+#[test]
+fn a_stale_signer_serves_until_another_can_be_had() {
+    let world = World::new();
+    let tenant = tenant_of(Profile::Pure);
+    let inner = world.of(Role::Store, &tenant);
+    let kms = Arc::new(Reluctant { inner, reason: Mutex::default(), asked: AtomicUsize::new(0) });
+    let signers = signers(&world, kms.clone(), SignerUse::Tokens);
+    let first = signers.of(&tenant).unwrap();
+    let mut now_ms = first.expires_at_ms() - HOUR_MS;
+    for reason in [ErrorKind::Unavailable, ErrorKind::Busy] {
+        *kms.reason.lock() = Some(reason);
+        kms.asked.store(0, Ordering::SeqCst);
+        for _ in 0..10 {
+            world.clock.set(now_ms);
+            assert_eq!(signers.of(&tenant).unwrap().session(), first.session(), "{reason:?}");
+        }
+        assert_eq!(kms.asked.load(Ordering::SeqCst), 1, "asked for every signature");
+        now_ms += limits::SIGNER_RECHECK_MS;
+    }
+    *kms.reason.lock() = None;
+    world.clock.set(now_ms);
+    assert!(signers.of(&tenant).unwrap().session() != first.session());
+    // What has ended serves nobody, however often it is asked for.
+    *kms.reason.lock() = Some(ErrorKind::Busy);
+    world.clock.set(now_ms + 2 * limits::SIGNER_LIFE_MS);
+    for _ in 0..2 {
+        assert_eq!(signers.of(&tenant).err().unwrap().kind(), ErrorKind::Busy);
+    }
 }

@@ -85,6 +85,13 @@ impl Signer {
     }
 }
 
+impl Kept {
+    /// Whether the key service is not to be asked again yet: every signature would wait for it.
+    fn has_just_failed(&self, now_ms: u64) -> bool {
+        self.failed_at_ms.is_some_and(|at_ms| now_ms.abs_diff(at_ms) < limits::SIGNER_RECHECK_MS)
+    }
+}
+
 /// The signers of this process for one use. Calls wait for the key service when a signer has to be made.
 pub struct Signers {
     kms: Arc<dyn Kms>,
@@ -96,7 +103,14 @@ pub struct Signers {
 }
 
 /// One tenant's signer. Held while one is made, so that nobody makes a second.
-type Slot = Arc<Mutex<Option<Arc<Signer>>>>;
+type Slot = Arc<Mutex<Kept>>;
+
+#[derive(Default)]
+struct Kept {
+    signer: Option<Arc<Signer>>,
+    /// When another could not be had last, in milliseconds.
+    failed_at_ms: Option<u64>,
+}
 
 impl Signers {
     /// Signers for `purpose`, certified by `kms` under the name `agent`.
@@ -119,14 +133,23 @@ impl Signers {
         let slot = self.slot(tenant)?;
         let mut slot = slot.lock();
         let now_ms = self.clock.now_ms();
-        match &*slot {
-            Some(signer) if !signer.is_stale(now_ms) => Ok(signer.clone()),
+        let current = slot.signer.clone().filter(|signer| now_ms < signer.expires_at_ms);
+        if let Some(current) = &current
+            && (!current.is_stale(now_ms) || slot.has_just_failed(now_ms))
+        {
+            return Ok(current.clone());
+        }
+        match (self.make(tenant), current) {
             // One that is stale still serves while the key service is away.
-            Some(signer) if now_ms < signer.expires_at_ms => match self.make(tenant) {
-                Err(e) if e.kind() == ErrorKind::Unavailable => Ok(signer.clone()),
-                made => Ok(slot.insert(made?).clone()),
-            },
-            _ => Ok(slot.insert(self.make(tenant)?).clone()),
+            (Err(e), Some(current)) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Busy) => {
+                slot.failed_at_ms = Some(now_ms);
+                Ok(current)
+            }
+            (made, _) => {
+                let made = made?;
+                *slot = Kept { signer: Some(made.clone()), failed_at_ms: None };
+                Ok(made)
+            }
         }
     }
 
@@ -140,7 +163,8 @@ impl Signers {
         if !signers.contains_key(tenant) && signers.len() >= limits::SIGNERS {
             let now_ms = self.clock.now_ms();
             let lives = |slot: &Slot| {
-                slot.try_lock().is_none_or(|slot| slot.as_ref().is_some_and(|signer| now_ms < signer.expires_at_ms))
+                let lives = |kept: &Kept| kept.signer.as_ref().is_some_and(|signer| now_ms < signer.expires_at_ms);
+                slot.try_lock().is_none_or(|kept| lives(&kept))
             };
             signers.retain(|_, slot| lives(slot));
             if signers.len() >= limits::SIGNERS {

@@ -201,7 +201,7 @@ pub const VERIFIED_TOKENS: usize = 16_384;
 pub const CONTACT_LIFE_MS: u64 = 900_000;
 /// Most records of one request to a sidecar.
 pub const REDEEM_RECORDS: usize = 256;
-/// Most bytes of records in one request to a sidecar.
+/// Most bytes of records in one request to a sidecar, and of what is opened for it.
 pub const REDEEM_BYTES: usize = 12 << 20;
 /// Tokens whose uses a sidecar counts at a time.
 pub const LEDGER_TOKENS: usize = 1_000_000;

@@ -126,7 +126,7 @@ impl Sidecar {
 
     fn try_redeem(&self, caller: &Caller, request: &RedeemRequest) -> Result<Vec<Output>, Stop> {
         let now_ms = self.clock.now_ms();
-        let token = self.verified(&request.token, now_ms)?;
+        let token = self.verified(caller, &request.token, now_ms)?;
         if !caller.works_for(&token.claims().tenant) {
             return Err(Refusal::Tenant.into());
         }
@@ -138,15 +138,13 @@ impl Sidecar {
         // First: a key service that cannot be asked costs no use.
         let keyring = self.keyring(&token.claims().tenant, request, now_ms)?;
         let spent = self.ledger.spend(authorized)?;
-        let opened =
-            request.records.iter().enumerate().map(|(index, wanted)| self.open(&spent, index, wanted, &keyring));
-        let opened: Vec<Opened> = opened.collect::<Result<_, Stop>>().map_err(not_again)?;
+        let opened = self.open_all(&spent, request, &keyring).map_err(not_again)?;
         let receipt = self.receipt(caller, &spent).map_err(|e| not_again(e.into()))?;
         release(receipt, &contact, request, opened).map_err(Stop::from)
     }
 
     /// The token, verified now or a moment ago, by a signer that is still believed.
-    fn verified(&self, token: &Token, now_ms: u64) -> Result<Arc<VerifiedToken>, Stop> {
+    fn verified(&self, caller: &Caller, token: &Token, now_ms: u64) -> Result<Arc<VerifiedToken>, Stop> {
         let digest = match token {
             Token::Whole { bytes, .. } => self.provider.sha256(&[bytes]),
             Token::Known(digest) => *digest,
@@ -161,6 +159,10 @@ impl Sidecar {
             return Err(Error::not_found("the token is not remembered").with_remedy("send it whole").into());
         };
         let token = Unverified::read_digested(bytes, digest)?;
+        // Before the key service is asked on its behalf.
+        if !caller.works_for(token.tenant()) {
+            return Err(Refusal::Tenant.into());
+        }
         let signer = match self.signers.remembered(token.signer()).map_err(not_believed)? {
             Some(signer) => signer,
             None => self.signers.believe(token.tenant(), issuer).map_err(not_believed)?,
@@ -175,6 +177,18 @@ impl Sidecar {
         let newest = request.records.iter().flat_map(|w| [Some(&w.place), w.sealed.as_ref()]).flatten();
         let newest = newest.filter_map(|sealed| record::claimed_epoch(sealed).ok()).max();
         self.keys.of(tenant, newest, now_ms).map_err(keys_gone)
+    }
+
+    /// Opens what is asked for. However little asks for it, it is bounded: records can be fetched, repeated, and packed.
+    fn open_all(&self, spent: &Spent, request: &RedeemRequest, keyring: &Keyring) -> Result<Vec<Opened>, Stop> {
+        let mut room = limits::REDEEM_BYTES;
+        let open = |(index, wanted): (usize, &Wanted)| {
+            let opened = self.open(spent, index, wanted, keyring)?;
+            let bytes = opened.content.len() + opened.metadata.as_ref().map_or(0, SecretBytes::len);
+            room = room.checked_sub(bytes).ok_or_else(|| too_large("the answer"))?;
+            Ok(opened)
+        };
+        request.records.iter().enumerate().map(open).collect()
     }
 
     fn open(&self, spent: &Spent, index: usize, wanted: &Wanted, keyring: &Keyring) -> Result<Opened, Stop> {
@@ -231,13 +245,15 @@ fn check_size(request: &RedeemRequest) -> Result<()> {
     let bytes = |wanted: &Wanted| wanted.place.len() + wanted.sealed.as_ref().map_or(0, Vec::len);
     let total: usize = request.records.iter().map(bytes).sum();
     if request.records.len() > limits::REDEEM_RECORDS || total > limits::REDEEM_BYTES {
-        return Err(Error::invalid("the request is too large").with_remedy(format!(
-            "ask for at most {} records and {} MiB at a time",
-            limits::REDEEM_RECORDS,
-            limits::REDEEM_BYTES >> 20
-        )));
+        return Err(too_large("the request"));
     }
     Ok(())
+}
+
+fn too_large(what: &str) -> Error {
+    let (records, mib) = (limits::REDEEM_RECORDS, limits::REDEEM_BYTES >> 20);
+    Error::invalid(format!("{what} is too large"))
+        .with_remedy(format!("ask for at most {records} records and {mib} MiB at a time"))
 }
 
 /// A signer that is not believed is a reason to refuse; a key service that cannot be asked is not.

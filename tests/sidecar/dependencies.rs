@@ -112,8 +112,12 @@ impl RecordSource for Shelf {
 
 /// A chunk as a store seals it.
 fn chunk(scene: &Scene) -> HandoffRecord {
+    chunk_of(scene, str::from_utf8(TEXT).unwrap())
+}
+
+fn chunk_of(scene: &Scene, text: &str) -> HandoffRecord {
     let place = ChunkPlace { scope: [1; 16], record: [2; 16], version: 3, embedding: [4; 32] };
-    let plain = postcard::to_stdvec(&(str::from_utf8(TEXT).unwrap(), "{\"page\":7}")).unwrap();
+    let plain = postcard::to_stdvec(&(text, "{\"page\":7}")).unwrap();
     let key = scene.keyring.sealing(Label::VectorStore, Epoch::FIRST, &place.scope).unwrap();
     let belongs = Place {
         tenant: &scene.tenant,
@@ -132,6 +136,24 @@ fn by_name(scene: &Scene, token: &[u8], record: &HandoffRecord) -> RedeemRequest
     let mut request = scene.request(token, std::slice::from_ref(record), Form::Clear);
     request.records[0].sealed = None;
     request
+}
+
+/// Guards against a request of a few bytes whose answer takes all memory.
+#[test]
+fn what_is_opened_for_one_request_is_bounded() {
+    let shelf = Arc::new(Shelf(Mutex::new(Err(Error::not_found("gone")))));
+    let scene = Scene::with(Profile::Pure, SidecarOptions::default(), Some(shelf.clone()));
+    let record = chunk_of(&scene, &"x".repeat(limits::REDEEM_BYTES / 2));
+    shelf.puts(Ok(record.sealed.clone()));
+    let token = scene.mint(std::slice::from_ref(&record), 9);
+    let times = |count| {
+        let records = vec![record.clone(); count];
+        let mut request = scene.request(&token, &records, Form::Clear);
+        request.records.iter_mut().for_each(|wanted| wanted.sealed = None);
+        scene.sidecar.redeem(&node(), true, &request)
+    };
+    assert_eq!(times(1).unwrap().len(), 1);
+    assert_eq!(times(2).err().unwrap().kind(), ErrorKind::InvalidInput);
 }
 
 #[test]

@@ -227,6 +227,15 @@ fn plaintext_does_not_leave_for_another_machine_nor_for_another_role() {
     let request = scene.request(&token, &records, Form::Clear);
     assert_eq!(scene.sidecar.redeem(&elsewhere(Role::Node), true, &request).err().unwrap().kind(), ErrorKind::Denied);
     assert_eq!(scene.audit.events().pop().unwrap().what, What::RedeemRefused { reason: Refusal::Tenant });
+    // Nor is the key service asked on behalf of a tenant that the node does not work for.
+    let asked = scene.world.audit.events().len();
+    let issuer = vec![vec![0x30, 0], vec![0x30, 0]];
+    let other = Scene::new(Profile::Pure);
+    let made_up = Token::Whole { bytes: other.mint(&records, 9), issuer };
+    let request = RedeemRequest { token: made_up, ..request };
+    assert_eq!(scene.sidecar.redeem(&elsewhere(Role::Node), true, &request).err().unwrap().kind(), ErrorKind::Denied);
+    assert_eq!(scene.audit.events().pop().unwrap().what, What::RedeemRefused { reason: Refusal::Tenant });
+    assert_eq!(scene.world.audit.events().len(), asked);
     let scene = Scene { met: meet(&scene.sidecar, &scene.holder), ..scene };
     let clear = scene.request(&token, &records, Form::Clear);
     let revocation = Revocation::Tenant(scene.tenant.clone());

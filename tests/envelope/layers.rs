@@ -267,6 +267,54 @@ async fn an_answer_is_for_one_request() {
     assert_eq!(tools.calls(), 2);
 }
 
+/// More fields than an envelope has room for.
+fn many(headers: &mut HeaderMap) {
+    for _ in 0..=limits::ENVELOPE_FIELDS {
+        headers.append("x-many", "1".parse().unwrap());
+    }
+}
+
+/// Guards against a client that asks for the same again because it was told that nothing was done.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_is_not_offered_to_be_done_again() {
+    let world = World::new();
+    let (planner, tool) = pair(&world, PROFILE);
+    let (calls, clock) = (Arc::new(AtomicUsize::new(0)), world.clock.clone());
+    let counted = calls.clone();
+    let call = move |Path(name): Path<String>| async move {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let (mut headers, mut body) = (HeaderMap::new(), Vec::new());
+        match name.as_str() {
+            // Alone it fits, with what else an answer holds it does not.
+            "long" => body = vec![b'x'; limits::ENVELOPE_PAYLOAD_BYTES],
+            "many" => many(&mut headers),
+            // The client's session is over before there is an answer.
+            _ => clock.set(super::world::NOW_MS + 3_700_000),
+        }
+        (headers, body)
+    };
+    let router = Router::new()
+        .route("/tools/{name}", post(call))
+        .layer(EnvelopeServerLayer::new(tool.interceptor.clone(), Exchange::ToolCalls));
+    let service = connect(&planner, &tool, Exchange::ToolCalls).layer(wire(&Tools { router, calls: calls.clone() }));
+    for path in ["/tools/long", "/tools/many"] {
+        let answer = service.clone().oneshot(request(path, "x")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+        assert!(answer.extensions().get::<Origin>().is_some() && text(answer).await.is_empty());
+    }
+    let error = service.clone().oneshot(request("/tools/slow", "x")).await.err().unwrap();
+    assert_eq!(error.to_string(), "the answer is no envelope; its status is 500");
+    let error = error.downcast_ref::<strongroom::Error>().unwrap();
+    assert_eq!(error.kind(), strongroom::ErrorKind::Denied);
+    assert!(error.remedy().unwrap().contains("may have been done"), "{:?}", error.remedy());
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    // What cannot be sent is refused where it is made.
+    let mut long = request("/tools/t", "x");
+    many(long.headers_mut());
+    let error = service.clone().oneshot(long).await.err().unwrap();
+    assert_eq!(error.downcast_ref::<strongroom::Error>().unwrap().kind(), strongroom::ErrorKind::InvalidInput);
+}
+
 /// A gRPC service behind the layer, over HTTP/2 on loopback: answers, trailers and errors.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tonic_service_answers_in_envelopes() {

@@ -182,6 +182,9 @@ impl Client {
 /// An answer in clear comes from nobody that can be relied on: its status is a hint and nothing more.
 fn not_sealed(status: u16) -> Error {
     let kind = if status == 503 { ErrorKind::Unavailable } else { ErrorKind::Denied };
-    Error::new(kind, format!("the answer is no envelope; its status is {status}"))
-        .with_remedy("try again, and if that fails connect anew; the peer's audit log says why")
+    let remedy = match status {
+        500 => "connect anew, and see before you ask again: what was asked for may have been done",
+        _ => "try again, and if that fails connect anew; the peer's audit log says why",
+    };
+    Error::new(kind, format!("the answer is no envelope; its status is {status}")).with_remedy(remedy)
 }

@@ -45,7 +45,9 @@ struct RequestWire(u8, String, String, Fields, ByteBuf, Fields, Option<ByteBuf>,
 struct AnswerWire(u8, u16, Fields, ByteBuf, Fields);
 
 impl RequestParcel {
+    /// Refuses what the other side would refuse: too many fields, or too much of everything.
     pub(super) fn encode(self) -> Result<SecretBytes> {
+        check_fields([&self.headers, &self.trailers])?;
         let (headers, trailers) = (Fields(self.headers), Fields(self.trailers));
         let reply_to = self.reply_to.map(ByteBuf::from);
         let knows = self.knows.map(ByteBuf::from);
@@ -73,7 +75,15 @@ impl RequestParcel {
 }
 
 impl AnswerParcel {
+    /// What a peer is told of an answer that it cannot have: what was done was done.
+    pub(super) fn lost() -> Self {
+        let (headers, trailers) = <(HeaderMap, HeaderMap)>::default();
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, headers, body: Vec::new(), trailers }
+    }
+
+    /// Refuses what the other side would refuse: too many fields, or too much of everything.
     pub(super) fn encode(self) -> Result<SecretBytes> {
+        check_fields([&self.headers, &self.trailers])?;
         let (headers, trailers) = (Fields(self.headers), Fields(self.trailers));
         encode(&AnswerWire(PARCEL_VERSION, self.status.as_u16(), headers, ByteBuf::from(self.body), trailers))
     }
@@ -92,7 +102,20 @@ impl AnswerParcel {
 fn encode(parcel: &impl Serialize) -> Result<SecretBytes> {
     let mut bytes = Vec::new();
     ser::into_writer(parcel, &mut bytes).map_err(encoding)?;
-    Ok(SecretBytes::new(bytes))
+    let bytes = SecretBytes::new(bytes);
+    if bytes.len() <= limits::ENVELOPE_PAYLOAD_BYTES {
+        return Ok(bytes);
+    }
+    Err(Error::invalid("headers and body are too long for an envelope")
+        .with_remedy(format!("send at most {} bytes at once", limits::ENVELOPE_PAYLOAD_BYTES)))
+}
+
+fn check_fields(fields: [&HeaderMap; 2]) -> Result<()> {
+    if fields.iter().all(|fields| fields.len() <= limits::ENVELOPE_FIELDS) {
+        return Ok(());
+    }
+    Err(Error::invalid("too many headers for an envelope")
+        .with_remedy(format!("use at most {}, and as many trailers", limits::ENVELOPE_FIELDS)))
 }
 
 fn decode<T: Serialize + DeserializeOwned>(payload: &[u8]) -> Result<T> {
@@ -197,11 +220,13 @@ mod tests {
     #[test]
     fn a_parcel_has_only_so_many_fields() {
         let field = |n: usize| (format!("x-{n}").parse::<HeaderName>().unwrap(), HeaderValue::from_static("1"));
-        let of = |count: usize| {
-            let headers = (0..count).map(field).collect();
-            let answer = AnswerParcel { status: StatusCode::OK, headers, body: Vec::new(), trailers: HeaderMap::new() };
-            AnswerParcel::decode(answer.encode().unwrap().expose_secret())
-        };
-        assert!(of(limits::ENVELOPE_FIELDS).is_ok() && of(limits::ENVELOPE_FIELDS + 1).is_err());
+        for (count, fits) in [(limits::ENVELOPE_FIELDS, true), (limits::ENVELOPE_FIELDS + 1, false)] {
+            let headers: HeaderMap = (0..count).map(field).collect();
+            let wire =
+                AnswerWire(PARCEL_VERSION, 200, Fields(headers.clone()), ByteBuf::new(), Fields(HeaderMap::new()));
+            assert_eq!(AnswerParcel::decode(encode(&wire).unwrap().expose_secret()).is_ok(), fits);
+            let answer = AnswerParcel { headers, ..AnswerParcel::lost() };
+            assert_eq!(answer.encode().is_ok(), fits);
+        }
     }
 }

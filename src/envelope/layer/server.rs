@@ -19,7 +19,8 @@ use crate::limits;
 
 /// Opens the envelopes that a service's requests come in, and puts the answers into others. Requests carry an
 /// [`Origin`](crate::envelope::Origin) among their extensions. What is in clear or refused does not reach the service;
-/// the answer to it is 403 in the same words whatever was wrong, or 503.
+/// the answer to it is 403 in the same words whatever was wrong, or 503. When the service has answered and that cannot be
+/// sealed, the answer is 500 in clear.
 ///
 /// It belongs outside of what changes a request's path.
 #[derive(Clone)]
@@ -77,10 +78,12 @@ where
         Box::pin(async move {
             let (request, reply) = match server.clone().open(request).await {
                 Ok(opened) => opened,
-                Err(e) => return Ok(refusal(&e)),
+                Err(e) => return Ok(in_clear(refusal_status(&e), &e)),
             };
             let answer = inner.call(request).await?;
-            Ok(server.seal(answer, reply).await.unwrap_or_else(|e| refusal(&e)))
+            let sealed = server.seal(answer, reply).await;
+            // Not as a refusal: whoever takes it for one asks for the same again.
+            Ok(sealed.unwrap_or_else(|e| in_clear(StatusCode::INTERNAL_SERVER_ERROR, &e)))
         })
     }
 }
@@ -138,12 +141,7 @@ impl EnvelopeServerLayer {
         let parcel = match collect(body, limits::ENVELOPE_PAYLOAD_BYTES).await {
             Ok((body, trailers)) => AnswerParcel { status: parts.status, headers, body: body.to_vec(), trailers },
             // What it has done it has done: the peer is told that the answer is lost.
-            Err(_) => AnswerParcel {
-                status: StatusCode::INTERNAL_SERVER_ERROR,
-                headers: HeaderMap::new(),
-                body: Vec::new(),
-                trailers: HeaderMap::new(),
-            },
+            Err(_) => AnswerParcel::lost(),
         };
         // Outside there is nothing to be seen of how it went.
         parts.status = StatusCode::OK;
@@ -152,7 +150,7 @@ impl EnvelopeServerLayer {
     }
 
     fn wrap(&self, parcel: AnswerParcel, reply: &Reply) -> Result<Vec<u8>> {
-        let payload = parcel.encode()?;
+        let payload = parcel.encode().or_else(|_| AnswerParcel::lost().encode())?;
         let (kind, payload) = (self.exchange.answer(), payload.expose_secret());
         let message = Message { kind, correlation: &reply.digest, payload };
         let (envelope, _) = self.interceptor.send_until_known(&reply.peer, message)?;
@@ -165,12 +163,16 @@ impl EnvelopeServerLayer {
     }
 }
 
-/// An answer in clear: one for everything that is refused, one for what may go better later.
-fn refusal(error: &Error) -> Response<EnvelopeBody> {
-    let (status, error) = match error.kind() {
-        ErrorKind::Denied => (StatusCode::FORBIDDEN, error),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, error),
-    };
+/// One for everything that is refused, one for what may go better later.
+fn refusal_status(error: &Error) -> StatusCode {
+    match error.kind() {
+        ErrorKind::Denied => StatusCode::FORBIDDEN,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// An answer in clear.
+fn in_clear(status: StatusCode, error: &Error) -> Response<EnvelopeBody> {
     let body = serde_json::json!({
         "kind": error.kind().as_str(), "message": error.to_string(), "remedy": error.remedy(),
     });

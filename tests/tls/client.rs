@@ -83,6 +83,13 @@ impl Client {
         }
     }
 
+    /// Whether the server ends the connection, in less time than it lets one stay that asks for nothing.
+    pub fn is_cut_off(&mut self) -> bool {
+        use std::io::ErrorKind::{TimedOut, WouldBlock};
+        self.tls.sock.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+        self.receive().is_err_and(|e| !matches!(e.kind(), TimedOut | WouldBlock))
+    }
+
     /// The key exchange.
     pub fn group(&self) -> String {
         format!("{:?}", self.tls.conn.negotiated_key_exchange_group().unwrap().name())

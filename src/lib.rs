@@ -25,6 +25,7 @@ pub mod memory;
 pub mod pki;
 pub mod record;
 pub mod replay;
+pub mod rotation;
 mod scrub;
 pub mod secret;
 pub mod server;
@@ -38,6 +39,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use id::{AgentId, Epoch, Name, Namespace, RecordId, SessionId, TenantId};
 pub use keys::Passphrase;
 pub use memory::{Memory, MemoryItem, MemoryOp, RecallRequest};
+pub use rotation::{RotateOptions, RotationStatus};
 pub use store::{Collection, Store, StoreOptions, Tenant};
 pub use vectors::{Chunk, CollectionSpec, Hit, Metric, Mode, SearchRequest, StoredChunk, Vectors};
 

@@ -243,3 +243,10 @@ pub const ENVELOPE_BULK: usize = 4096;
 pub const INVITATION_BYTES: usize = 224 << 10;
 /// Most headers, and most trailers, of a request or an answer in an envelope.
 pub const ENVELOPE_FIELDS: usize = 128;
+
+/// Records that a rotation moves in one write. Who writes the same records waits for it.
+pub const ROTATION_ROWS: usize = 256;
+/// Bytes of records that a rotation moves in one write, about.
+pub const ROTATION_BYTES: usize = 1 << 20;
+/// Namespaces that a rotation remembers to have labelled in the new epoch.
+pub const ROTATION_NAMESPACES: usize = 65_536;

@@ -27,7 +27,7 @@ use op::Kind;
 
 /// Kills that all campaigns together make at least.
 const KILLS: u32 = 200;
-const CAMPAIGNS: usize = 7;
+const CAMPAIGNS: usize = 8;
 static OUTCOMES: Mutex<BTreeMap<&str, Outcome>> = Mutex::new(BTreeMap::new());
 
 /// Not a test: what the campaigns start and kill.
@@ -63,6 +63,20 @@ fn killed_while_remembering() {
         occurrences: 100,
         reopenings: false,
         kills: 52,
+    });
+}
+
+#[test]
+fn killed_while_rotating() {
+    run(Campaign {
+        name: "rotate",
+        seed: 8,
+        collections: &["sealed", "plain"],
+        lanes: "r,s0,p0,m0,m1,q",
+        target: Kind::Rotate,
+        occurrences: 4,
+        reopenings: false,
+        kills: 60,
     });
 }
 
@@ -162,7 +176,7 @@ fn summarize(outcomes: &BTreeMap<&str, Outcome>) {
     let total: u32 = inside.values().sum();
     let _ = writeln!(table, "kills inside an operation: {total}, {inside:?}");
     let _ = std::io::stderr().write_all(table.as_bytes());
-    for (kind, least) in [(Kind::Ingest, 50), (Kind::Memory, 50), (Kind::Flush, 30), (Kind::Optimize, 30)] {
+    for (kind, least) in [(Kind::Ingest, 50), (Kind::Memory, 50), (Kind::Flush, 30), (Kind::Optimize, 30), (Kind::Rotate, 60)] {
         assert!(inside.get(&kind).is_some_and(|kills| *kills >= least), "fewer than {least} kills inside {kind:?}");
     }
     assert!(total >= KILLS, "only {total} kills");

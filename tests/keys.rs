@@ -187,7 +187,7 @@ fn an_epoch_goes_through_its_states_and_some_epoch_always_seals() {
     let conflict = |result: strongroom::Result<_>| assert_eq!(result.err().unwrap().kind(), ErrorKind::Conflict);
     conflict(keystore.deactivate_epoch(&a, Epoch::FIRST, NOW).map(drop));
     conflict(keystore.destroy_epoch(&a, Epoch::FIRST, NOW).map(drop));
-    keystore.create_epoch(&a, NOW).unwrap();
+    keystore.create_epoch(&a, None, NOW).unwrap();
     assert_eq!(states(), [Active, PreActive]);
     assert!(keystore.epoch_secret(&a, epoch(2)).is_err(), "a pre-active epoch opens nothing");
     keystore.activate_epoch(&a, epoch(2), NOW + 1).unwrap();
@@ -224,7 +224,7 @@ fn what_was_sealed_in_a_destroyed_epoch_answers_that_it_is_destroyed() {
     };
     let keyring = Keyring::open(&keystore, crypto::default_provider(), &a).unwrap();
     let sealed = keyring.sealing(Label::MemoryStore, Epoch::FIRST, b"").unwrap().seal(&place, b"secret").unwrap();
-    keystore.create_epoch(&a, NOW).unwrap();
+    keystore.create_epoch(&a, None, NOW).unwrap();
     keystore.activate_epoch(&a, epoch(2), NOW).unwrap();
     let keyring = Keyring::open(&keystore, crypto::default_provider(), &a).unwrap();
     let opened = keyring.sealing(Label::MemoryStore, Epoch::FIRST, b"").unwrap().open(&place, &sealed).unwrap();

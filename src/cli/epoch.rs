@@ -22,6 +22,9 @@ pub(super) enum EpochCommand {
     Create {
         #[command(flatten)]
         tenant: TenantArg,
+        /// What seals in it: gcm-siv, gcm, or a whole name [default: as in the active epoch]
+        #[arg(long)]
+        suite: Option<String>,
     },
     /// Make a pre-active epoch the one that seals
     Activate(EpochArgs),
@@ -65,7 +68,13 @@ pub(super) async fn run(global: &Global, command: EpochCommand, output: &Output)
             Ok(keys) => list(global, &keys, output),
             Err(e) => Err(e),
         },
-        EpochCommand::Create { tenant } => said(store.create_epoch(&tenant.tenant).await, output),
+        EpochCommand::Create { tenant, suite } => {
+            let made = match store.suite_of(&tenant.tenant, suite.as_deref()).await {
+                Ok(suite) => store.create_epoch(&tenant.tenant, suite).await,
+                Err(e) => Err(e),
+            };
+            said(made, output)
+        }
         EpochCommand::Activate(a) => said(store.activate_epoch(&a.tenant.tenant, a.epoch).await, output),
         EpochCommand::Deactivate(a) => said(store.deactivate_epoch(&a.tenant.tenant, a.epoch).await, output),
         EpochCommand::Compromised(a) => said(store.mark_epoch_compromised(&a.tenant.tenant, a.epoch).await, output),

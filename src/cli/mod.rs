@@ -14,6 +14,7 @@ mod kms;
 mod memory;
 mod output;
 mod pki;
+mod rotate;
 mod serve;
 mod serving;
 mod session;
@@ -95,6 +96,8 @@ enum Command {
     /// Move a tenant's keys through their epochs
     #[command(subcommand)]
     Epoch(epoch::EpochCommand),
+    /// Move tenants to new epochs with everything that they have stored
+    Rotate(rotate::RotateArgs),
     /// Open and revoke agents' sessions
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -180,6 +183,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Status => store::status(global, output).await,
             Command::Tenant(command) => tenant::run(global, command, output).await,
             Command::Epoch(command) => epoch::run(global, command, output).await,
+            Command::Rotate(args) => rotate::run(global, args, output).await,
             Command::Session(command) => session::run(global, command, output).await,
             Command::Keystore(command) => keystore::run(global, command, output),
             Command::Kms(command) => kms::run(global, command, output).await,

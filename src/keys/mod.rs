@@ -15,7 +15,7 @@ mod signer;
 mod tenant;
 
 pub use epoch::{EpochRecord, EpochState, Fingerprint};
-pub use keyring::Keyring;
+pub use keyring::{Keyring, Live, Writing};
 pub use keystore::{DataKeys, EpochKeys, EpochSecret, Keystore};
 pub use label::Label;
 pub use passphrase::Passphrase;

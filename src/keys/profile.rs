@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha384};
 
-use crate::crypto::{Kem, Signature, SuiteId};
+use crate::crypto::{Aead, Kem, Signature, SuiteId};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A set of algorithms that is chosen as a whole.
@@ -70,13 +70,45 @@ impl Profile {
         }
     }
 
-    /// What records are sealed with.
+    /// What records are sealed with, unless an epoch is made with another of [`suites`](Self::suites).
     pub fn suite(self) -> SuiteId {
         match self {
             Profile::Hybrid | Profile::Pure => SuiteId::Aes256GcmSivSha3_512,
             Profile::Cnsa2 => SuiteId::Aes256GcmSha384,
             Profile::Fips => SuiteId::Aes256GcmSha3_512,
         }
+    }
+
+    /// What records may be sealed with, [`suite`](Self::suite) first.
+    pub fn suites(self) -> &'static [SuiteId] {
+        match self {
+            Profile::Hybrid | Profile::Pure => &[SuiteId::Aes256GcmSivSha3_512, SuiteId::Aes256GcmSha3_512],
+            Profile::Cnsa2 => &[SuiteId::Aes256GcmSha384],
+            Profile::Fips => &[SuiteId::Aes256GcmSha3_512],
+        }
+    }
+
+    /// `suite`, if records may be sealed with it. [`InvalidInput`](ErrorKind::InvalidInput) otherwise.
+    pub fn allow(self, suite: SuiteId) -> Result<SuiteId> {
+        if self.suites().contains(&suite) { Ok(suite) } else { Err(self.refuse(suite.as_str())) }
+    }
+
+    /// The suite of this profile called `name`: a whole name, or `gcm-siv` or `gcm` for its AEAD.
+    pub fn suite_called(self, name: &str) -> Result<SuiteId> {
+        let found = self.suites().iter().find(|suite| {
+            let aead = match suite.aead() {
+                Aead::Aes256GcmSiv => "gcm-siv",
+                Aead::Aes256Gcm => "gcm",
+            };
+            name == aead || name == suite.as_str()
+        });
+        found.copied().ok_or_else(|| self.refuse(name))
+    }
+
+    fn refuse(self, suite: &str) -> Error {
+        let allowed: Vec<&str> = self.suites().iter().map(|suite| suite.as_str()).collect();
+        Error::invalid(format!("profile {self} does not seal with `{}`", crate::id::shown(suite)))
+            .with_remedy(format!("use {}", allowed.join(" or ")))
     }
 }
 

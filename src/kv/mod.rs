@@ -18,14 +18,16 @@ pub enum Table {
     Journal,
     /// Version and digest of every record.
     Registry,
+    /// How far rotations came, sealed.
+    Rotation,
     /// Uses of capability tokens, and revocations: a sidecar's.
     Tokens,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 6] =
-        [Table::Meta, Table::Catalog, Table::Memory, Table::Journal, Table::Registry, Table::Tokens];
+    pub const ALL: [Table; 7] =
+        [Table::Meta, Table::Catalog, Table::Memory, Table::Journal, Table::Registry, Table::Rotation, Table::Tokens];
 
     /// Its name in the engine.
     pub fn as_str(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Table {
             Table::Memory => "memory",
             Table::Journal => "journal",
             Table::Registry => "registry",
+            Table::Rotation => "rotation",
             Table::Tokens => "tokens",
         }
     }

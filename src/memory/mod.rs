@@ -26,13 +26,3 @@ pub(crate) fn remove_tenant(kv: &dyn KvBackend, tenant_tag: &[u8; 16]) -> Result
     kv.write(batch)?;
     kv.sync()
 }
-
-/// Whether a tenant has memories, or a history of some. Labels of namespaces outlive what was in them.
-pub(crate) fn has_memories(kv: &dyn KvBackend, tenant_tag: &[u8; 16]) -> Result<bool> {
-    for row in kv.scan(Table::Memory, tenant_tag) {
-        if !address::is_label(&row?.0) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}

@@ -42,23 +42,28 @@ impl MemorySealer {
     /// A row's value: expiry (u64, big-endian, in clear for compaction) and the sealed memory.
     pub(super) fn seal(&self, address: &Address, version: u64, plain: &MemoryPlain<'_>) -> Result<Vec<u8>> {
         let encoded = postcard::to_stdvec(plain).map_err(|e| Error::internal("encoding a memory").with_source(e))?;
-        let encoded = SecretBytes::new(encoded);
-        let key = self.keyring.sealing(Label::MemoryStore, self.keyring.active(), SCOPE)?;
+        self.seal_encoded(address, version, plain.expires_at_ms, &SecretBytes::new(encoded))
+    }
+
+    /// The same of a plaintext as it came out of another place.
+    pub(super) fn seal_encoded(
+        &self,
+        address: &Address,
+        version: u64,
+        expires_at_ms: u64,
+        encoded: &SecretBytes,
+    ) -> Result<Vec<u8>> {
+        let key = self.keyring.sealing(Label::MemoryStore, address.epoch(), SCOPE)?;
         let mut row = Vec::with_capacity(8 + encoded.len() + record::OVERHEAD);
-        row.extend_from_slice(&plain.expires_at_ms.to_be_bytes());
+        row.extend_from_slice(&expires_at_ms.to_be_bytes());
         key.seal_into(&self.place(address, version), encoded.expose_secret(), &mut row)?;
         Ok(row)
     }
 
     /// Opens a row's value as `version` of what lives at `address`.
-    pub(super) fn open(&self, address: &Address, epoch: Epoch, version: u64, row: &[u8]) -> Result<MemoryVersion> {
-        let (expiry, sealed) = row.split_first_chunk::<8>().ok_or_else(crypto::open_failed)?;
-        let key = self.keyring.sealing(Label::MemoryStore, epoch, SCOPE)?;
-        let plain = key.open(&self.place(address, version), sealed)?;
-        let plain: MemoryPlain<'_> = postcard::from_bytes(plain.expose_secret()).map_err(|_| crypto::open_failed())?;
-        if plain.expires_at_ms != u64::from_be_bytes(*expiry) {
-            return Err(crypto::open_failed());
-        }
+    pub(super) fn open(&self, address: &Address, version: u64, row: &[u8]) -> Result<MemoryVersion> {
+        let encoded = self.open_encoded(address, version, row)?;
+        let plain = plain(&encoded, row)?;
         let item = MemoryItem {
             namespace: Namespace::new(&plain.namespace).map_err(|_| crypto::open_failed())?,
             key: plain.key.to_owned(),
@@ -72,15 +77,22 @@ impl MemorySealer {
         Ok(MemoryVersion { item, deleted: plain.deleted })
     }
 
-    /// The sealed label of the namespace at `chain`.
-    pub(super) fn seal_label(&self, chain: &[u8], label: &str) -> Result<Vec<u8>> {
-        let key = self.keyring.sealing(Label::Catalog, self.keyring.active(), SCOPE)?;
+    /// The plaintext of a row's value: [`plain`] reads it.
+    pub(super) fn open_encoded(&self, address: &Address, version: u64, row: &[u8]) -> Result<SecretBytes> {
+        let sealed = row.get(8..).ok_or_else(crypto::open_failed)?;
+        let key = self.keyring.sealing(Label::MemoryStore, address.epoch(), SCOPE)?;
+        key.open(&self.place(address, version), sealed)
+    }
+
+    /// The sealed label of the namespace at `chain` of `epoch`.
+    pub(super) fn seal_label(&self, epoch: Epoch, chain: &[u8], label: &str) -> Result<Vec<u8>> {
+        let key = self.keyring.sealing(Label::Catalog, epoch, SCOPE)?;
         key.seal(&self.label_place(chain)?, label.as_bytes())
     }
 
-    /// Opens the label of the namespace at `chain`.
-    pub(super) fn open_label(&self, chain: &[u8], sealed: &[u8]) -> Result<String> {
-        let key = self.keyring.sealing(Label::Catalog, self.keyring.active(), SCOPE)?;
+    /// Opens the label of the namespace at `chain` of `epoch`.
+    pub(super) fn open_label(&self, epoch: Epoch, chain: &[u8], sealed: &[u8]) -> Result<String> {
+        let key = self.keyring.sealing(Label::Catalog, epoch, SCOPE)?;
         let label = key.open(&self.label_place(chain)?, sealed)?;
         String::from_utf8(label.expose_secret().to_vec()).map_err(|_| crypto::open_failed())
     }
@@ -109,4 +121,11 @@ impl MemorySealer {
             embedding: None,
         })
     }
+}
+
+/// Reads the plaintext of `row`, whose expiry must be the sealed one.
+pub(super) fn plain<'a>(encoded: &'a SecretBytes, row: &[u8]) -> Result<MemoryPlain<'a>> {
+    let plain: MemoryPlain<'_> = postcard::from_bytes(encoded.expose_secret()).map_err(|_| crypto::open_failed())?;
+    let expiry = row.first_chunk::<8>().map(|expiry| u64::from_be_bytes(*expiry));
+    if expiry == Some(plain.expires_at_ms) { Ok(plain) } else { Err(crypto::open_failed()) }
 }

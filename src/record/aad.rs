@@ -38,6 +38,8 @@ pub enum Field {
     Collection = 4,
     /// Where a record belongs that is handed on.
     Place = 5,
+    /// How far a rotation came.
+    Rotation = 6,
 }
 
 /// Where a sealed record belongs, as the caller knows it.

@@ -16,7 +16,7 @@ use super::trust::ServerTrust;
 use super::wire::key_admin_client::KeyAdminClient;
 use super::wire::kms_client::KmsClient;
 use super::{connect::Connector, convert, convert_signers, tls, wire};
-use crate::crypto;
+use crate::crypto::{self, SuiteId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::keys::certificate::SignerUse;
@@ -335,8 +335,9 @@ impl KeyAdmin for RemoteKms {
         convert::onboarded(answer)
     }
 
-    fn create_epoch(&self, tenant: &TenantId) -> Result<EpochRecord> {
-        let asked = wire::CreateEpochRequest { tenant: named(tenant) };
+    fn create_epoch(&self, tenant: &TenantId, suite: Option<SuiteId>) -> Result<EpochRecord> {
+        let asked =
+            wire::CreateEpochRequest { tenant: named(tenant), suite: suite.map_or(0, |suite| suite.as_u16().into()) };
         let answer = self.admin(Repeat::Unsent, asked, |mut to, asked| async move { to.create_epoch(asked).await })?;
         convert::epoch_record(answer)
     }

@@ -2,6 +2,7 @@
 
 use super::error::{from_wire, to_wire};
 use super::wire;
+use crate::crypto::SuiteId;
 use crate::error::{Error, Result};
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::keys::keystore::Destroyed;
@@ -25,6 +26,15 @@ pub(super) fn agent(text: &str) -> Result<AgentId> {
 
 pub(super) fn epoch(number: u32) -> Result<Epoch> {
     Epoch::try_from(number).map_err(|_| Error::invalid("epochs are counted from 1"))
+}
+
+/// 0 stands for none.
+pub(super) fn suite(number: u32) -> Result<Option<SuiteId>> {
+    let known = |number| u16::try_from(number).ok().and_then(|number| SuiteId::try_from(number).ok());
+    match number {
+        0 => Ok(None),
+        number => known(number).map(Some).ok_or_else(|| Error::invalid("there is no suite of this number")),
+    }
 }
 
 pub(super) fn session_id(bytes: &[u8]) -> Result<SessionId> {

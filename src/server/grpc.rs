@@ -178,8 +178,11 @@ impl key_admin_server::KeyAdmin for Service {
     }
 
     async fn create_epoch(&self, request: Request<wire::CreateEpochRequest>) -> Result<Response<wire::Epoch>, Status> {
-        answer(request, |keys, asked| Ok(convert::epoch_to_wire(&keys.create_epoch(&convert::tenant(&asked.tenant)?)?)))
-            .await
+        answer(request, |keys, asked| {
+            let suite = convert::suite(asked.suite)?;
+            Ok(convert::epoch_to_wire(&keys.create_epoch(&convert::tenant(&asked.tenant)?, suite)?))
+        })
+        .await
     }
 
     async fn activate_epoch(&self, request: Request<wire::EpochRequest>) -> Result<Response<wire::Epoch>, Status> {

@@ -9,11 +9,10 @@ use super::tenant::Open;
 use super::{Inner, Store, StoreOptions, Tenant, blocking};
 use crate::audit::Journal;
 use crate::clock::Clock;
-use crate::crypto::Provider;
+use crate::crypto::{Provider, SuiteId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::keys::certificate::SignerUse;
-use crate::keys::keystore::Destroyed;
 use crate::keys::kms::{Caller, Keys, Kms, LocalKms, Onboarded, PublicTenant, Role, Scope, Session};
 use crate::keys::{DataKeys, EpochRecord, Keystore, Passphrase, Profile, Signers, TenantRecord};
 use crate::server::RemoteKms;
@@ -111,18 +110,27 @@ impl Store {
         self.administer(move |inner| inner.keys.admin.revoke_session(&id, session)).await
     }
 
-    /// Makes the tenant's next epoch, pre-active.
-    pub async fn create_epoch(&self, id: &TenantId) -> Result<EpochRecord> {
+    /// The suite that `name` stands for, if the tenant's profile allows it: `gcm-siv`, `gcm`, or a whole name.
+    pub async fn suite_of(&self, id: &TenantId, name: Option<&str>) -> Result<Option<SuiteId>> {
+        let profile = self.tenant_keys(id).await?.profile;
+        name.map(|name| profile.suite_called(name)).transpose()
+    }
+
+    /// Makes the tenant's next epoch, pre-active; `suite` is what will seal in it, the active epoch's if `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a suite that the tenant's profile does not allow.
+    pub async fn create_epoch(&self, id: &TenantId, suite: Option<SuiteId>) -> Result<EpochRecord> {
         let id = id.clone();
-        self.administer(move |inner| inner.keys.admin.create_epoch(&id)).await
+        self.administer(move |inner| inner.keys.admin.create_epoch(&id, suite)).await
     }
 
     /// Makes a pre-active epoch the one that seals. The one that did is deactivated.
     ///
     /// # Errors
     ///
-    /// [`Conflict`](ErrorKind::Conflict) when the tenant has collections or memories, which stay in the epoch that they
-    /// were sealed in, or when the epoch is not pre-active. [`Busy`](ErrorKind::Busy) while the tenant is in use.
+    /// [`Conflict`](ErrorKind::Conflict) when the epoch is not pre-active.
     pub async fn activate_epoch(&self, id: &TenantId, epoch: Epoch) -> Result<EpochRecord> {
         self.change_epoch(id, move |admin, id| admin.activate_epoch(id, epoch)).await
     }
@@ -137,18 +145,6 @@ impl Store {
     /// [`activate_epoch`](Self::activate_epoch).
     pub async fn mark_epoch_compromised(&self, id: &TenantId, epoch: Epoch) -> Result<EpochRecord> {
         self.change_epoch(id, move |admin, id| admin.mark_epoch_compromised(id, epoch)).await
-    }
-
-    /// Destroys an epoch that seals no more. What is still sealed in it, in backups too, never opens again.
-    /// [`Busy`](ErrorKind::Busy) while the tenant is in use.
-    pub async fn destroy_epoch(&self, id: &TenantId, epoch: Epoch) -> Result<Destroyed> {
-        self.close_tenant(id).await?;
-        let id = id.clone();
-        self.administer(move |inner| {
-            let _closed = inner.kept_closed(&id)?;
-            inner.keys.admin.destroy_epoch(&id, epoch)
-        })
-        .await
     }
 
     /// Destroys a tenant: first its keys, so that its data is unreadable everywhere at once, then its data. After an
@@ -170,22 +166,18 @@ impl Store {
         .await
     }
 
-    /// Moves the tenant to another epoch. Its records do not move with it, so it must not have any.
+    /// Moves the tenant to another epoch. What it has stored stays where it is, and is readable, until it is rotated.
     async fn change_epoch(
         &self,
         id: &TenantId,
         change: impl FnOnce(&dyn Keys, &TenantId) -> Result<EpochRecord> + Send + 'static,
     ) -> Result<EpochRecord> {
-        self.close_tenant(id).await?;
+        let open = self.tenant(id).await?.open;
         let id = id.clone();
         self.administer(move |inner| {
-            let _closed = inner.kept_closed(&id)?;
-            let tag = inner.tenant_tag(&id)?;
-            if vectors::has_collections(&*inner.kv, &tag)? || memory::has_memories(&*inner.kv, &tag)? {
-                return Err(Error::new(ErrorKind::Conflict, "the tenant has records in its active epoch")
-                    .with_remedy("moving records to another epoch is rotation, which is not built yet"));
-            }
-            change(&*inner.keys.admin, &id)
+            let changed = change(&*inner.keys.admin, &id)?;
+            open.keyring().refresh(&*inner.keys.data)?;
+            Ok(changed)
         })
         .await
     }

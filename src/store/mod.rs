@@ -31,6 +31,7 @@ mod keys;
 mod maintenance;
 mod memory;
 mod options;
+mod rotation;
 pub mod service;
 mod tenant;
 
@@ -242,7 +243,9 @@ impl Inner {
             lock_policy: self.options.config.memory_lock,
         };
         let minting = handoff::Minting { signers: self.signers.clone(), clock: self.options.clock.clone() };
-        tenant::Open::new(tag, context, minting)
+        let open = tenant::Open::new(tag, context, minting)?;
+        open.rotation(&*self.keys.data, &*self.options.clock).settle()?;
+        Ok(open)
     }
 
     /// What the database knows a tenant by.

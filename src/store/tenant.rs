@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::clock::Clock;
 use crate::error::Result;
 use crate::id::{Name, TenantId};
-use crate::keys::Keyring;
+use crate::keys::{DataKeys, Keyring};
 use crate::memory::{Memories, MemoryContext, MemoryReport};
+use crate::rotation;
 use crate::scrub::scrub_workers;
 use crate::vectors::{Catalog, CollectionContext, CollectionReport, CollectionSpec};
 
@@ -28,6 +31,9 @@ pub(super) struct Open {
     pub(super) catalog: Arc<Catalog>,
     pub(super) memories: Memories,
     pub(super) minting: Minting,
+    /// Held while the tenant is rotated.
+    pub(super) rotating: Mutex<()>,
+    tag: [u8; 16],
     context: CollectionContext,
     made: Instant,
     used_ms: AtomicU64,
@@ -60,11 +66,32 @@ impl Open {
             tenant_tag,
             MemoryContext { keyring: context.keyring.clone(), kv: context.kv.clone(), clock, catalog: catalog.clone() },
         );
-        Ok(Self { catalog, memories, minting, context, made: Instant::now(), used_ms: AtomicU64::new(0) })
+        Ok(Self {
+            catalog,
+            memories,
+            minting,
+            rotating: Mutex::new(()),
+            tag: tenant_tag,
+            context,
+            made: Instant::now(),
+            used_ms: AtomicU64::new(0),
+        })
     }
 
     pub(super) fn keyring(&self) -> &Keyring {
         &self.context.keyring
+    }
+
+    pub(super) fn rotation<'a>(&'a self, data: &'a dyn DataKeys, clock: &'a dyn Clock) -> rotation::Tenant<'a> {
+        rotation::Tenant {
+            tag: &self.tag,
+            keyring: &self.context.keyring,
+            catalog: &self.catalog,
+            memories: &self.memories,
+            kv: &*self.context.kv,
+            data,
+            clock,
+        }
     }
 
     pub(super) fn close(&self) -> Result<()> {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::Name;
-use crate::keys::Label;
+use crate::id::{Epoch, Name};
+use crate::keys::{Label, Writing};
 use crate::kv::{Batch, KvBackend, Table};
 use crate::record::{self, Field, Place, StoreKind};
 
@@ -55,7 +55,7 @@ impl Catalog {
 
     /// Makes a collection.
     pub fn create(&self, name: &Name, spec: CollectionSpec) -> Result<Arc<Collection>> {
-        self.add(name.as_str(), CollectionKind::Chunks, spec)
+        self.add(&self.context.keyring.writing(), name.as_str(), CollectionKind::Chunks, spec)
     }
 
     /// The collection called `name`.
@@ -92,7 +92,7 @@ impl Catalog {
     }
 
     /// The collection of the memories' embeddings, made for vectors of `size` if there is none.
-    pub fn memories_or_create(&self, size: usize) -> Result<Arc<Collection>> {
+    pub fn memories_or_create(&self, writing: &Writing<'_>, size: usize) -> Result<Arc<Collection>> {
         match self.memories() {
             Some(collection) => {
                 let (_, params) = collection.spec().vector(None)?;
@@ -105,7 +105,7 @@ impl Catalog {
                 }
                 Ok(collection)
             }
-            None => match self.add("", CollectionKind::Memories, CollectionSpec::new(size, Metric::Cosine)) {
+            None => match self.add(writing, "", CollectionKind::Memories, CollectionSpec::new(size, Metric::Cosine)) {
                 Err(e) if e.kind() == ErrorKind::Conflict => self.memories().ok_or(e),
                 other => other,
             },
@@ -116,7 +116,13 @@ impl Catalog {
         self.collections.read().get(&(kind as Kind, name.to_owned())).cloned()
     }
 
-    fn add(&self, name: &str, kind: CollectionKind, spec: CollectionSpec) -> Result<Arc<Collection>> {
+    fn add(
+        &self,
+        writing: &Writing<'_>,
+        name: &str,
+        kind: CollectionKind,
+        spec: CollectionSpec,
+    ) -> Result<Arc<Collection>> {
         spec.validate()?;
         let mut collections = self.collections.write();
         let key = (kind as Kind, name.to_owned());
@@ -127,13 +133,38 @@ impl Catalog {
         let id = CollectionId::random()?;
         let description = Description { name: name.to_owned(), kind, spec };
         let mut batch = Batch::default();
-        batch.put(Table::Catalog, self.key(id), seal(&self.context, id, &description)?);
+        batch.put(Table::Catalog, self.key(id), seal(&self.context, writing.epoch(), id, &description)?);
         self.context.kv.write(batch)?;
         self.context.kv.sync()?;
         let collection = Collection::new(id, description.name, kind, description.spec, self.context.clone())?;
         let collection = Arc::new(collection);
         collections.insert(key, collection.clone());
         Ok(collection)
+    }
+
+    /// Seals every description anew that is not sealed in the active epoch. Returns how many there were.
+    pub(crate) fn rotate(&self) -> Result<u64> {
+        let writing = self.context.keyring.writing();
+        // Nobody makes or drops a collection meanwhile.
+        let _collections = self.collections.write();
+        let (mut batch, mut moved) = (Batch::default(), 0);
+        for row in self.context.kv.scan(Table::Catalog, &self.tenant_tag) {
+            let (key, value) = row?;
+            if record::claimed_epoch(&value)? != writing.epoch() {
+                let id = CollectionId::try_from(key.get(16..).unwrap_or_default())?;
+                let description = unseal(&self.context, id, &value)?;
+                batch.put(Table::Catalog, key, seal(&self.context, writing.epoch(), id, &description)?);
+                moved += 1;
+            }
+        }
+        self.context.kv.write(batch)?;
+        Ok(moved)
+    }
+
+    /// How many descriptions are sealed in `epoch`.
+    pub(crate) fn sealed_in(&self, epoch: Epoch) -> Result<u64> {
+        let rows = self.context.kv.scan(Table::Catalog, &self.tenant_tag);
+        rows.map(|row| Ok(u64::from(record::claimed_epoch(&row?.1)? == epoch))).sum()
     }
 
     fn key(&self, id: CollectionId) -> Vec<u8> {
@@ -149,11 +180,6 @@ pub(crate) fn remove_tenant(kv: &dyn KvBackend, engine: &dyn VectorBackend, tena
         forget(kv, tenant_tag, id)?;
         remove_dropped(kv, engine, id)
     })
-}
-
-/// Whether a tenant has collections.
-pub(crate) fn has_collections(kv: &dyn KvBackend, tenant_tag: &[u8; 16]) -> Result<bool> {
-    Ok(kv.scan(Table::Catalog, tenant_tag).next().transpose()?.is_some())
 }
 
 /// Removes everything that the database has of a collection; the engine's files come after.
@@ -194,10 +220,10 @@ fn unknown(name: &Name) -> Error {
         .with_remedy("`strongroom collection list` shows the collections, `strongroom collection create` makes one")
 }
 
-fn seal(context: &CollectionContext, id: CollectionId, description: &Description) -> Result<Vec<u8>> {
+fn seal(context: &CollectionContext, epoch: Epoch, id: CollectionId, description: &Description) -> Result<Vec<u8>> {
     let plain = postcard::to_stdvec(description).map_err(|e| Error::internal("encoding").with_source(e))?;
     let plain = crate::secret::SecretBytes::new(plain);
-    let key = context.keyring.sealing(Label::Catalog, context.keyring.active(), b"")?;
+    let key = context.keyring.sealing(Label::Catalog, epoch, b"")?;
     key.seal(&place(context, &id), plain.expose_secret())
 }
 

@@ -22,5 +22,5 @@ pub use metric::Metric;
 pub use registry::Entry;
 pub use spec::{CollectionId, CollectionKind, CollectionSpec, Mode, VectorParams};
 
-pub(crate) use catalog::{finish_drops, has_collections, remove_tenant};
+pub(crate) use catalog::{finish_drops, remove_tenant};
 pub(crate) use registry::{digest, expired};

@@ -87,20 +87,42 @@ impl PointSealer {
         Ok(Uuid::from_bytes(crypto::first_16(tag)))
     }
 
-    /// Seals `chunk` as `version` in the active epoch.
-    pub(super) fn seal(&self, chunk: &Chunk, version: u64) -> Result<Sealed> {
-        let epoch = self.keyring.active();
-        let id = self.blind(epoch, &chunk.id)?;
+    /// Seals `chunk` as `version` in `epoch`.
+    pub(super) fn seal(&self, epoch: Epoch, chunk: &Chunk, version: u64) -> Result<Sealed> {
+        let vectors = self.vectors(chunk);
+        let vector_plain = vector_plain(&chunk.id, &vectors)?;
+        self.seal_fields(epoch, version, &chunk.id, vectors, &vector_plain, &self.payload_plain(chunk)?)
+    }
+
+    /// Seals what `point` holds, which must be what the registry's `entry` says, in `epoch`: the same version of the same
+    /// record, and what is derived from it made anew.
+    pub(super) fn reseal(&self, epoch: Epoch, point: &Point, entry: &Entry) -> Result<Sealed> {
+        let vector_plain = self.open_vector_plain(point, entry)?;
+        let opened = self.parse_vector(point, entry, &vector_plain)?;
+        let payload_plain = self.open_payload_plain(point, entry, &opened.embedding)?;
+        let vectors = opened.vectors.iter().map(|(position, v)| (*position, v.to_vec())).collect();
+        self.seal_fields(epoch, entry.version, &opened.id, vectors, &vector_plain, &payload_plain)
+    }
+
+    fn seal_fields(
+        &self,
+        epoch: Epoch,
+        version: u64,
+        id: &RecordId,
+        vectors: Vec<(u8, Vec<f32>)>,
+        vector_plain: &SecretBytes,
+        payload_plain: &SecretBytes,
+    ) -> Result<Sealed> {
+        let vectors = Zeroizing::new(vectors);
+        let id = self.blind(epoch, id)?;
         let key = self.keyring.sealing(Label::VectorStore, epoch, self.id.as_bytes())?;
-        let vector_plain = self.vector_plain(chunk)?;
         let embedding = Embedding { version, digest: self.keyring.provider().sha256(&[vector_plain.expose_secret()]) };
         let vector = key.seal(&self.place(&id, version, Field::Vector, None), vector_plain.expose_secret())?;
-        let payload_plain = self.payload_plain(chunk)?;
         let place = self.place(&id, version, Field::Payload, Some(&embedding.digest));
         let payload = key.seal(&place, payload_plain.expose_secret())?;
         let searchable = match self.spec.mode {
             Mode::Sealed => Vec::new(),
-            Mode::Plain => self.searchable(chunk),
+            Mode::Plain => vectors.to_vec(),
         };
         let digest = registry::digest(self.keyring.provider(), &payload);
         let entry = Entry { expires_at_ms: 0, epoch, version, digest };
@@ -110,13 +132,20 @@ impl PointSealer {
 
     /// Opens the vector field of `point`, which must be what the registry's `entry` says.
     pub(super) fn open_vector(&self, point: &Point, entry: &Entry) -> Result<OpenedVector> {
+        self.parse_vector(point, entry, &self.open_vector_plain(point, entry)?)
+    }
+
+    fn open_vector_plain(&self, point: &Point, entry: &Entry) -> Result<SecretBytes> {
         let same = point.version == entry.version && point.epoch == entry.epoch.as_u32();
         // Chunks do not expire.
         if !same || entry.expires_at_ms != 0 {
             return Err(crypto::open_failed());
         }
         let key = self.keyring.sealing(Label::VectorStore, entry.epoch, self.id.as_bytes())?;
-        let plain = key.open(&self.place(&point.id, entry.version, Field::Vector, None), &point.vector)?;
+        key.open(&self.place(&point.id, entry.version, Field::Vector, None), &point.vector)
+    }
+
+    fn parse_vector(&self, point: &Point, entry: &Entry, plain: &SecretBytes) -> Result<OpenedVector> {
         let digest = self.keyring.provider().sha256(&[plain.expose_secret()]);
         let parsed: VectorPlain<'_> = postcard::from_bytes(plain.expose_secret()).map_err(|_| crypto::open_failed())?;
         let id = RecordId::from_bytes(parsed.id)?;
@@ -159,17 +188,20 @@ impl PointSealer {
 
     /// Opens the payload field of `point`, which must be what the registry's `entry` says and belong to `embedding`.
     pub(super) fn open_payload(&self, point: &Point, entry: &Entry, embedding: &Embedding) -> Result<OpenedPayload> {
+        record::with_payload(&self.open_payload_plain(point, entry, embedding)?, |text, metadata| {
+            let metadata = serde_json::from_str(metadata).map_err(|_| crypto::open_failed())?;
+            Ok(OpenedPayload { text: text.to_owned(), metadata })
+        })
+    }
+
+    fn open_payload_plain(&self, point: &Point, entry: &Entry, embedding: &Embedding) -> Result<SecretBytes> {
         let versions = [point.version, embedding.version];
         if versions != [entry.version; 2] || point.epoch != entry.epoch.as_u32() {
             return Err(crypto::open_failed());
         }
         entry.check(self.keyring.provider(), &point.payload)?;
         let key = self.keyring.sealing(Label::VectorStore, entry.epoch, self.id.as_bytes())?;
-        let place = self.place(&point.id, entry.version, Field::Payload, Some(&embedding.digest));
-        record::with_payload(&key.open(&place, &point.payload)?, |text, metadata| {
-            let metadata = serde_json::from_str(metadata).map_err(|_| crypto::open_failed())?;
-            Ok(OpenedPayload { text: text.to_owned(), metadata })
-        })
+        key.open(&self.place(&point.id, entry.version, Field::Payload, Some(&embedding.digest)), &point.payload)
     }
 
     fn payload_plain(&self, chunk: &Chunk) -> Result<SecretBytes> {
@@ -190,26 +222,23 @@ impl PointSealer {
         }
     }
 
-    fn vector_plain(&self, chunk: &Chunk) -> Result<SecretBytes> {
-        let little_endian: Vec<(u8, Zeroizing<Vec<u8>>)> = self
-            .searchable(chunk)
-            .into_iter()
-            .map(|(position, v)| {
-                let v = Zeroizing::new(v);
-                (position, Zeroizing::new(v.iter().flat_map(|x| x.to_le_bytes()).collect()))
-            })
-            .collect();
-        let id = Zeroizing::new(chunk.id.to_bytes());
-        let vectors = little_endian.iter().map(|(position, v)| (*position, serde_bytes::Bytes::new(v))).collect();
-        let plain = postcard::to_stdvec(&VectorPlain { id: &id, vectors });
-        Ok(SecretBytes::new(plain.map_err(|e| Error::internal("encoding a vector").with_source(e))?))
-    }
-
-    fn searchable(&self, chunk: &Chunk) -> Vec<(u8, Vec<f32>)> {
+    /// The vectors of `chunk` by their position in the collection's description.
+    fn vectors(&self, chunk: &Chunk) -> Vec<(u8, Vec<f32>)> {
         // The description has at most 16 vectors, so positions fit.
         (0_u8..)
             .zip(self.spec.vectors.keys())
             .filter_map(|(p, name)| Some((p, chunk.vectors.get(name)?.to_vec())))
             .collect()
     }
+}
+
+fn vector_plain(id: &RecordId, vectors: &[(u8, Vec<f32>)]) -> Result<SecretBytes> {
+    let little_endian: Vec<(u8, Zeroizing<Vec<u8>>)> = vectors
+        .iter()
+        .map(|(position, v)| (*position, Zeroizing::new(v.iter().flat_map(|x| x.to_le_bytes()).collect())))
+        .collect();
+    let id = Zeroizing::new(id.to_bytes());
+    let vectors = little_endian.iter().map(|(position, v)| (*position, serde_bytes::Bytes::new(v))).collect();
+    let plain = postcard::to_stdvec(&VectorPlain { id: &id, vectors });
+    Ok(SecretBytes::new(plain.map_err(|e| Error::internal("encoding a vector").with_source(e))?))
 }

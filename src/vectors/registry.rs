@@ -88,6 +88,12 @@ fn mac(keyring: &Keyring, epoch: Epoch, key: &[u8], entry: &[u8]) -> Result<[u8;
     Ok(crypto::first_16(keyring.blinding(epoch, SCOPE)?.tag(&[entry, key])))
 }
 
+/// The epoch that a row says it is of. Its MAC proves it.
+pub(crate) fn claimed_epoch(row: &[u8]) -> Option<Epoch> {
+    let epoch = row.get(8..)?.first_chunk::<4>()?;
+    Epoch::try_from(u32::from_be_bytes(*epoch)).ok()
+}
+
 /// Whether a row that begins with an expiry may be dropped at `now_ms`.
 pub(crate) fn expired(row: &[u8], now_ms: u64) -> bool {
     let expires_at = row.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));

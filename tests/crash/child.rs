@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use strongroom::keys::keystore::file::KdfCost;
-use strongroom::{Config, Error, ErrorKind, Passphrase, SearchRequest, Store, StoreOptions, Tenant, TenantId};
+use strongroom::{Config, Error, ErrorKind, Passphrase, RotateOptions, SearchRequest, Store, StoreOptions, Tenant, TenantId};
 
 use super::op::{self, Op};
 
@@ -152,6 +152,7 @@ impl Worker {
             "v" => self.vacuums().await,
             "c" => self.closes().await,
             "q" => self.searches().await,
+            "r" => self.rotations().await,
             "d" => self.catalog(&lane).await,
             _ => {}
         }
@@ -244,6 +245,14 @@ impl Worker {
         }
     }
 
+    async fn rotations(&mut self) {
+        loop {
+            self.rest(0..20).await;
+            let compromised = self.rng.random_bool(0.5);
+            self.perform(Op::Rotate(compromised)).await;
+        }
+    }
+
     async fn searches(&mut self) {
         loop {
             self.rest(0..20).await;
@@ -311,6 +320,10 @@ impl Worker {
                     Err(e) if e.kind() == ErrorKind::Busy => Ok("busy".into()),
                     other => other.map(|()| "done".into()),
                 }
+            }
+            Op::Rotate(compromised) => {
+                let options = RotateOptions { compromised: *compromised, ..RotateOptions::default() };
+                self.store.rotate(&tenant_id(), options, |_| ()).await.map(|_| "done".into())
             }
             Op::Create(name) => match tenant.create_collection(name, op::spec(name)).await {
                 Err(e) if e.kind() == ErrorKind::Conflict => Ok("conflict".into()),

@@ -70,11 +70,11 @@ fn every_change_is_effective_and_audited() {
     let derive = |epoch| store.derive_deks(&tenant, &[dek(epoch)]).unwrap().pop().unwrap();
     let (one, two, three) = (Epoch::FIRST, Epoch::try_from(2).unwrap(), Epoch::try_from(3).unwrap());
     let first = derive(one).unwrap();
-    assert_eq!(admin.create_epoch(&tenant).unwrap().epoch, two);
+    assert_eq!(admin.create_epoch(&tenant, None).unwrap().epoch, two);
     assert_eq!(derive(two).err().unwrap().kind(), ErrorKind::NotFound);
     admin.activate_epoch(&tenant, two).unwrap();
     assert!(derive(two).unwrap() != first && derive(one).unwrap() == first);
-    admin.create_epoch(&tenant).unwrap();
+    admin.create_epoch(&tenant, None).unwrap();
     admin.deactivate_epoch(&tenant, two).unwrap();
     admin.mark_epoch_compromised(&tenant, three).unwrap();
     let destroyed = admin.destroy_epoch(&tenant, one).unwrap();
@@ -129,7 +129,7 @@ fn without_an_audit_log_nothing_is_revealed() {
     let admin = kms.caller(Caller::new("operator", Role::Admin, own.clone()));
     let agents = kms.caller(Caller::new("agents", Role::Agent, own));
     for answer in [
-        admin.create_epoch(&tenant).map(|_| ()),
+        admin.create_epoch(&tenant, None).map(|_| ()),
         admin.shred(&other).map(|_| ()),
         admin.sign(&tenant, &[b"m"]).map(|_| ()),
         {
@@ -158,7 +158,7 @@ fn no_event_has_a_name_or_key_bytes_in_it() {
     let sent = agents.encapsulate(&tenant, &[Recipient::Session(session.id)]).unwrap().pop().unwrap().unwrap();
     drop(agents.sign(&id("somebody-else"), &[b"a message"]));
     drop(admin.sign(&tenant, &[b"a message"]));
-    admin.create_epoch(&tenant).unwrap();
+    admin.create_epoch(&tenant, None).unwrap();
     admin.revoke_session(&tenant, session.id).unwrap();
     let log = serde_json::to_string(&world.audit.events()).unwrap();
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();

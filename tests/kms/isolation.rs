@@ -111,7 +111,7 @@ fn every_operation_on_another_tenant_is_refused() {
             assert!(denied(&kms, operation, &theirs), "{role} {operation}");
         }
         let admin = [
-            kms.create_epoch(&theirs).map(|_| ()),
+            kms.create_epoch(&theirs, None).map(|_| ()),
             kms.activate_epoch(&theirs, Epoch::FIRST).map(|_| ()),
             kms.deactivate_epoch(&theirs, Epoch::FIRST).map(|_| ()),
             kms.mark_epoch_compromised(&theirs, Epoch::FIRST).map(|_| ()),

@@ -104,9 +104,9 @@ fn administrators_keep_tenants() {
     let again = remote.onboard(&id("new"), Profile::Cnsa2, None).unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Conflict);
     let number = |n| Epoch::try_from(n).unwrap();
-    assert_eq!(remote.create_epoch(&id("new")).unwrap().epoch, number(2));
+    assert_eq!(remote.create_epoch(&id("new"), None).unwrap().epoch, number(2));
     remote.activate_epoch(&id("new"), number(2)).unwrap();
-    remote.create_epoch(&id("new")).unwrap();
+    remote.create_epoch(&id("new"), None).unwrap();
     remote.deactivate_epoch(&id("new"), number(2)).unwrap();
     remote.mark_epoch_compromised(&id("new"), number(2)).unwrap();
     let gone = remote.destroy_epoch(&id("new"), Epoch::FIRST).unwrap();

@@ -123,7 +123,7 @@ async fn use_and_leave(task: Task, corpus: &Path, dir: &Path) -> Store {
     drop((tenant, corpus));
     store.close_tenant(&id).await.unwrap();
     if task == Task::Destroy {
-        let next = store.create_epoch(&id).await.unwrap().epoch;
+        let next = store.create_epoch(&id, None).await.unwrap().epoch;
         store.activate_epoch(&id, next).await.unwrap();
         store.destroy_epoch(&id, Epoch::FIRST).await.unwrap();
         // The tenant is in use again, in its other epoch.

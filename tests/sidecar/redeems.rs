@@ -161,7 +161,7 @@ fn records_of_a_new_epoch_open_without_a_restart_and_of_a_destroyed_one_never() 
     let token = scene.mint(&records, 99);
     opened(scene.redeem(&token, &records), 1);
     let operator = scene.world.of(Role::Admin, &scene.tenant);
-    operator.create_epoch(&scene.tenant).unwrap();
+    operator.create_epoch(&scene.tenant, None).unwrap();
     operator.activate_epoch(&scene.tenant, Epoch::try_from(2).unwrap()).unwrap();
     let store = scene.world.of(Role::Store, &scene.tenant);
     store.forget(&scene.tenant);

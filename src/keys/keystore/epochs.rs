@@ -2,6 +2,7 @@
 
 use super::Keystore;
 use super::records::{Stored, StoredEpoch};
+use crate::crypto::SuiteId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::{EpochRecord, EpochState, Fingerprint};
@@ -19,10 +20,11 @@ pub struct Destroyed {
 }
 
 impl Keystore {
-    /// Makes the next epoch: a fresh encapsulation to the root key, pre-active.
-    pub fn create_epoch(&self, tenant: &TenantId, now_ms: u64) -> Result<EpochRecord> {
+    /// Makes the next epoch: a fresh encapsulation to the root key, pre-active. `suite` is what will seal in it; `None`
+    /// keeps that of the active epoch.
+    pub fn create_epoch(&self, tenant: &TenantId, suite: Option<SuiteId>, now_ms: u64) -> Result<EpochRecord> {
         self.change(tenant, |stored| {
-            let epoch = self.push_epoch(stored, now_ms)?;
+            let epoch = self.push_epoch(stored, suite, now_ms)?;
             stored.epoch(epoch)?.record()
         })
     }
@@ -56,7 +58,7 @@ impl Keystore {
             if active(stored)? == epoch {
                 let next = match successor(stored) {
                     Some(next) => next,
-                    None => self.push_epoch(stored, now_ms)?,
+                    None => self.push_epoch(stored, None, now_ms)?,
                 };
                 stored.epoch_mut(next)?.become_(EpochState::Active, now_ms)?;
             }
@@ -78,14 +80,18 @@ impl Keystore {
         })
     }
 
-    fn push_epoch(&self, stored: &mut Stored, now_ms: u64) -> Result<Epoch> {
+    fn push_epoch(&self, stored: &mut Stored, suite: Option<SuiteId>, now_ms: u64) -> Result<Epoch> {
+        let suite = match suite {
+            Some(suite) => stored.profile.allow(suite)?,
+            None => stored.epoch(active(stored)?)?.suite()?,
+        };
         if stored.epochs.len() >= limits::EPOCHS {
             return Err(Error::invalid(format!("a tenant has at most {} epochs", limits::EPOCHS))
                 .with_remedy("rotate less often"));
         }
         let last = stored.epochs.last().ok_or_else(|| Error::integrity("the epoch list of a tenant"))?;
         let next = Epoch::try_from(last.epoch)?.next().ok_or_else(|| Error::integrity("the epoch list of a tenant"))?;
-        let made = self.new_epoch(stored, next, now_ms)?;
+        let made = self.new_epoch(stored, next, suite, now_ms)?;
         stored.epochs.push(made);
         Ok(next)
     }

@@ -7,7 +7,7 @@
 use super::custody::{HeldKey, KeyAlgorithm, KeyPurpose, KeyRole};
 use super::records::{Stored, StoredEpoch, StoredKey, TenantState};
 use super::{Keystore, shredded};
-use crate::crypto::{Kem, Signature, SigningKey};
+use crate::crypto::{Kem, Signature, SigningKey, SuiteId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::certificate::{self, Certificate, TenantSubject};
@@ -152,16 +152,16 @@ impl Keystore {
     }
 
     fn add_first_epoch(&self, stored: &mut Stored, now_ms: u64) -> Result<()> {
-        let mut first = self.new_epoch(stored, Epoch::FIRST, now_ms)?;
+        let mut first = self.new_epoch(stored, Epoch::FIRST, stored.profile.suite(), now_ms)?;
         first.become_(EpochState::Active, now_ms)?;
         stored.epochs.push(first);
         Ok(())
     }
 
     /// A fresh secret, encapsulated to the tenant's root key and forgotten: only the root key gives it back.
-    pub(super) fn new_epoch(&self, stored: &Stored, epoch: Epoch, now_ms: u64) -> Result<StoredEpoch> {
+    pub(super) fn new_epoch(&self, stored: &Stored, epoch: Epoch, suite: SuiteId, now_ms: u64) -> Result<StoredEpoch> {
         let root = &stored.key(KeyPurpose::Root)?.public_key;
         let (ciphertext, _) = self.provider.kem_encapsulate(Kem::MlKem1024, root)?;
-        Ok(StoredEpoch::new(self.provider, epoch, stored.profile.suite(), ciphertext, now_ms))
+        Ok(StoredEpoch::new(self.provider, epoch, suite, ciphertext, now_ms))
     }
 }

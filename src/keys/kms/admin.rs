@@ -7,6 +7,7 @@ use super::caller::Operation;
 use super::handle::Handle;
 use super::{KeyAdmin, Onboarded, Permit, PublicTenant, Session};
 use crate::audit::{Outcome, What};
+use crate::crypto::SuiteId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, Epoch, TenantId};
 use crate::keys::keystore::Destroyed;
@@ -32,10 +33,10 @@ impl KeyAdmin for Handle {
         Ok(Onboarded { record, session })
     }
 
-    fn create_epoch(&self, tenant: &TenantId) -> Result<EpochRecord> {
+    fn create_epoch(&self, tenant: &TenantId, suite: Option<SuiteId>) -> Result<EpochRecord> {
         let permit = self.permit(Operation::Administer, tenant)?;
         let begun = moving(None, EpochState::PreActive);
-        let made = self.change(&permit, begun, |now_ms| self.kms.keystore.create_epoch(tenant, now_ms));
+        let made = self.change(&permit, begun, |now_ms| self.kms.keystore.create_epoch(tenant, suite, now_ms));
         let epoch = made.as_ref().ok().map(|record| record.epoch);
         self.moved(&permit, epoch, EpochState::PreActive, made)
     }

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::certificate::SignerUse;
 use super::keystore::Destroyed;
 use super::{EpochRecord, Label, Profile, TenantRecord, VerifiedSigner};
-use crate::crypto::Signature;
+use crate::crypto::{Signature, SuiteId};
 use crate::error::Result;
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::secret::Secret;
@@ -195,8 +195,9 @@ pub trait KeyAdmin: Send + Sync {
     /// [`Partial`](crate::ErrorKind::Partial) when the tenant was made, but not the session.
     fn onboard(&self, tenant: &TenantId, profile: Profile, agent: Option<&AgentId>) -> Result<Onboarded>;
 
-    /// Makes the next epoch, pre-active.
-    fn create_epoch(&self, tenant: &TenantId) -> Result<EpochRecord>;
+    /// Makes the next epoch, pre-active. `suite` is what will seal in it; `None` keeps that of the active epoch.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for one that the tenant's profile does not allow.
+    fn create_epoch(&self, tenant: &TenantId, suite: Option<SuiteId>) -> Result<EpochRecord>;
 
     /// Makes a pre-active epoch the one that seals.
     fn activate_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<EpochRecord>;

@@ -1,6 +1,7 @@
 //! The memories of one tenant: one lock per group of keys, one batch per change, one registry row per memory.
 
 mod read;
+mod rotate;
 mod verify;
 mod write;
 
@@ -11,9 +12,9 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::Namespace;
-use crate::keys::Keyring;
+use crate::keys::{Keyring, Live};
 use crate::limits;
 use crate::vectors::{Catalog, Entry};
 
@@ -27,6 +28,8 @@ pub use verify::MemoryReport;
 const STRIPES: usize = 256;
 /// Registry rows that are kept ready, so that reading a memory often costs one read.
 const CACHED_ENTRIES: usize = 65_536;
+/// Moves that are remembered: more than rotation has under way at a time.
+const CACHED_MOVES: usize = 16_384;
 
 /// What the memories of a tenant work with.
 #[derive(Clone)]
@@ -49,7 +52,14 @@ pub struct Memories {
     stripes: Vec<Mutex<()>>,
     entries: Cache<Address, Entry>,
     rows: Cache<Address, Arc<[u8]>, RowWeight>,
+    /// Where rotation has just taken memories from, and to: an index may still name the old place.
+    moved: Cache<Address, Address>,
 }
+
+/// Where one memory may be, one address in each live epoch, that of the epoch that seals first. It is at one of them at
+/// most.
+#[derive(Clone)]
+struct Places(Vec<Address>);
 
 /// Sealed rows count by their bytes and what the cache itself takes for each.
 #[derive(Clone)]
@@ -71,12 +81,14 @@ impl Memories {
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             entries: Cache::new(CACHED_ENTRIES),
             rows: Cache::with_weighter(CACHED_ENTRIES, limits::MEMORY_CACHE_BYTES, RowWeight),
+            moved: Cache::new(CACHED_MOVES),
         }
     }
 
-    fn address(&self, namespace: &Namespace, key: &str) -> Result<Address> {
+    /// Where the memory `key` of `namespace` is, if it is there: in one of the live epochs.
+    fn places(&self, live: &Live, namespace: &Namespace, key: &str) -> Result<Places> {
         super::item::check_key(key)?;
-        self.addresses.of(namespace, key)
+        live.newest_first().map(|epoch| self.addresses.of(epoch, namespace, key)).collect::<Result<_>>().map(Places)
     }
 
     /// What the registry says of a memory, expired or not.
@@ -86,9 +98,15 @@ impl Memories {
         }
         let key = self.addresses.current(address);
         let Some(row) = self.context.kv.get(Table::Registry, &key)? else { return Ok(None) };
-        let entry = Entry::from_row(&self.context.keyring, &key, &row)?;
+        let entry = self.parse_entry(address, &key, &row)?;
         self.entries.insert(address.clone(), entry);
         Ok(Some(entry))
+    }
+
+    /// The registry row under `key`, which is the one of `address`.
+    fn parse_entry(&self, address: &Address, key: &[u8], row: &[u8]) -> Result<Entry> {
+        let entry = Entry::from_row(&self.context.keyring, key, row)?;
+        if entry.epoch == address.epoch() { Ok(entry) } else { Err(Error::integrity("a registry row")) }
     }
 
     /// Whether something that expires then has.
@@ -117,7 +135,7 @@ impl Memories {
     }
 
     /// Locks the keys of `addresses`, always in the same order.
-    fn lock<'a>(&'a self, addresses: impl IntoIterator<Item = &'a Address>) -> Vec<MutexGuard<'a, ()>> {
+    fn lock<'a>(&self, addresses: impl IntoIterator<Item = &'a Address>) -> Vec<MutexGuard<'_, ()>> {
         let mut stripes: Vec<usize> = addresses.into_iter().map(stripe).collect();
         stripes.sort_unstable();
         stripes.dedup();

@@ -5,37 +5,54 @@ use std::sync::Arc;
 
 use crate::crypto;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{Namespace, RecordId};
+use crate::id::{Epoch, Namespace, RecordId};
+use crate::keys::Live;
 use crate::kv::Table;
 use crate::limits;
 use crate::memory::address::{self, Address, RowKind, TAG_LEN};
 use crate::memory::{MemoryItem, MemoryVersion, RecallRequest, Recalled};
 use crate::vectors::{Entry, SearchRequest, expired};
 
-use super::Memories;
+use super::{Memories, Places};
 
 impl Memories {
     /// The memory under `key` in `namespace`.
     pub fn get(&self, namespace: &Namespace, key: &str) -> Result<Option<MemoryItem>> {
-        self.at(&self.address(namespace, key)?)
+        self.context.keyring.looking(|live| {
+            let places = self.places(live, namespace, key)?;
+            for address in &places.0 {
+                if let Some(item) = self.at(address)? {
+                    return Ok(Some(item));
+                }
+            }
+            match places.0.as_slice() {
+                // It may have moved while we looked, and then to where we looked first.
+                [first, _, ..] => self.at(first),
+                _ => Ok(None),
+            }
+        })
     }
 
     /// Every kept version of a memory, oldest first, also after it was deleted.
     pub fn history(&self, namespace: &Namespace, key: &str) -> Result<Vec<MemoryVersion>> {
-        let address = self.address(namespace, key)?;
-        let _locked = self.lock([&address]);
+        let writing = self.context.keyring.writing();
+        let places = self.places(writing.live(), namespace, key)?;
+        let _locked = self.lock(&places.0);
         let mut versions = Vec::new();
-        for row in self.context.kv.scan(Table::Memory, &self.addresses.history(&address, None)) {
-            let (key, value) = row?;
-            let version = key.last_chunk::<8>().map(|v| u64::from_be_bytes(*v)).ok_or_else(crypto::open_failed)?;
-            let opened = self.sealer.open(&address, self.addresses.epoch(), version, &value)?;
-            if !self.has_expired(opened.item.expires_at_ms.unwrap_or(0)) {
-                versions.push(opened);
+        for address in &places.0 {
+            for row in self.context.kv.scan(Table::Memory, &self.addresses.history(address, None)) {
+                let (key, value) = row?;
+                let (_, version) = address::parse_history(&key).ok_or_else(crypto::open_failed)?;
+                let opened = self.sealer.open(address, version, &value)?;
+                if !self.has_expired(opened.item.expires_at_ms.unwrap_or(0)) {
+                    versions.push(opened);
+                }
             }
         }
-        if let Some((_, item)) = self.current_row(&address)? {
+        if let Some((_, _, item)) = self.current_of(&places)? {
             versions.push(MemoryVersion { item, deleted: false });
         }
+        versions.sort_by_key(|version| version.item.version);
         Ok(versions)
     }
 
@@ -54,11 +71,21 @@ impl Memories {
 
     /// Namespaces below `prefix` that hold memories, cut to `max_depth` labels, in order.
     pub fn list_namespaces(&self, prefix: &[String], max_depth: Option<usize>) -> Result<Vec<Namespace>> {
+        self.context.keyring.looking(|live| {
+            let mut namespaces = BTreeSet::new();
+            for epoch in live.oldest_first() {
+                namespaces.append(&mut self.namespaces_in(epoch, prefix, max_depth)?);
+            }
+            Ok(namespaces.into_iter().collect())
+        })
+    }
+
+    fn namespaces_in(&self, epoch: Epoch, prefix: &[String], max_depth: Option<usize>) -> Result<BTreeSet<Namespace>> {
         let now = self.context.clock.now_ms();
-        let chain = self.addresses.chain(prefix)?;
+        let chain = self.addresses.chain(epoch, prefix)?;
         let mut chains = BTreeSet::new();
-        let mut unregistered = self.addresses_in(Table::Memory, &chain)?;
-        for row in self.context.kv.scan(Table::Registry, &self.addresses.prefix(RowKind::Current, &chain)) {
+        let mut unregistered = self.addresses_in(Table::Memory, epoch, &chain)?;
+        for row in self.context.kv.scan(Table::Registry, &self.addresses.prefix(epoch, RowKind::Current, &chain)) {
             let (key, value) = row?;
             let address = address::parse_current(&key).ok_or_else(crypto::open_failed)?;
             unregistered.remove(&address);
@@ -75,10 +102,7 @@ impl Memories {
             self.at(address)?;
         }
         let mut labels = BTreeMap::new();
-        let mut namespaces: Vec<_> =
-            chains.iter().map(|chain| self.namespace(chain, &mut labels)).collect::<Result<_>>()?;
-        namespaces.sort();
-        Ok(namespaces)
+        chains.iter().map(|chain| self.namespace(epoch, chain, &mut labels)).collect()
     }
 
     /// The memories that fit `request` best.
@@ -111,30 +135,55 @@ impl Memories {
         fits: impl Fn(&MemoryItem) -> bool,
     ) -> Result<Vec<Recalled>> {
         let Some(collection) = self.context.catalog.memories() else { return Ok(Vec::new()) };
-        let prefix = address::hex(&self.addresses.chain(&request.prefix)?);
-        // An id is as long as its namespace is deep, and its last tag is the record's: a prefix must end before that.
-        let below = |id: &RecordId| match id {
-            RecordId::Text(id) => id.len() >= prefix.len() + 2 * TAG_LEN && id.starts_with(&prefix),
-            RecordId::Number(_) | RecordId::Uuid(_) => false,
-        };
-        let mut ask = request.limit.min(limits::SEARCH_RESULTS);
-        loop {
-            // Some of the nearest may have expired or may not fit: ask for more until there are enough or no more.
-            let nearest = collection.nearest(&SearchRequest::new(embedding.to_vec(), ask), Some(&below))?;
-            let exhausted = nearest.len() < ask || ask == limits::SEARCH_RESULTS;
-            let mut recalled = Vec::with_capacity(request.limit);
-            for (id, score) in nearest {
-                let address = address::parse_embedding_id(&id.to_string()).ok_or_else(crypto::open_failed)?;
-                if let Some(item) = self.at(&address)?.filter(|item| item.has_embedding && fits(item)) {
-                    recalled.push(Recalled { item, score: Some(score) });
+        self.context.keyring.looking(|live| {
+            let prefixes = live
+                .newest_first()
+                .map(|epoch| Ok(address::hex(&self.addresses.chain(epoch, &request.prefix)?)))
+                .collect::<Result<Vec<String>>>()?;
+            // An id is as long as its namespace is deep, and its last tag is the record's: a prefix must end before that.
+            let below = |id: &RecordId| match id {
+                RecordId::Text(id) => {
+                    prefixes.iter().any(|prefix| id.len() >= prefix.len() + 2 * TAG_LEN && id.starts_with(prefix))
                 }
+                RecordId::Number(_) | RecordId::Uuid(_) => false,
+            };
+            let mut ask = request.limit.min(limits::SEARCH_RESULTS);
+            loop {
+                // Some of the nearest may have expired or may not fit: ask for more until there are enough or no more.
+                let nearest = collection.nearest(&SearchRequest::new(embedding.to_vec(), ask), Some(&below))?;
+                let exhausted = nearest.len() < ask || ask == limits::SEARCH_RESULTS;
+                let mut recalled = Vec::with_capacity(request.limit);
+                for (id, score) in nearest {
+                    let item = self.embedded(live, &id)?;
+                    if let Some(item) = item.filter(|item| item.has_embedding && fits(item)) {
+                        recalled.push(Recalled { item, score: Some(score) });
+                    }
+                }
+                if recalled.len() >= request.limit || exhausted {
+                    recalled.truncate(request.limit);
+                    return Ok(recalled);
+                }
+                ask = (ask * 4).min(limits::SEARCH_RESULTS);
             }
-            if recalled.len() >= request.limit || exhausted {
-                recalled.truncate(request.limit);
-                return Ok(recalled);
+        })
+    }
+
+    /// The memory whose embedding has `id`.
+    fn embedded(&self, live: &Live, id: &RecordId) -> Result<Option<MemoryItem>> {
+        let id = id.to_string();
+        for epoch in live.newest_first() {
+            let address = address::parse_embedding_id(&id, epoch).ok_or_else(crypto::open_failed)?;
+            if let Some(item) = self.at(&address)? {
+                return Ok(Some(item));
             }
-            ask = (ask * 4).min(limits::SEARCH_RESULTS);
+            // The index learns of a move after the memory has moved.
+            if let Some(moved) = self.moved.get(&address)
+                && let Some(item) = self.at(&moved)?
+            {
+                return Ok(Some(item));
+            }
         }
+        Ok(None)
     }
 
     fn at(&self, address: &Address) -> Result<Option<MemoryItem>> {
@@ -146,6 +195,16 @@ impl Memories {
             }
             other => Ok(other?.map(|(_, item)| item)),
         }
+    }
+
+    /// Where a memory is, its row, and the memory; the caller has locked its places.
+    pub(super) fn current_of(&self, places: &Places) -> Result<Option<(Address, Arc<[u8]>, MemoryItem)>> {
+        for address in &places.0 {
+            if let Some((row, item)) = self.current_row(address)? {
+                return Ok(Some((address.clone(), row, item)));
+            }
+        }
+        Ok(None)
     }
 
     /// The row and the opened memory at `address`, which the caller has locked.
@@ -181,7 +240,7 @@ impl Memories {
         if self.digest(row) != entry.digest {
             return Err(crypto::open_failed());
         }
-        let opened = self.sealer.open(address, entry.epoch, entry.version, row)?;
+        let opened = self.sealer.open(address, entry.version, row)?;
         if opened.deleted || opened.item.expires_at_ms.unwrap_or(0) != entry.expires_at_ms {
             return Err(crypto::open_failed());
         }
@@ -193,18 +252,20 @@ impl Memories {
     }
 
     /// The last version that history knows of a memory that is not there now; 0 if there never was one.
-    pub(super) fn last_version(&self, address: &Address) -> Result<u64> {
+    pub(super) fn last_version(&self, places: &Places) -> Result<u64> {
         let mut last = 0;
-        for row in self.context.kv.scan(Table::Memory, &self.addresses.history(address, None)) {
-            let (key, _) = row?;
-            last = key.last_chunk::<8>().map(|v| u64::from_be_bytes(*v)).ok_or_else(crypto::open_failed)?;
+        for address in &places.0 {
+            for row in self.context.kv.scan(Table::Memory, &self.addresses.history(address, None)) {
+                let (_, version) = address::parse_history(&row?.0).ok_or_else(crypto::open_failed)?;
+                last = last.max(version);
+            }
         }
         Ok(last)
     }
 
-    /// Where `table` has memories in the namespace at `chain` and below.
-    pub(super) fn addresses_in(&self, table: Table, chain: &[u8]) -> Result<BTreeSet<Address>> {
-        let rows = self.context.kv.scan(table, &self.addresses.prefix(RowKind::Current, chain));
+    /// Where `table` has memories of `epoch` in the namespace at `chain` and below.
+    pub(super) fn addresses_in(&self, table: Table, epoch: Epoch, chain: &[u8]) -> Result<BTreeSet<Address>> {
+        let rows = self.context.kv.scan(table, &self.addresses.prefix(epoch, RowKind::Current, chain));
         rows.map(|row| address::parse_current(&row?.0).ok_or_else(crypto::open_failed))
             .filter(|address| address.as_ref().map_or(true, |a| a.chain().starts_with(chain)))
             .collect()
@@ -212,10 +273,24 @@ impl Memories {
 
     /// Every memory below `prefix`: the registry says which there must be, and what it does not know must not be there.
     fn all(&self, prefix: &[String]) -> Result<Vec<MemoryItem>> {
-        let chain = self.addresses.chain(prefix)?;
-        let mut addresses = self.addresses_in(Table::Registry, &chain)?;
-        addresses.append(&mut self.addresses_in(Table::Memory, &chain)?);
-        addresses.iter().filter_map(|address| self.at(address).transpose()).collect()
+        self.context.keyring.looking(|live| {
+            let mut items = Vec::new();
+            // What moves while we look is seen again where it has moved to.
+            for epoch in live.oldest_first() {
+                let chain = self.addresses.chain(epoch, prefix)?;
+                let mut addresses = self.addresses_in(Table::Registry, epoch, &chain)?;
+                addresses.append(&mut self.addresses_in(Table::Memory, epoch, &chain)?);
+                for address in &addresses {
+                    items.extend(self.at(address)?);
+                }
+            }
+            if !live.older().is_empty() {
+                let latest: BTreeMap<_, _> =
+                    items.into_iter().map(|item| ((item.namespace.clone(), item.key.clone()), item)).collect();
+                items = latest.into_values().collect();
+            }
+            Ok(items)
+        })
     }
 
     /// The label in a row. Labels do not expire.
@@ -223,16 +298,17 @@ impl Memories {
         row.strip_prefix(&[0; 8]).ok_or_else(crypto::open_failed)
     }
 
-    fn namespace(&self, chain: &[u8], known: &mut BTreeMap<Vec<u8>, String>) -> Result<Namespace> {
+    fn namespace(&self, epoch: Epoch, chain: &[u8], known: &mut BTreeMap<Vec<u8>, String>) -> Result<Namespace> {
         let mut labels = Vec::new();
         for depth in 1..=chain.len() / TAG_LEN {
             let level = chain.get(..depth * TAG_LEN).unwrap_or_default();
             let label = match known.get(level) {
                 Some(label) => label.clone(),
                 None => {
-                    let row = self.context.kv.get(Table::Memory, &self.addresses.prefix(RowKind::Label, level))?;
+                    let row =
+                        self.context.kv.get(Table::Memory, &self.addresses.prefix(epoch, RowKind::Label, level))?;
                     let row = row.ok_or_else(|| Error::integrity("the label of a namespace"))?;
-                    let label = self.sealer.open_label(level, Self::sealed_label(&row)?)?;
+                    let label = self.sealer.open_label(epoch, level, Self::sealed_label(&row)?)?;
                     known.insert(level.to_vec(), label.clone());
                     label
                 }

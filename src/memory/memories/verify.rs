@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::error::{ErrorKind, Result};
+use crate::id::Epoch;
+use crate::keys::Live;
 use crate::kv::Table;
-use crate::memory::address::{self, RowKind, TAG_LEN};
-use crate::vectors::{Entry, expired};
+use crate::memory::MemoryItem;
+use crate::memory::address::{self, Address, RowKind, TAG_LEN};
+use crate::vectors::expired;
 
 use super::Memories;
 
@@ -36,26 +39,35 @@ impl MemoryReport {
 impl Memories {
     /// Opens every row. Writes of memories wait meanwhile.
     pub fn verify(&self) -> Result<MemoryReport> {
+        let writing = self.context.keyring.writing();
         let _quiet: Vec<_> = self.stripes.iter().map(|stripe| stripe.lock()).collect();
         let mut report = MemoryReport::default();
-        let chains = self.verify_current(&mut report)?;
-        self.verify_history(&mut report)?;
-        self.verify_labels(&chains, &mut report)?;
+        for epoch in writing.live().newest_first() {
+            let chains = self.verify_current(writing.live(), epoch, &mut report)?;
+            self.verify_history(epoch, &mut report)?;
+            self.verify_labels(epoch, &chains, &mut report)?;
+        }
         Ok(report)
     }
 
     /// Returns the namespaces that hold memories.
-    fn verify_current(&self, report: &mut MemoryReport) -> Result<BTreeSet<Vec<u8>>> {
+    fn verify_current(&self, live: &Live, epoch: Epoch, report: &mut MemoryReport) -> Result<BTreeSet<Vec<u8>>> {
         let mut chains = BTreeSet::new();
-        let prefix = self.addresses.prefix(RowKind::Current, &[]);
+        let prefix = self.addresses.prefix(epoch, RowKind::Current, &[]);
         for row in self.context.kv.scan(Table::Registry, &prefix) {
             let (key, value) = row?;
-            let entry = Entry::from_row(&self.context.keyring, &key, &value);
+            let address = address::parse_current(&key);
+            let entry = match &address {
+                Some(address) => self.parse_entry(address, &key, &value),
+                None => Err(crate::crypto::open_failed()),
+            };
             let memory = self.context.kv.get(Table::Memory, &key)?;
-            match (address::parse_current(&key), entry, memory) {
+            match (address, entry, memory) {
                 (_, Ok(entry), None) if self.has_expired(entry.expires_at_ms) => {}
                 (_, Ok(_), None) => report.dropped += 1,
                 (Some(address), Ok(entry), Some(row)) => match self.open_row(&address, &entry, &row) {
+                    // Moved on and put back: only one of the two is the memory.
+                    Ok(item) if self.is_doubled(live, &address, &item)? => report.unknown += 1,
                     Ok(_) => {
                         report.sound += u64::from(!self.has_expired(entry.expires_at_ms));
                         chains.insert(address.chain().to_vec());
@@ -75,14 +87,18 @@ impl Memories {
         Ok(chains)
     }
 
-    fn verify_history(&self, report: &mut MemoryReport) -> Result<()> {
-        for row in self.context.kv.scan(Table::Memory, &self.addresses.prefix(RowKind::History, &[])) {
+    /// Whether a memory at `address` is in an epoch that comes before that one, too.
+    fn is_doubled(&self, live: &Live, address: &Address, item: &MemoryItem) -> Result<bool> {
+        let places = self.places(live, &item.namespace, &item.key)?;
+        let before = places.0.iter().take_while(|place| *place != address);
+        before.map(|place| self.entry(place)).try_fold(false, |found, entry| Ok(found || entry?.is_some()))
+    }
+
+    fn verify_history(&self, epoch: Epoch, report: &mut MemoryReport) -> Result<()> {
+        for row in self.context.kv.scan(Table::Memory, &self.addresses.prefix(epoch, RowKind::History, &[])) {
             let (key, value) = row?;
-            let opened = key.split_last_chunk::<8>().and_then(|(rest, version)| {
-                let address = address::parse_current(rest)?;
-                let version = u64::from_be_bytes(*version);
-                self.sealer.open(&address, self.addresses.epoch(), version, &value).ok()
-            });
+            let opened = address::parse_history(&key)
+                .and_then(|(address, version)| self.sealer.open(&address, version, &value).ok());
             match opened {
                 Some(_) => report.history += 1,
                 None => report.damaged += 1,
@@ -92,18 +108,18 @@ impl Memories {
     }
 
     /// Every label opens, and every level of `chains` has one.
-    fn verify_labels(&self, chains: &BTreeSet<Vec<u8>>, report: &mut MemoryReport) -> Result<()> {
+    fn verify_labels(&self, epoch: Epoch, chains: &BTreeSet<Vec<u8>>, report: &mut MemoryReport) -> Result<()> {
         let level = |chain: &[u8], end| chain.get(..end).map(<[u8]>::to_vec);
         let mut missing: BTreeSet<Vec<u8>> = chains
             .iter()
             .flat_map(|chain| (TAG_LEN..=chain.len()).step_by(TAG_LEN).filter_map(move |end| level(chain, end)))
             .collect();
-        let prefix = self.addresses.prefix(RowKind::Label, &[]);
+        let prefix = self.addresses.prefix(epoch, RowKind::Label, &[]);
         for row in self.context.kv.scan(Table::Memory, &prefix) {
             let (key, value) = row?;
             let chain = key.get(prefix.len()..).unwrap_or_default();
             missing.remove(chain);
-            let label = Self::sealed_label(&value).and_then(|sealed| self.sealer.open_label(chain, sealed));
+            let label = Self::sealed_label(&value).and_then(|sealed| self.sealer.open_label(epoch, chain, sealed));
             if label.is_err() {
                 report.damaged += 1;
             }

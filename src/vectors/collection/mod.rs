@@ -1,12 +1,13 @@
 //! A collection: one description, one engine collection, one resident index per vector, and the order between writes.
 
 mod read;
+mod rotate;
 mod sealed;
 mod search;
 mod verify;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -88,7 +89,7 @@ struct Indexes {
     /// One index per vector, by position.
     by_vector: BTreeMap<u8, Resident>,
     /// Which embeddings the indexes hold, by record.
-    embeddings: HashMap<RecordId, Embedding>,
+    embeddings: BTreeMap<RecordId, Embedding>,
 }
 
 impl Collection {
@@ -175,7 +176,7 @@ impl Collection {
         let Some(open) = self.open.read().current.clone() else { return 0 };
         let resident = open.resident.read();
         resident.as_ref().map_or(0, |indexes| {
-            let embeddings = indexes.embeddings.capacity() * size_of::<(RecordId, Embedding)>();
+            let embeddings = indexes.embeddings.len() * size_of::<(RecordId, Embedding)>();
             indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings
         })
     }

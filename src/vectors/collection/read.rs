@@ -1,12 +1,14 @@
 //! Reading: by id, page by page. Everything is opened against the registry before it is returned.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Bound;
 
 use rayon::prelude::*;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
+use crate::keys::Live;
 use crate::kv::Table;
 use crate::limits;
 use crate::vectors::StoredChunk;
@@ -41,40 +43,46 @@ impl Collection {
 
     /// What the engine says of it.
     pub fn engine_status(&self) -> Result<EngineStatus> {
-        self.open()?.engine.status()
+        let open = self.open()?;
+        // Between two writes: within one that moves records they are there twice.
+        let _turn = self.applied.lock();
+        open.engine.status()
     }
 
-    /// Up to `limit` chunks after the one called `after`, in an order that stays the same, and whether there are more.
+    /// Up to `limit` chunks after the one called `after`, in the order of their ids, and whether there are more.
     pub fn scroll(&self, after: Option<&RecordId>, limit: usize) -> Result<(Vec<StoredChunk>, bool)> {
         if limit == 0 || limit > limits::PAGE_RECORDS {
             return Err(Error::invalid(format!("a page has 1 to {} records", limits::PAGE_RECORDS)));
         }
         let open = self.open()?;
-        let from = match after {
-            // The next id after a given one is the one that is greater by one.
-            Some(id) => {
-                let last = self.sealer.blind(self.context.keyring.active(), id)?.as_u128();
-                let Some(next) = last.checked_add(1) else { return Ok((Vec::new(), false)) };
-                Uuid::from_u128(next)
-            }
-            None => Uuid::nil(),
-        };
-        // The registry says what there is: an engine that leaves something out is noticed.
-        let rows = self.context.kv.scan_from(Table::Registry, self.id().as_bytes(), self.registry_key(&from));
-        let mut ids = rows.take(limit + 1).map(|row| registered_id(&row?.0)).collect::<Result<Vec<_>>>()?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        // Not in the order of blinded ids: that is another one after a rotation.
+        let mut ids: Vec<RecordId> = self.with_indexes(&open, |indexes| {
+            let ids = indexes.embeddings.range::<RecordId, _>((from, Bound::Unbounded));
+            Ok(ids.take(limit + 1).map(|(id, _)| id.clone()).collect())
+        })?;
         let more = ids.len() > limit;
         ids.truncate(limit);
-        let points = open.engine.retrieve(&ids, Fields::Both)?;
-        let opened = self.open_points(&open, &ids, points)?;
-        Ok((opened.into_iter().flatten().map(|(_, chunk)| chunk).collect(), more))
+        // What was deleted since the index was asked is left out.
+        Ok((self.get(&ids)?, more))
     }
 
     pub(super) fn fetch(&self, ids: &[RecordId]) -> Result<Vec<Option<(OpenedVector, StoredChunk)>>> {
         let open = self.open()?;
-        let epoch = self.context.keyring.active();
-        let blinded: Vec<_> = ids.iter().map(|id| self.sealer.blind(epoch, id)).collect::<Result<_>>()?;
-        let points = open.engine.retrieve(&blinded, Fields::Both)?;
-        self.open_points(&open, &blinded, points)
+        self.context.keyring.looking(|live| {
+            let candidates = self.candidates(live, ids)?;
+            let points = open.engine.retrieve(&candidates, Fields::Both)?;
+            let mut opened = self.open_points(&open, &candidates, points)?;
+            let lives = 1 + live.older().len();
+            // A record is in one epoch.
+            Ok(opened.chunks_mut(lives).map(|epochs| epochs.iter_mut().find_map(Option::take)).collect())
+        })
+    }
+
+    /// What the engine may know the records with `ids` by: an id for each live epoch, record by record.
+    pub(super) fn candidates(&self, live: &Live, ids: &[RecordId]) -> Result<Vec<Uuid>> {
+        let each = ids.iter().flat_map(|id| live.newest_first().map(move |epoch| (epoch, id)));
+        each.map(|(epoch, id)| self.sealer.blind(epoch, id)).collect()
     }
 
     /// Opens the points with `ids` against the registry. `None` stands for a record that does not exist.
@@ -99,8 +107,7 @@ impl Collection {
         ids: &[Uuid],
         points: Vec<Point>,
     ) -> Result<Vec<Option<(OpenedVector, StoredChunk)>>> {
-        let keys: Vec<_> = ids.iter().map(|id| self.registry_key(id)).collect();
-        let entries = self.context.kv.get_many(Table::Registry, &keys)?;
+        let entries = self.registry_rows(ids)?;
         let points: HashMap<Uuid, Point> = points.into_iter().map(|p| (p.id, p)).collect();
         let open_one = |(id, row): (&Uuid, &Option<Vec<u8>>)| match (points.get(id), row) {
             (None, None) => Ok(None),
@@ -136,7 +143,7 @@ impl Collection {
 }
 
 /// The id in the key of a registry row.
-fn registered_id(key: &[u8]) -> Result<Uuid> {
+pub(super) fn registered_id(key: &[u8]) -> Result<Uuid> {
     let id = key.get(16..).and_then(|id| Uuid::from_slice(id).ok());
     id.ok_or_else(|| Error::integrity("a registry row"))
 }

@@ -90,15 +90,19 @@ impl Collection {
     /// The same by opening the vectors, while nobody writes. What was deleted since it was found is left out.
     fn sealed_points(&self, open: &Open, nearest: &[(RecordId, f32)]) -> Result<Vec<SealedHit>> {
         let _settled = self.settled();
-        let epoch = self.context.keyring.active();
+        let live = self.context.keyring.live();
         let mut hits = Vec::with_capacity(nearest.len());
         for (id, score) in nearest {
-            let record = self.sealer.blind(epoch, id)?;
-            let row = self.context.kv.get(Table::Registry, &self.registry_key(&record))?;
-            let point = open.engine.retrieve(&[record], Fields::Both)?.into_iter().find(|point| point.id == record);
-            let (point, row) = match (point, row) {
-                (None, None) => continue,
-                (Some(point), Some(row)) => (point, row),
+            let candidates = self.candidates(&live, std::slice::from_ref(id))?;
+            let rows = self.registry_rows(&candidates)?;
+            let points = open.engine.retrieve(&candidates, Fields::Both)?;
+            let registered = candidates.into_iter().zip(rows).find_map(|(record, row)| Some((record, row?)));
+            let (record, row, point) = match (registered, points) {
+                (None, points) if points.is_empty() => continue,
+                (Some((record, row)), points) => {
+                    let point = points.into_iter().find(|point| point.id == record);
+                    (record, row, point.ok_or_else(|| Error::integrity("a record that was found"))?)
+                }
                 _ => return Err(Error::integrity("a record that was found")),
             };
             let entry = self.entry(&record, &row)?;

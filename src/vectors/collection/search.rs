@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
-use crate::kv::Table;
 use crate::limits;
 use crate::vectors::engine::{Fields, Nearest, Point};
 use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
@@ -65,6 +64,9 @@ impl Collection {
 
     /// Whether a search takes so little that it may run where others wait: its index is there and small.
     pub fn searches_at_once(&self) -> bool {
+        if self.spec().mode != Mode::Sealed {
+            return false;
+        }
         let open = self.open.read();
         let Some(resident) = open.current.as_ref().and_then(|open| open.resident.try_read()) else { return false };
         resident.as_ref().is_some_and(|indexes| {
@@ -81,13 +83,20 @@ impl Collection {
     ) -> Result<Vec<(RecordId, f32)>> {
         let (position, params) = self.spec().vector(request.using.as_deref())?;
         request.validate(params.size, params.metric)?;
+        self.with_indexes(open, |indexes| {
+            let index = indexes.by_vector.get(&position);
+            let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
+            let hits = index.search(&request.vector, request.limit, filter)?;
+            let found = hits.into_iter().map(|hit| (hit.id, hit.score));
+            Ok(found.filter(|(_, score)| request.accepts(params.metric, *score)).collect())
+        })
+    }
+
+    /// Calls `work` with the resident indexes, which are loaded if need be.
+    pub(super) fn with_indexes<T>(&self, open: &Open, work: impl Fn(&Indexes) -> Result<T>) -> Result<T> {
         loop {
             if let Some(indexes) = open.resident.read().as_ref() {
-                let index = indexes.by_vector.get(&position);
-                let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
-                let hits = index.search(&request.vector, request.limit, filter)?;
-                let found = hits.into_iter().map(|hit| (hit.id, hit.score));
-                return Ok(found.filter(|(_, score)| request.accepts(params.metric, *score)).collect());
+                return work(indexes);
             }
             self.load_resident(open)?;
         }
@@ -129,20 +138,27 @@ impl Collection {
             let known = |id| resident.as_ref().and_then(|indexes| indexes.embeddings.get(id)).copied();
             nearest.iter().map(|(id, _)| known(id)).collect()
         };
-        let epoch = self.context.keyring.active();
-        let blinded: Vec<_> = nearest.iter().map(|(id, _)| self.sealer.blind(epoch, id)).collect::<Result<_>>()?;
-        let keys: Vec<_> = blinded.iter().map(|id| self.registry_key(id)).collect();
-        let rows = self.context.kv.get_many(Table::Registry, &keys)?;
-        let points = open.engine.retrieve(&blinded, Fields::Payload)?;
+        let live = self.context.keyring.live();
+        let lives = 1 + live.older().len();
+        let ids: Vec<RecordId> = nearest.iter().map(|(id, _)| id.clone()).collect();
+        let candidates = self.candidates(&live, &ids)?;
+        let rows = self.registry_rows(&candidates)?;
+        let points = open.engine.retrieve(&candidates, Fields::Payload)?;
         let points: HashMap<Uuid, Point> = points.into_iter().map(|p| (p.id, p)).collect();
         let one = |at: usize| {
-            let (Some((id, score)), Some(blinded)) = (nearest.get(at), blinded.get(at)) else {
+            let epochs = at * lives..(at + 1) * lives;
+            let (Some((id, score)), Some(blinded), Some(rows)) =
+                (nearest.get(at), candidates.get(epochs.clone()), rows.get(epochs))
+            else {
                 return Err(Error::internal("a result without an id"));
             };
-            let (row, embedding) = (rows.get(at).and_then(Option::as_ref), embeddings.get(at).and_then(Option::as_ref));
-            let (Some(point), Some(row), Some(embedding)) = (points.get(blinded), row, embedding) else {
+            // The epoch that the record is in.
+            let registered = blinded.iter().zip(rows).find_map(|(blinded, row)| Some((blinded, row.as_ref()?)));
+            let embedding = embeddings.get(at).and_then(Option::as_ref);
+            let (Some((blinded, row)), Some(embedding)) = (registered, embedding) else {
                 return Err(Error::integrity("a record that was found"));
             };
+            let point = points.get(blinded).ok_or_else(|| Error::integrity("a record that was found"))?;
             each(Found { id, score: *score, point, entry: self.entry(blinded, row)?, embedding })
         };
         // Opening takes microseconds: only a long page is worth other threads.
@@ -159,9 +175,11 @@ impl Collection {
         if !damaged.is_empty() {
             return Err(Error::integrity("a registry row"));
         }
-        let mut embeddings = HashMap::with_capacity(entries.len());
+        let mut embeddings = BTreeMap::new();
+        // The engine searches by itself in other modes; then only the ids are wanted.
+        let vectors = self.spec().vectors.values().filter(|_| self.spec().mode == Mode::Sealed);
         let mut by_vector: BTreeMap<u8, Resident> = (0_u8..)
-            .zip(self.spec().vectors.values())
+            .zip(vectors)
             .map(|(position, p)| Ok((position, Resident::new(p.size, p.metric, self.context.lock_policy)?)))
             .collect::<Result<_>>()?;
         for index in by_vector.values_mut() {

@@ -8,11 +8,13 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::id::RecordId;
+use crate::keys::{Live, Writing};
 use crate::kv::{Batch, Table};
 use crate::limits;
 use crate::vectors::Chunk;
 use crate::vectors::journal::{self, JournalEntry};
 use crate::vectors::point::{Embedding, Sealed};
+use crate::vectors::registry::Entry;
 
 use super::{Collection, Indexes, apply};
 
@@ -23,6 +25,13 @@ pub struct Staged {
     pub upserts: Vec<Chunk>,
     /// Ids to delete.
     pub deletes: Vec<RecordId>,
+}
+
+/// What a write removes.
+struct Gone {
+    points: Vec<Uuid>,
+    /// How many of the records to delete were there.
+    records: usize,
 }
 
 /// The turn of one write: passes on when dropped, whatever happened meanwhile.
@@ -43,19 +52,21 @@ impl Collection {
     /// Writes `chunks`, all or nothing; each replaces what has its id. Returns the version they have now, once they
     /// would survive a power loss.
     pub fn upsert(&self, chunks: Vec<Chunk>) -> Result<u64> {
-        self.write(Staged { upserts: chunks, deletes: Vec::new() }, Batch::default()).map(|(version, _)| version)
+        let staged = Staged { upserts: chunks, deletes: Vec::new() };
+        self.write(&self.context.keyring.writing(), staged, Batch::default()).map(|(version, _)| version)
     }
 
     /// Deletes `ids`, all or nothing, and returns how many were there.
     pub fn delete(&self, mut ids: Vec<RecordId>) -> Result<usize> {
         ids.sort();
         ids.dedup();
-        self.write(Staged { upserts: Vec::new(), deletes: ids }, Batch::default()).map(|(_, deleted)| deleted)
+        let staged = Staged { upserts: Vec::new(), deletes: ids };
+        self.write(&self.context.keyring.writing(), staged, Batch::default()).map(|(_, deleted)| deleted)
     }
 
     /// Writes `staged` together with `beside`, all or nothing. Returns the version and how many of the ids to delete
     /// were there.
-    pub fn write(&self, staged: Staged, beside: Batch) -> Result<(u64, usize)> {
+    pub fn write(&self, writing: &Writing<'_>, staged: Staged, beside: Batch) -> Result<(u64, usize)> {
         self.check(&staged)?;
         let open = self.open()?;
         let mut head = self.head.lock();
@@ -63,41 +74,92 @@ impl Collection {
             return Ok((*head, 0));
         }
         let seq = head.checked_add(1).ok_or_else(|| Error::integrity("the head of a journal"))?;
-        let sealed: Vec<Sealed> =
-            staged.upserts.par_iter().with_min_len(32).map(|c| self.sealer.seal(c, seq)).collect::<Result<_>>()?;
-        let epoch = self.context.keyring.active();
-        let deletes: Vec<Uuid> = staged.deletes.iter().map(|id| self.sealer.blind(epoch, id)).collect::<Result<_>>()?;
-        let registered: Vec<_> = deletes.iter().map(|id| self.registry_key(id)).collect();
-        let deleted = self.context.kv.get_many(Table::Registry, &registered)?.iter().flatten().count();
+        let seal = |chunk| self.sealer.seal(writing.epoch(), chunk, seq);
+        let sealed: Vec<Sealed> = staged.upserts.par_iter().with_min_len(32).map(seal).collect::<Result<_>>()?;
+        let Gone { points: deletes, records: deleted } = self.gone(writing.live(), &staged)?;
 
         let mut batch = beside;
         if sealed.is_empty() {
             batch.frees_space();
         }
-        for Sealed { point, entry, .. } in &sealed {
-            let key = self.registry_key(&point.id);
-            let row = entry.to_row(&self.context.keyring, &key)?;
-            batch.put(Table::Registry, key, row);
+        let mut points = Vec::with_capacity(sealed.len());
+        let mut embeddings = Vec::with_capacity(sealed.len());
+        for Sealed { point, entry, embedding } in sealed {
+            self.register(&mut batch, &point.id, &entry)?;
+            points.push(point);
+            embeddings.push(embedding);
         }
-        registered.into_iter().for_each(|key| batch.delete(Table::Registry, key));
-        let (points, embeddings) = sealed.into_iter().map(|sealed| (sealed.point, sealed.embedding)).unzip();
+        deletes.iter().for_each(|id| batch.delete(Table::Registry, self.registry_key(id)));
         let writes = [JournalEntry::Upsert(points), JournalEntry::Delete(deletes)];
         let bytes = journal::append(&mut batch, self.id(), seq, &writes)?;
         self.context.kv.write(batch)?;
         *head = seq;
         drop(head);
 
-        // From here on the number is taken: whatever happens, its turn must pass.
         let synced = self.context.kv.sync();
+        self.give_to_engine(&open, seq, bytes, synced, writes, |indexes| {
+            self.update_indexes(indexes, &staged, embeddings)
+        })?;
+        Ok((seq, deleted))
+    }
+
+    /// Adds the registry row of a point to `batch`.
+    pub(super) fn register(&self, batch: &mut Batch, id: &Uuid, entry: &Entry) -> Result<()> {
+        let key = self.registry_key(id);
+        let row = entry.to_row(&self.context.keyring, &key)?;
+        batch.put(Table::Registry, key, row);
+        Ok(())
+    }
+
+    /// What goes when `staged` is written: the records to delete, in whatever epoch they are, and what older epochs have
+    /// of those that are written anew.
+    fn gone(&self, live: &Live, staged: &Staged) -> Result<Gone> {
+        let lives = 1 + live.older().len();
+        let mut points = Vec::with_capacity(staged.deletes.len() * lives);
+        for id in &staged.deletes {
+            for epoch in live.newest_first() {
+                points.push(self.sealer.blind(epoch, id)?);
+            }
+        }
+        let rows = self.registry_rows(&points)?;
+        let records = rows.chunks(lives).filter(|rows| rows.iter().any(Option::is_some)).count();
+        let mut before = Vec::with_capacity(staged.upserts.len() * live.older().len());
+        for chunk in &staged.upserts {
+            for epoch in live.older() {
+                before.push(self.sealer.blind(*epoch, &chunk.id)?);
+            }
+        }
+        let rows = self.registry_rows(&before)?;
+        points.extend(before.into_iter().zip(rows).filter_map(|(id, row)| row.is_some().then_some(id)));
+        Ok(Gone { points, records })
+    }
+
+    /// The registry rows of points, in their order.
+    pub(super) fn registry_rows(&self, points: &[Uuid]) -> Result<Vec<Option<Vec<u8>>>> {
+        let keys: Vec<_> = points.iter().map(|id| self.registry_key(id)).collect();
+        self.context.kv.get_many(Table::Registry, &keys)
+    }
+
+    /// Waits for the turn of write number `seq`, which is in the journal, and gives it to the engine and the indexes.
+    pub(super) fn give_to_engine(
+        &self,
+        open: &super::Open,
+        seq: u64,
+        bytes: usize,
+        synced: Result<()>,
+        writes: [JournalEntry; 2],
+        update: impl FnOnce(&mut Indexes) -> Result<()>,
+    ) -> Result<()> {
+        // The number is taken: whatever happened, its turn must pass.
         let turn = self.wait_for_turn(seq);
         self.note_write(bytes);
-        let result = synced.and_then(|()| self.take_effect(&open, writes, &staged, embeddings));
+        let result = synced.and_then(|()| self.take_effect(open, writes, update));
         if result.is_err() {
             // Within the turn: nobody may flush an engine that misses a write and trim the journal that has it.
             self.give_up();
         }
         drop(turn);
-        result.map(|()| (seq, deleted))
+        result
     }
 
     fn wait_for_turn(&self, seq: u64) -> Turn<'_> {
@@ -112,8 +174,7 @@ impl Collection {
         &self,
         open: &super::Open,
         writes: [JournalEntry; 2],
-        staged: &Staged,
-        embeddings: Vec<Embedding>,
+        update: impl FnOnce(&mut Indexes) -> Result<()>,
     ) -> Result<()> {
         for write in writes {
             let empty = match &write {
@@ -126,7 +187,7 @@ impl Collection {
         }
         let mut resident = open.resident.write();
         let Some(indexes) = resident.as_mut() else { return Ok(()) };
-        if let Err(e) = self.update_indexes(indexes, staged, embeddings) {
+        if let Err(e) = update(indexes) {
             // The write is done all the same; the next search loads the indexes anew and says what is wrong.
             tracing::warn!(collection = %self.id(), error = %e, "an index could not be updated and was dropped");
             *resident = None;

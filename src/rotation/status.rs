@@ -1,0 +1,31 @@
+//! What may be shown of a tenant's rotation.
+
+use serde::Serialize;
+
+use super::job::{Finished, Phase, Retained};
+use crate::keys::EpochRecord;
+
+/// Where a tenant's rotation stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RotationStatus {
+    /// What it is doing.
+    pub phase: Phase,
+    /// The epoch that seals.
+    pub active: EpochRecord,
+    /// Epochs that records are still moved from.
+    pub from: Vec<EpochRecord>,
+    /// Records that the job under way has moved, or the last one.
+    pub records: u64,
+    /// Their sealed bytes.
+    pub bytes: u64,
+    /// Records that were there to be moved when this run began.
+    pub total: u64,
+    /// Records that did not open.
+    pub damaged: u64,
+    /// When the job under way began: Unix time in milliseconds.
+    pub started_at_ms: Option<u64>,
+    /// Epochs that are kept for what was handed out in them, oldest first.
+    pub retained: Vec<Retained>,
+    /// The last rotation that was done.
+    pub last: Option<Finished>,
+}

@@ -1,0 +1,204 @@
+//! Moving the points of a collection to the epoch that seals.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::Epoch;
+use crate::kv::{Batch, Table};
+use crate::rotation::{Load, Mover, Tally};
+use crate::vectors::engine::{Fields, Point};
+use crate::vectors::journal::{self, JournalEntry};
+use crate::vectors::point::Sealed;
+use crate::vectors::registry;
+
+use super::Collection;
+use super::read::{SCROLL_POINTS, registered_id};
+
+/// Points that are asked for at a time: what is read twice, or held in memory, stays bounded when they are large.
+const RETRIEVED: usize = 32;
+
+/// Moves points to one epoch from all others.
+pub(crate) struct PointMover<'a> {
+    collection: &'a Collection,
+    to: Epoch,
+    /// Whether points that do not open are removed.
+    discard: bool,
+    /// Whether points are removed whatever they are: nobody refers to them.
+    orphans: bool,
+}
+
+/// A point as registry and engine have it.
+pub(crate) struct PointRow {
+    id: Uuid,
+    registry: Box<[u8]>,
+    point: Option<Point>,
+}
+
+/// A point that is ready to be moved, and the registry row that must still be there for it.
+pub(crate) struct MovedPoint {
+    id: Uuid,
+    before: Box<[u8]>,
+    /// `None` for one that does not open.
+    sealed: Option<Sealed>,
+}
+
+impl Collection {
+    /// Moves every point that is not sealed in `to`.
+    pub(crate) fn point_mover(&self, to: Epoch, discard: bool) -> PointMover<'_> {
+        PointMover { collection: self, to, discard, orphans: false }
+    }
+
+    /// Removes every point that is not sealed in `to`: of embeddings whose memories have moved or gone.
+    pub(crate) fn orphan_remover(&self, to: Epoch) -> PointMover<'_> {
+        PointMover { collection: self, to, discard: true, orphans: true }
+    }
+
+    /// How many points registry, journal and engine have in `epoch`.
+    pub(crate) fn sealed_in(&self, epoch: Epoch) -> Result<u64> {
+        let open = self.open()?;
+        // Nothing of the journal is needed any more that the engine has on disk.
+        self.flush()?;
+        let _settled = self.settled();
+        let mut found = self.registered_in(epoch)?;
+        for entry in journal::entries(&*self.context.kv, self.id()) {
+            for write in entry?.1 {
+                if let JournalEntry::Upsert(points) = write {
+                    found += points.iter().filter(|point| point.epoch == epoch.as_u32()).count() as u64;
+                }
+            }
+        }
+        let mut from = None;
+        loop {
+            let (points, next) = open.engine.scroll(from, SCROLL_POINTS)?;
+            found += points.iter().filter(|point| point.epoch == epoch.as_u32()).count() as u64;
+            match next {
+                Some(id) => from = Some(id),
+                None => return Ok(found),
+            }
+        }
+    }
+}
+
+impl Collection {
+    /// How many records the registry has in `epoch`.
+    pub(crate) fn registered_in(&self, epoch: Epoch) -> Result<u64> {
+        let rows = self.context.kv.scan(Table::Registry, self.id().as_bytes());
+        rows.map(|row| Ok(u64::from(registry::claimed_epoch(&row?.1) == Some(epoch)))).sum()
+    }
+}
+
+impl Mover for PointMover<'_> {
+    type Row = PointRow;
+    type Sealed = MovedPoint;
+
+    fn read(&self, after: Option<&[u8]>) -> Result<Option<Load<PointRow>>> {
+        let collection = self.collection;
+        let id = collection.id();
+        let prefix = id.as_bytes();
+        let from = after.map_or_else(|| prefix.to_vec(), |after| [after, &[0]].concat());
+        let (mut rows, mut through) = (Vec::new(), None);
+        for row in collection.context.kv.scan_from(Table::Registry, prefix, from) {
+            let (key, value) = row?;
+            if registry::claimed_epoch(&value) != Some(self.to) {
+                rows.push((registered_id(&key)?, value));
+            }
+            through = Some(key);
+            if rows.len() == Load::<PointRow>::ROWS {
+                break;
+            }
+        }
+        let Some(through) = through else { return Ok(None) };
+        let mut load = Load::default();
+        let mut rows = rows.into_iter();
+        loop {
+            let some: Vec<_> = rows.by_ref().take(RETRIEVED).collect();
+            if some.is_empty() {
+                load.reach(through.into_vec());
+                return Ok(Some(load));
+            }
+            let ids: Vec<Uuid> = some.iter().map(|(id, _)| *id).collect();
+            let points = collection.open()?.engine.retrieve(&ids, Fields::Both)?;
+            let mut points: HashMap<Uuid, Point> = points.into_iter().map(|point| (point.id, point)).collect();
+            for (id, registry) in some {
+                if !load.has_room() {
+                    // The rest is read again for the next load.
+                    return Ok(Some(load));
+                }
+                let point = points.remove(&id);
+                let bytes = point.as_ref().map_or(0, |point| point.payload.len() + point.vector.len());
+                load.push(PointRow { id, registry, point }, collection.registry_key(&id), bytes);
+            }
+        }
+    }
+
+    fn seal(&self, row: PointRow) -> Result<MovedPoint> {
+        let PointRow { id, registry, point } = row;
+        let sealed = point.ok_or_else(crate::crypto::open_failed).and_then(|point| {
+            let entry = self.collection.entry(&id, &registry)?;
+            self.collection.sealer.reseal(self.to, &point, &entry)
+        });
+        let sealed = match sealed {
+            Err(e) if e.kind() == ErrorKind::Integrity => None,
+            other => Some(other?),
+        };
+        Ok(MovedPoint { id, before: registry, sealed })
+    }
+
+    fn write(&self, load: Vec<MovedPoint>, beside: Batch) -> Result<Tally> {
+        let collection = self.collection;
+        let writing = collection.context.keyring.writing();
+        crate::rotation::check_epoch(&writing, self.to)?;
+        let open = collection.open()?;
+        let mut tally = Tally::default();
+        let (mut batch, mut points, mut gone) = (beside, Vec::new(), Vec::new());
+        let mut head = collection.head.lock();
+        // From here on nobody else writes: what is still registered as it was read may move.
+        let ids: Vec<Uuid> = load.iter().map(|moved| moved.id).collect();
+        for (moved, now) in load.into_iter().zip(collection.registry_rows(&ids)?) {
+            if now.as_deref() != Some(&*moved.before) {
+                tally.passed += 1;
+                continue;
+            }
+            match moved.sealed {
+                Some(_) if self.orphans => tally.passed += 1,
+                Some(Sealed { point, entry, .. }) => {
+                    tally.moved(point.payload.len() + point.vector.len());
+                    collection.register(&mut batch, &point.id, &entry)?;
+                    points.push(point);
+                }
+                None => {
+                    tally.damaged += 1;
+                    tracing::warn!(point = %moved.id, discarded = self.discard, "a point does not open");
+                    if !self.discard {
+                        continue;
+                    }
+                }
+            }
+            batch.delete(Table::Registry, collection.registry_key(&moved.id));
+            gone.push(moved.id);
+        }
+        if gone.is_empty() {
+            collection.context.kv.write(batch)?;
+            return Ok(tally);
+        }
+        let seq = head.checked_add(1).ok_or_else(|| Error::integrity("the head of a journal"))?;
+        let writes = [JournalEntry::Upsert(points), JournalEntry::Delete(gone)];
+        let bytes = journal::append(&mut batch, collection.id(), seq, &writes)?;
+        collection.context.kv.write(batch)?;
+        *head = seq;
+        drop(head);
+        // The embeddings are what they were, so the indexes stay as they are. Only what was discarded may be in them.
+        let discards = tally.damaged > 0 && self.discard;
+        collection.give_to_engine(&open, seq, bytes, Ok(()), writes, |_| Ok(()))?;
+        if discards {
+            *open.resident.write() = None;
+        }
+        drop(writing);
+        if collection.flush_is_due() {
+            collection.flush()?;
+        }
+        Ok(tally)
+    }
+}

@@ -176,7 +176,9 @@ fn summarize(outcomes: &BTreeMap<&str, Outcome>) {
     let total: u32 = inside.values().sum();
     let _ = writeln!(table, "kills inside an operation: {total}, {inside:?}");
     let _ = std::io::stderr().write_all(table.as_bytes());
-    for (kind, least) in [(Kind::Ingest, 50), (Kind::Memory, 50), (Kind::Flush, 30), (Kind::Optimize, 30), (Kind::Rotate, 60)] {
+    for (kind, least) in
+        [(Kind::Ingest, 50), (Kind::Memory, 50), (Kind::Flush, 30), (Kind::Optimize, 30), (Kind::Rotate, 60)]
+    {
         assert!(inside.get(&kind).is_some_and(|kills| *kills >= least), "fewer than {least} kills inside {kind:?}");
     }
     assert!(total >= KILLS, "only {total} kills");

@@ -11,7 +11,9 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use strongroom::keys::keystore::file::KdfCost;
-use strongroom::{Config, Error, ErrorKind, Passphrase, RotateOptions, SearchRequest, Store, StoreOptions, Tenant, TenantId};
+use strongroom::{
+    Config, Error, ErrorKind, Passphrase, RotateOptions, SearchRequest, Store, StoreOptions, Tenant, TenantId,
+};
 
 use super::op::{self, Op};
 

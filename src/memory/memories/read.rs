@@ -15,6 +15,9 @@ use crate::vectors::{Entry, SearchRequest, expired};
 
 use super::{Memories, Places};
 
+/// Where a memory is, its row, and the memory.
+type Found = (Address, Arc<[u8]>, MemoryItem);
+
 impl Memories {
     /// The memory under `key` in `namespace`.
     pub fn get(&self, namespace: &Namespace, key: &str) -> Result<Option<MemoryItem>> {
@@ -198,7 +201,7 @@ impl Memories {
     }
 
     /// Where a memory is, its row, and the memory; the caller has locked its places.
-    pub(super) fn current_of(&self, places: &Places) -> Result<Option<(Address, Arc<[u8]>, MemoryItem)>> {
+    pub(super) fn current_of(&self, places: &Places) -> Result<Option<Found>> {
         for address in &places.0 {
             if let Some((row, item)) = self.current_row(address)? {
                 return Ok(Some((address.clone(), row, item)));

@@ -243,3 +243,19 @@ pub const ENVELOPE_BULK: usize = 4096;
 pub const INVITATION_BYTES: usize = 224 << 10;
 /// Most headers, and most trailers, of a request or an answer in an envelope.
 pub const ENVELOPE_FIELDS: usize = 128;
+/// Most backups in one directory.
+pub const BACKUPS: usize = 4096;
+/// Most bytes of points in one bucket of a backup, unless one point alone is larger.
+pub const BACKUP_BUCKET_BYTES: usize = 2 << 20;
+/// Largest part of a file of the database in a backup, in bytes.
+pub const BACKUP_FILE_PART_BYTES: u64 = 4 << 20;
+/// Largest part of a backup, in bytes: a bucket with one point that is as large as a write may be.
+pub const BACKUP_PART_BYTES: u64 = 80 << 20;
+/// Largest manifest of a backup, in bytes: that of about a million buckets.
+pub const BACKUP_MANIFEST_BYTES: u64 = 256 << 20;
+/// Longest name of a file of the database, in bytes.
+pub const BACKUP_FILE_NAME_BYTES: usize = 64;
+/// Points that a backup reads from an engine at a time.
+pub const BACKUP_PAGE_POINTS: usize = 256;
+/// How long a backup waits for a collection that is being closed, in milliseconds.
+pub const BACKUP_WAIT_MS: u64 = 30_000;

@@ -4,6 +4,7 @@
 //! can be listed and removed by prefix without its name being there. The layout stands in `schema/record.md`.
 
 mod address;
+mod census;
 mod item;
 mod ledger;
 mod memories;
@@ -12,6 +13,8 @@ mod sealer;
 pub use item::{Memory, MemoryItem, MemoryOp, MemoryVersion, RecallRequest, Recalled};
 pub use ledger::Ledger;
 pub use memories::{Memories, MemoryContext, MemoryReport};
+
+pub(crate) use census::{records_by_epoch, remove_epoch, tenants};
 
 use crate::error::Result;
 use crate::kv::{Batch, KvBackend, Table};

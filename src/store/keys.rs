@@ -213,7 +213,6 @@ impl Inner {
     /// Removes what no key opens any more.
     fn remove_data(&self, id: &TenantId) -> Result<()> {
         let tag = self.tenant_tag(id)?;
-        vectors::remove_tenant(&*self.kv, &*self.engine, &tag)?;
-        memory::remove_tenant(&*self.kv, &tag)
+        super::unreadable::remove_tenant(&*self.kv, &*self.engine, &tag)
     }
 }

@@ -88,6 +88,12 @@ fn mac(keyring: &Keyring, epoch: Epoch, key: &[u8], entry: &[u8]) -> Result<[u8;
     Ok(crypto::first_16(keyring.blinding(epoch, SCOPE)?.tag(&[entry, key])))
 }
 
+/// The epoch that a row says its record is sealed in, of a row that nobody can check any more.
+pub(super) fn claimed_epoch(row: &[u8]) -> Result<Epoch> {
+    let entry = row.get(..ENTRY_LEN).ok_or_else(|| Error::integrity("a registry row"))?;
+    Entry::from_bytes(entry).map(|entry| entry.epoch)
+}
+
 /// Whether a row that begins with an expiry may be dropped at `now_ms`.
 pub(crate) fn expired(row: &[u8], now_ms: u64) -> bool {
     let expires_at = row.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));

@@ -136,7 +136,7 @@ impl Collection {
 }
 
 /// The id in the key of a registry row.
-fn registered_id(key: &[u8]) -> Result<Uuid> {
+pub(super) fn registered_id(key: &[u8]) -> Result<Uuid> {
     let id = key.get(16..).and_then(|id| Uuid::from_slice(id).ok());
     id.ok_or_else(|| Error::integrity("a registry row"))
 }

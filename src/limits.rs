@@ -243,6 +243,8 @@ pub const ENVELOPE_BULK: usize = 4096;
 pub const INVITATION_BYTES: usize = 224 << 10;
 /// Most headers, and most trailers, of a request or an answer in an envelope.
 pub const ENVELOPE_FIELDS: usize = 128;
+/// Largest backup of a keystore, in bytes: of about fifty thousand tenants.
+pub const KEYSTORE_BACKUP_BYTES: u64 = 1 << 30;
 /// Most backups in one directory.
 pub const BACKUPS: usize = 4096;
 /// Most bytes of points in one bucket of a backup, unless one point alone is larger.

@@ -99,7 +99,7 @@ enum Command {
     /// Open and revoke agents' sessions
     #[command(subcommand)]
     Session(session::SessionCommand),
-    /// Change what opens the keystore
+    /// Change what opens the keystore, back it up and restore it
     #[command(subcommand)]
     Keystore(keystore::KeystoreCommand),
     /// Run the key service

@@ -11,5 +11,9 @@ mod drill;
 mod hostile;
 #[path = "backup/incremental.rs"]
 mod incremental;
+#[path = "backup/keys.rs"]
+mod keys;
+#[path = "backup/kill.rs"]
+mod kill;
 #[path = "backup/lost.rs"]
 mod lost;

@@ -172,7 +172,10 @@ fn sort_live(
             Some(_) => continue,
         };
         whole &= !why.is_unknown();
-        sorted.unreadable.push(Unreadable { tenant: Some(id.as_str().to_owned()), records, why });
+        // Labels of namespaces outlive what was in them, and are no loss.
+        let lost = records > 0 || why.is_unknown() || census.described.iter().any(|(_, sealed_in)| *sealed_in == epoch);
+        let unreadable = Unreadable { tenant: Some(id.as_str().to_owned()), records, why };
+        sorted.unreadable.extend(lost.then_some(unreadable));
     }
     if !whole {
         return Ok(());

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock, statvfs};
 
 use crate::error::{Error, ErrorKind, Result};
 
-const LOCK_FILE: &str = "strongroom.lock";
+pub(crate) const LOCK_FILE: &str = "strongroom.lock";
 /// What the names of files begin with that are not whole.
 pub(crate) const UNFINISHED: &str = ".unfinished-";
 /// How long one look at the free space is believed, in milliseconds.
@@ -91,8 +91,7 @@ impl DataDir {
         if extra == 0 && now < self.room_until.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let stat = statvfs(&self.path).map_err(std::io::Error::from)?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let free = free_bytes(&self.path)?;
         if free < self.min_free_bytes.saturating_add(extra) {
             return Err(Error::new(
                 ErrorKind::StorageFull,
@@ -106,6 +105,12 @@ impl DataDir {
         self.room_until.store(now + ROOM_FOR_MS, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// The bytes that are free on the disk of `path`.
+pub fn free_bytes(path: &Path) -> Result<u64> {
+    let stat = statvfs(path).map_err(std::io::Error::from)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Makes a directory for its owner alone.
@@ -143,8 +148,8 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(File::open(dir)?.sync_all()?)
 }
 
-/// `bytes` on disk, beside `path`.
-fn unfinished<'a>(path: &'a Path, bytes: &[u8]) -> Result<(&'a Path, tempfile::NamedTempFile)> {
+/// `bytes` on disk, beside `path`: gone again unless it is given that name.
+pub(crate) fn unfinished<'a>(path: &'a Path, bytes: &[u8]) -> Result<(&'a Path, tempfile::NamedTempFile)> {
     let dir = path.parent().ok_or_else(|| Error::internal("a file without a directory"))?;
     let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
     file.write_all(bytes)?;

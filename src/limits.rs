@@ -250,3 +250,21 @@ pub const ROTATION_ROWS: usize = 256;
 pub const ROTATION_BYTES: usize = 1 << 20;
 /// Namespaces that a rotation remembers to have labelled in the new epoch.
 pub const ROTATION_NAMESPACES: usize = 65_536;
+/// Largest backup of a keystore, in bytes: of about fifty thousand tenants.
+pub const KEYSTORE_BACKUP_BYTES: u64 = 1 << 30;
+/// Most backups in one directory.
+pub const BACKUPS: usize = 4096;
+/// Most bytes of points in one bucket of a backup, unless one point alone is larger.
+pub const BACKUP_BUCKET_BYTES: usize = 2 << 20;
+/// Largest part of a file of the database in a backup, in bytes.
+pub const BACKUP_FILE_PART_BYTES: u64 = 4 << 20;
+/// Largest part of a backup, in bytes: a bucket with one point that is as large as a write may be.
+pub const BACKUP_PART_BYTES: u64 = 80 << 20;
+/// Largest manifest of a backup, in bytes: that of about a million buckets.
+pub const BACKUP_MANIFEST_BYTES: u64 = 256 << 20;
+/// Longest name of a file of the database, in bytes.
+pub const BACKUP_FILE_NAME_BYTES: usize = 64;
+/// Points that a backup reads from an engine at a time.
+pub const BACKUP_PAGE_POINTS: usize = 256;
+/// How long a backup waits for a collection that is being closed, in milliseconds.
+pub const BACKUP_WAIT_MS: u64 = 30_000;

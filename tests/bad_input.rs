@@ -318,6 +318,28 @@ fn a_full_disk() {
 }
 
 /// Sets how much of the disk is left alone, in MiB.
+#[test]
+fn a_full_disk_of_backups() {
+    let Some(room) = Room::new("a_full_disk_of_backups") else { return };
+    let store = Store::new("sealed");
+    let to = room.path().join("backups");
+    let to = to.to_str().unwrap();
+    let files = || common::cli::walk(room.path()).into_iter().filter(|path| path.is_file()).collect::<Vec<_>>();
+    store.cli.ok(&["backup", "create", "--to", to]);
+    let before = files();
+    room.remount("size=4m");
+    let large = json!({ "id": 50, "text": "x".repeat(10 << 20), "vector": vector(50, SIZE) });
+    succeeded(&store.ingest(format!("{large}\n"), &[]));
+    says(&refused(&store.cli.run(&["backup", "create", "--to", to]), ErrorKind::StorageFull), &["backup prune"]);
+    // Nothing is left of it, and what was there is whole.
+    assert_eq!(files(), before);
+    store.cli.ok(&["backup", "verify", "--from", to]);
+    room.remount("size=512m");
+    store.cli.ok(&["backup", "create", "--to", to]);
+    assert_eq!(store.cli.json(&["backup", "list", "--from", to])["backups"].as_array().unwrap().len(), 2);
+    store.intact();
+}
+
 fn reserve(dir: &Path, mib: u32) {
     std::fs::create_dir_all(dir).unwrap();
     std::fs::write(dir.join("strongroom.toml"), format!("min_free_mib = {mib}\n")).unwrap();

@@ -1,14 +1,16 @@
-//! `keystore passphrase`: what opens the keystore.
+//! `keystore passphrase|backup|restore`: what opens the keystore, and its backups.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Global;
-use super::output::Output;
+use super::output::{Output, bytes};
 use crate::crypto::default_provider;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::keys::keystore::copy::{self, KeystoreCopy};
+use crate::keys::keystore::custody::CustodyKind;
 use crate::keys::keystore::file::KdfCost;
 use crate::keys::{Keystore, Passphrase};
 
@@ -16,6 +18,29 @@ use crate::keys::{Keystore, Passphrase};
 pub(super) enum KeystoreCommand {
     /// Change the passphrase; nobody may have the store open
     Passphrase(PassphraseArgs),
+    /// Copy the keys into one file, sealed under a passphrase of its own; a key service may run meanwhile
+    Backup {
+        /// The file; it must not be there yet
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        #[command(flatten)]
+        passphrase: BackupPassphrase,
+    },
+    /// Make the keystore of such a file, where there is none
+    Restore {
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        #[command(flatten)]
+        passphrase: BackupPassphrase,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct BackupPassphrase {
+    /// A file with the passphrase of the backup; otherwise a prompt
+    #[arg(long, value_name = "FILE")]
+    backup_passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -32,8 +57,51 @@ pub(super) struct PassphraseArgs {
 }
 
 pub(super) fn run(global: &Global, command: KeystoreCommand, output: &Output) -> Result<()> {
-    let KeystoreCommand::Passphrase(args) = command;
-    let dir = global.options()?.keystore_dir();
+    let options = global.options()?;
+    if options.has_remote_keys() {
+        return Err(Error::invalid("the keys of this store are with a key service")
+            .with_remedy("run the command where the key service has its keystore"));
+    }
+    let dir = options.keystore_dir();
+    match command {
+        KeystoreCommand::Passphrase(args) => change_passphrase(global, &dir, &args, output),
+        KeystoreCommand::Backup { to, passphrase } => {
+            let passphrase = passphrase.read(Passphrase::ask_new)?;
+            let made = copy::back_up(&dir, &to, default_provider(), &passphrase, KdfCost::default())?;
+            output.answer(&json!({ "file": to, "copied": made }), |_| {
+                format!("copied the keys of {} entries to {}, {}", made.tenants, to.display(), bytes(made.bytes))
+            })?;
+            warn(output, made);
+            Ok(())
+        }
+        KeystoreCommand::Restore { from, passphrase } => {
+            let passphrase = passphrase.read(Passphrase::ask_known)?;
+            let made = copy::restore(&from, &dir, default_provider(), &passphrase)?;
+            output.answer(&json!({ "dir": dir, "restored": made }), |_| {
+                format!("restored the keys of {} entries to {}", made.tenants, dir.display())
+            })?;
+            output.remark("it opens with the passphrase that it had then; epochs destroyed since then open again");
+            warn(output, made);
+            Ok(())
+        }
+    }
+}
+
+impl BackupPassphrase {
+    fn read(&self, ask: fn() -> Result<Passphrase>) -> Result<Passphrase> {
+        self.backup_passphrase_file.as_deref().map_or_else(ask, Passphrase::from_file)
+    }
+}
+
+/// What whoever has such a file must know.
+fn warn(output: &Output, copy: KeystoreCopy) {
+    output.remark("warning: this file brings destroyed epochs back: destroy it when an epoch or a tenant is destroyed");
+    if copy.custody != CustodyKind::File {
+        output.remark("warning: the token is not in it: back it up with its own tools");
+    }
+}
+
+fn change_passphrase(global: &Global, dir: &Path, args: &PassphraseArgs, output: &Output) -> Result<()> {
     let old = global.passphrase(false)?;
     let new = match &args.new_passphrase_file {
         Some(file) => Passphrase::from_file(file)?,
@@ -41,7 +109,7 @@ pub(super) fn run(global: &Global, command: KeystoreCommand, output: &Output) ->
     };
     let cost = args.kdf_memory_mib.zip(args.kdf_passes);
     let cost = cost.map(|(mib, passes)| KdfCost { memory_kib: mib << 10, passes, ..KdfCost::default() });
-    Keystore::change_passphrase(&dir, default_provider(), old, new, cost)?;
+    Keystore::change_passphrase(dir, default_provider(), old, new, cost)?;
     output.answer(&json!({ "changed": dir }), |_| {
         "the passphrase is changed; copies of keystore.json made before still open with the old one".into()
     })

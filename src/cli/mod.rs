@@ -1,5 +1,6 @@
 //! The command line: one file per group of commands. Data goes to stdout, talk to stderr.
 
+mod backup;
 mod bench;
 mod cert;
 mod chunks;
@@ -101,7 +102,7 @@ enum Command {
     /// Open and revoke agents' sessions
     #[command(subcommand)]
     Session(session::SessionCommand),
-    /// Change what opens the keystore
+    /// Change what opens the keystore, back it up and restore it
     #[command(subcommand)]
     Keystore(keystore::KeystoreCommand),
     /// Run the key service
@@ -139,6 +140,11 @@ enum Command {
     Memories(memory::MemoriesArgs),
     /// Open every record and compare it with the registry
     Verify(store::VerifyArgs),
+    /// Back the data up, and list, verify and prune backups
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
+    /// Make the data directory of a backup, and open every record in it
+    Restore(backup::WhichArgs),
     /// Issue TLS certificates for services, and renew them
     #[command(subcommand)]
     Pki(pki::PkiCommand),
@@ -201,6 +207,8 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Forget(args) => memory::forget(global, args, output).await,
             Command::Memories(args) => memory::memories(global, args, output).await,
             Command::Verify(args) => store::verify(global, args, output).await,
+            Command::Backup(command) => backup::run(global, command, output).await,
+            Command::Restore(which) => backup::restore(global, which, output).await,
             Command::Pki(command) => pki::run(command, output),
             Command::Cert(command) => cert::run(global, command, output).await,
             Command::Envelope(command) => envelope::run(command, output),

@@ -69,6 +69,11 @@ impl Passphrase {
         Self::ask(true)
     }
 
+    /// One that exists, from the terminal.
+    pub fn ask_known() -> Result<Self> {
+        Self::ask(false)
+    }
+
     fn ask(confirm: bool) -> Result<Self> {
         if !std::io::stdin().is_terminal() {
             return Err(Error::new(ErrorKind::Denied, "no passphrase was given").with_remedy(format!(

@@ -3,6 +3,8 @@
 
 pub mod rocks;
 
+use std::path::Path;
+
 use crate::error::Result;
 
 /// A table of the engine. Every key starts with the blinded tag of a tenant or the id of a collection.
@@ -143,6 +145,10 @@ pub trait KvBackend: Send + Sync {
 
     /// Returns once everything written before the call is on stable storage. Concurrent calls share one disk sync.
     fn sync(&self) -> Result<()>;
+
+    /// Makes the files of a copy of everything, as of one instant during the call, in `dir`, which must not exist but
+    /// lie on the same file system. Writes go on meanwhile.
+    fn checkpoint(&self, dir: &Path) -> Result<()>;
 }
 
 /// The first key after all keys that start with `prefix`; `None` when there is no such key.

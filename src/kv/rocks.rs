@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::compaction_filter::Decision;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
@@ -116,6 +117,11 @@ impl KvBackend for Rocks {
 
     fn sync(&self) -> Result<()> {
         self.commit.sync(|| self.db.flush_wal(true).map_err(failed))
+    }
+
+    fn checkpoint(&self, dir: &Path) -> Result<()> {
+        // Flushed first, so that the copy consists of table files, which the next copy has too, and a short log.
+        Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(dir)).map_err(failed)
     }
 }
 

@@ -33,3 +33,6 @@ pub mod envelopes {}
 
 #[doc = include_str!("sidecar.md")]
 pub mod sidecar {}
+
+#[doc = include_str!("backup.md")]
+pub mod backup {}

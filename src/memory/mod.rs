@@ -4,6 +4,7 @@
 //! can be listed and removed by prefix without its name being there. The layout stands in `schema/record.md`.
 
 mod address;
+mod census;
 mod item;
 mod ledger;
 mod memories;
@@ -12,6 +13,8 @@ mod sealer;
 pub use item::{Memory, MemoryItem, MemoryOp, MemoryVersion, RecallRequest, Recalled};
 pub use ledger::Ledger;
 pub use memories::{Memories, MemoryContext, MemoryReport};
+
+pub(crate) use census::{records_by_epoch, remove_epoch, tenants};
 
 use crate::error::Result;
 use crate::kv::{Batch, KvBackend, Table};
@@ -22,6 +25,7 @@ pub(crate) fn remove_tenant(kv: &dyn KvBackend, tenant_tag: &[u8; 16]) -> Result
     batch.frees_space();
     batch.delete_prefix(Table::Memory, tenant_tag);
     batch.delete_prefix(Table::Registry, tenant_tag);
+    batch.delete(Table::Rotation, tenant_tag.to_vec());
     Ledger::remove(&mut batch, tenant_tag);
     kv.write(batch)?;
     kv.sync()

@@ -16,7 +16,6 @@ use crate::keys::certificate::SignerUse;
 use crate::keys::kms::{Caller, Keys, Kms, LocalKms, Onboarded, PublicTenant, Role, Scope, Session};
 use crate::keys::{DataKeys, EpochRecord, Keystore, Passphrase, Profile, Signers, TenantRecord};
 use crate::server::RemoteKms;
-use crate::{memory, vectors};
 
 /// The name under which the store's own calls stand in the audit log.
 const SERVICE: &str = "store";
@@ -205,7 +204,6 @@ impl Inner {
     /// Removes what no key opens any more.
     fn remove_data(&self, id: &TenantId) -> Result<()> {
         let tag = self.tenant_tag(id)?;
-        vectors::remove_tenant(&*self.kv, &*self.engine, &tag)?;
-        memory::remove_tenant(&*self.kv, &tag)
+        super::unreadable::remove_tenant(&*self.kv, &self.engine, &tag)
     }
 }

@@ -25,15 +25,19 @@
 //! # }
 //! ```
 
+mod backup;
 mod collection;
 mod handoff;
 mod keys;
 mod maintenance;
 mod memory;
+mod names;
 mod options;
+mod restore;
 mod rotation;
 pub mod service;
 mod tenant;
+mod unreadable;
 
 use std::collections::HashMap;
 use std::fs;
@@ -44,26 +48,27 @@ use parking_lot::Mutex;
 use crate::crypto::{self, Provider};
 use crate::disk::DataDir;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{Epoch, TenantId};
+use crate::id::TenantId;
 use crate::keys::keystore::HEADER_FILE;
 use crate::keys::{Keyring, Keystore, Passphrase, Signers};
 use crate::kv::rocks::Rocks;
 use crate::kv::{Batch, KvBackend, Table};
 use crate::memory::Ledger;
 use crate::scrub::scrub;
-use crate::vectors::CollectionContext;
 use crate::vectors::edge::Edge;
+use crate::vectors::{CollectionContext, JournalPins};
 
+pub use backup::BackupReport;
 pub use collection::{Collection, CollectionStatus};
 pub use handoff::{Handoff, Terms};
 pub use options::StoreOptions;
+pub use restore::RestoreReport;
 pub use tenant::{Tenant, TenantReport};
+pub use unreadable::{Unreadable, Why};
 
 /// The layout of everything below the data directory.
 const FORMAT_VERSION: u8 = 1;
 const FORMAT_KEY: &[u8] = b"format";
-/// What the key that blinds tenants' names is for.
-const TENANT_SCOPE: &[u8] = b"tenants";
 
 /// An open store. Clones share it; the last one to go closes it, [`Store::close`] says whether that went well.
 #[derive(Clone)]
@@ -81,6 +86,8 @@ struct Inner {
     system: Keyring,
     kv: Arc<dyn KvBackend>,
     engine: Arc<Edge>,
+    /// Who wants journals whole.
+    pins: JournalPins,
     tenants: Arc<Mutex<HashMap<TenantId, Arc<tenant::Open>>>>,
     maintenance: maintenance::Maintenance,
 }
@@ -146,21 +153,13 @@ impl Store {
         let provider = crypto::default_provider();
         let disk = Arc::new(DataDir::hold(&options.data_dir(), options.min_free_bytes())?);
         let system = Keyring::open(&*keys.data, provider, &TenantId::system())?;
-        let rocks = Rocks::open(
-            &disk.subdir("db")?,
-            disk.clone(),
-            options.cache_bytes(),
-            options.clock.clone(),
-            crate::vectors::expired,
-        )?;
-        let kv: Arc<dyn KvBackend> = Arc::new(rocks);
-        let engine = Arc::new(Edge::new(disk.subdir("shards")?, disk.clone()));
-        check_format(&*kv, &engine)?;
-        crate::vectors::finish_drops(&*kv, &*engine)?;
+        backup::remove_interrupted(&options.data_dir())?;
+        let Engines { kv, engine } = Engines::open(&options, &disk)?;
         let signers = Arc::new(keys.signers(provider, options.clock.clone())?);
         let tenants = Arc::default();
         let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), &options)?;
-        let inner = Inner { options, provider, keys, signers, system, kv, engine, tenants, maintenance };
+        let pins = JournalPins::default();
+        let inner = Inner { options, provider, keys, signers, system, kv, engine, pins, tenants, maintenance };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -170,17 +169,7 @@ impl Store {
             return Ok(Tenant::new(open.clone()));
         }
         let (inner, id) = (self.inner.clone(), id.clone());
-        blocking(move || {
-            // Opened while the list is held, so that a tenant is never open twice.
-            let mut tenants = inner.tenants.lock();
-            if let Some(open) = tenants.get(&id) {
-                return Ok(Tenant::new(open.clone()));
-            }
-            let open = Arc::new(inner.open_tenant(&id)?);
-            tenants.insert(id, open.clone());
-            Ok(Tenant::new(open))
-        })
-        .await
+        blocking(move || inner.tenant(&id)).await
     }
 
     /// Closes a tenant: its keys and indexes are erased from memory. [`Busy`](ErrorKind::Busy) while it is in use.
@@ -232,15 +221,28 @@ impl Store {
 }
 
 impl Inner {
+    fn tenant(&self, id: &TenantId) -> Result<Tenant> {
+        // Opened while the list is held, so that a tenant is never open twice.
+        let mut tenants = self.tenants.lock();
+        if let Some(open) = tenants.get(id) {
+            return Ok(Tenant::new(open.clone()));
+        }
+        let open = Arc::new(self.open_tenant(id)?);
+        tenants.insert(id.clone(), open.clone());
+        Ok(Tenant::new(open))
+    }
+
     fn open_tenant(&self, id: &TenantId) -> Result<tenant::Open> {
         let tag = self.tenant_tag(id)?;
         let ledger = Arc::new(Ledger::new(self.kv.clone(), tag));
         let keyring = Arc::new(Keyring::open(&*self.keys.data, self.provider, id)?.counted(ledger));
+        names::remember(&*self.kv, &self.system, &tag, id)?;
         let context = CollectionContext {
             keyring,
             kv: self.kv.clone(),
             engine: self.engine.clone(),
             lock_policy: self.options.config.memory_lock,
+            pins: self.pins.clone(),
         };
         let minting = handoff::Minting { signers: self.signers.clone(), clock: self.options.clock.clone() };
         let open = tenant::Open::new(tag, context, minting)?;
@@ -250,14 +252,37 @@ impl Inner {
 
     /// What the database knows a tenant by.
     fn tenant_tag(&self, id: &TenantId) -> Result<[u8; 16]> {
-        let tag = self.system.blinding(Epoch::FIRST, TENANT_SCOPE)?.tag(&[b"tenant", id.as_str().as_bytes()]);
-        Ok(crypto::first_16(tag))
+        names::tag(&self.system, id)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.maintenance.stop();
+    }
+}
+
+/// The engines below a data directory.
+struct Engines {
+    kv: Arc<dyn KvBackend>,
+    engine: Arc<Edge>,
+}
+
+impl Engines {
+    /// Opens them below `disk`, with nothing in them that an interrupted change left.
+    fn open(options: &StoreOptions, disk: &Arc<DataDir>) -> Result<Self> {
+        let rocks = Rocks::open(
+            &disk.subdir("db")?,
+            disk.clone(),
+            options.cache_bytes(),
+            options.clock.clone(),
+            crate::vectors::expired,
+        )?;
+        let kv: Arc<dyn KvBackend> = Arc::new(rocks);
+        let engine = Arc::new(Edge::new(disk.subdir("shards")?, disk.clone()));
+        check_format(&*kv, &engine)?;
+        crate::vectors::finish_drops(&*kv, &*engine)?;
+        Ok(Self { kv, engine })
     }
 }
 

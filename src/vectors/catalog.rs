@@ -177,9 +177,19 @@ pub(crate) fn remove_tenant(kv: &dyn KvBackend, engine: &dyn VectorBackend, tena
     let rows: Vec<_> = kv.scan(Table::Catalog, tenant_tag).collect::<Result<_>>()?;
     rows.into_iter().try_for_each(|(key, _)| {
         let id = CollectionId::try_from(key.get(tenant_tag.len()..).unwrap_or_default())?;
-        forget(kv, tenant_tag, id)?;
-        remove_dropped(kv, engine, id)
+        remove_collection(kv, engine, tenant_tag, id)
     })
+}
+
+/// Removes a collection of a tenant, with or without its keys. It must not be open.
+pub(crate) fn remove_collection(
+    kv: &dyn KvBackend,
+    engine: &dyn VectorBackend,
+    tenant_tag: &[u8; 16],
+    id: CollectionId,
+) -> Result<()> {
+    forget(kv, tenant_tag, id)?;
+    remove_dropped(kv, engine, id)
 }
 
 /// Removes everything that the database has of a collection; the engine's files come after.

@@ -4,12 +4,14 @@
 //! engine has its points on disk. `registry` knows what the engine must return.
 
 mod catalog;
+mod census;
 mod chunk;
 mod collection;
 pub mod edge;
 pub mod engine;
 mod journal;
 mod metric;
+mod pin;
 mod point;
 mod registry;
 pub mod resident;
@@ -19,8 +21,10 @@ pub use catalog::Catalog;
 pub use chunk::{Chunk, Hit, SearchRequest, StoredChunk, Vectors};
 pub use collection::{Collection, CollectionContext, CollectionReport, SealedChunk, SealedHit, Staged};
 pub use metric::Metric;
+pub use pin::{JournalPins, Pinned};
 pub use registry::Entry;
 pub use spec::{CollectionId, CollectionKind, CollectionSpec, Mode, VectorParams};
 
-pub(crate) use catalog::{finish_drops, remove_tenant};
+pub(crate) use catalog::{finish_drops, remove_collection, remove_tenant};
+pub(crate) use census::{all_described, described, head, records_by_epoch};
 pub(crate) use registry::{digest, expired};

@@ -88,10 +88,10 @@ fn mac(keyring: &Keyring, epoch: Epoch, key: &[u8], entry: &[u8]) -> Result<[u8;
     Ok(crypto::first_16(keyring.blinding(epoch, SCOPE)?.tag(&[entry, key])))
 }
 
-/// The epoch that a row says it is of. Its MAC proves it.
-pub(crate) fn claimed_epoch(row: &[u8]) -> Option<Epoch> {
-    let epoch = row.get(8..)?.first_chunk::<4>()?;
-    Epoch::try_from(u32::from_be_bytes(*epoch)).ok()
+/// The epoch that a row says its record is sealed in, of a row that nobody can check any more.
+pub(super) fn claimed_epoch(row: &[u8]) -> Result<Epoch> {
+    let entry = row.get(..ENTRY_LEN).ok_or_else(|| Error::integrity("a registry row"))?;
+    Entry::from_bytes(entry).map(|entry| entry.epoch)
 }
 
 /// Whether a row that begins with an expiry may be dropped at `now_ms`.

@@ -38,6 +38,12 @@ impl TestStore {
         self.store.create_tenant(&name.parse().unwrap()).await.unwrap()
     }
 
+    /// Closes the store.
+    pub async fn close(self) -> tempfile::TempDir {
+        self.store.close().await.unwrap();
+        self.dir
+    }
+
     /// Closes the store and opens it again.
     pub async fn reopen(self) -> TestStore {
         self.store.close().await.unwrap();

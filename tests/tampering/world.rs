@@ -13,7 +13,7 @@ use strongroom::kv::{Batch, KvBackend, Table};
 use strongroom::locked::LockPolicy;
 use strongroom::memory::{Memories, MemoryContext};
 use strongroom::vectors::engine::VectorBackend;
-use strongroom::vectors::{Catalog, CollectionContext};
+use strongroom::vectors::{Catalog, CollectionContext, JournalPins};
 use strongroom::{ErrorKind, Passphrase, Result};
 
 /// When everything happens.
@@ -60,6 +60,7 @@ impl World {
             kv: self.kv.clone(),
             engine: self.engine.clone(),
             lock_policy: LockPolicy::Never,
+            pins: JournalPins::default(),
         }
     }
 

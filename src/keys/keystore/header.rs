@@ -149,6 +149,11 @@ pub(super) fn cost(dir: &Path) -> Result<KdfCost> {
     Ok(kdf.cost)
 }
 
+/// Where the private keys of the keystore in `dir` are.
+pub(super) fn kind(dir: &Path) -> Result<CustodyKind> {
+    read(dir).map(|header| header.custody)
+}
+
 /// Refuses a directory without a keystore, before anything is made in it.
 pub(super) fn exists(dir: &Path) -> Result<()> {
     if dir.join(HEADER_FILE).try_exists()? {

@@ -4,6 +4,7 @@
 //! the private keys wraps: under a passphrase (`file`), or in a PKCS#11 token. The layouts stand in `schema/keys.md`,
 //! the states of a tenant and of an epoch in [`crate::manual::lifecycle`].
 
+pub mod copy;
 pub mod custody;
 mod epochs;
 pub mod file;

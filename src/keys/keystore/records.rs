@@ -17,7 +17,7 @@ use crate::keys::{EpochRecord, EpochState, Fingerprint, Profile, TenantRecord};
 use crate::limits;
 use crate::secret::{Secret, SecretBytes};
 
-const TENANT_SUFFIX: &str = "tenant";
+pub(super) const TENANT_SUFFIX: &str = "tenant";
 const VERSION: u8 = 2;
 const TENANT_AAD: &[u8] = b"strongroom keystore tenant v2";
 const ROW_AAD: &[u8] = b"strongroom keystore row v1";

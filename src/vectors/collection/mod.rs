@@ -1,5 +1,6 @@
 //! A collection: one description, one engine collection, one resident index per vector, and the order between writes.
 
+mod copy;
 mod read;
 mod rotate;
 mod sealed;
@@ -24,7 +25,7 @@ use super::engine::{EngineCollection, SearchableVector, VectorBackend};
 use super::journal::{self, JournalEntry};
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
-use super::{CollectionId, CollectionKind, CollectionSpec, Mode};
+use super::{CollectionId, CollectionKind, CollectionSpec, JournalPins, Mode};
 
 pub use sealed::{SealedChunk, SealedHit};
 pub use verify::CollectionReport;
@@ -41,6 +42,8 @@ pub struct CollectionContext {
     pub engine: Arc<dyn VectorBackend>,
     /// Whether resident indexes must be locked in memory.
     pub lock_policy: LockPolicy,
+    /// Who wants journals whole.
+    pub pins: JournalPins,
 }
 
 /// A collection of a tenant.
@@ -58,6 +61,8 @@ pub struct Collection {
     /// What the journal holds since the last flush.
     pending_entries: AtomicUsize,
     pending_bytes: AtomicUsize,
+    /// Whether the journal was kept whole by the last flush, for somebody who copies.
+    untrimmed: AtomicBool,
     /// Milliseconds after `made` of the last use and of the last write.
     used_ms: AtomicU64,
     written_ms: AtomicU64,
@@ -113,6 +118,7 @@ impl Collection {
             open: RwLock::default(),
             pending_entries: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
+            untrimmed: AtomicBool::new(false),
             used_ms: AtomicU64::new(0),
             written_ms: AtomicU64::new(0),
             wants_optimizing: AtomicBool::new(false),
@@ -160,9 +166,9 @@ impl Collection {
         self.pending_bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether the journal holds anything that the engine may not have on disk.
+    /// Whether the journal holds anything that a flush could remove.
     pub fn has_pending(&self) -> bool {
-        self.pending_entries.load(Ordering::Relaxed) > 0
+        self.pending_entries.load(Ordering::Relaxed) > 0 || self.untrimmed.load(Ordering::Relaxed)
     }
 
     /// Whether the journal has grown so long that a flush is due.
@@ -186,8 +192,8 @@ impl Collection {
         self.open.read().current.is_some()
     }
 
-    /// Makes the engine put everything on disk and trims the journal. `false` when a running optimisation is in the
-    /// way: the journal then keeps what it has.
+    /// Makes the engine put everything on disk and trims the journal, unless it is pinned. `false` when a running
+    /// optimisation is in the way: the journal then keeps what it has.
     pub fn flush(&self) -> Result<bool> {
         // First the turn, then the engine: one that failed is let go while its turn lasts, and must not be flushed.
         let applied = self.applied.lock();
@@ -200,7 +206,13 @@ impl Collection {
         }
         self.pending_entries.store(0, Ordering::SeqCst);
         self.pending_bytes.store(0, Ordering::SeqCst);
+        // Looked at while nothing can be applied: who pins it after that finds in the engine all that is trimmed.
+        let pinned = self.context.pins.any();
+        self.untrimmed.store(pinned, Ordering::SeqCst);
         drop(applied);
+        if pinned {
+            return Ok(true);
+        }
         let mut batch = Batch::default();
         journal::trim(&mut batch, self.id(), through);
         self.context.kv.write(batch)?;

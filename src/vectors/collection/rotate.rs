@@ -85,7 +85,7 @@ impl Collection {
     /// How many records the registry has in `epoch`.
     pub(crate) fn registered_in(&self, epoch: Epoch) -> Result<u64> {
         let rows = self.context.kv.scan(Table::Registry, self.id().as_bytes());
-        rows.map(|row| Ok(u64::from(registry::claimed_epoch(&row?.1) == Some(epoch)))).sum()
+        rows.map(|row| Ok(u64::from(registry::claimed_epoch(&row?.1).is_ok_and(|claimed| claimed == epoch)))).sum()
     }
 }
 
@@ -101,7 +101,7 @@ impl Mover for PointMover<'_> {
         let (mut rows, mut through) = (Vec::new(), None);
         for row in collection.context.kv.scan_from(Table::Registry, prefix, from) {
             let (key, value) = row?;
-            if registry::claimed_epoch(&value) != Some(self.to) {
+            if registry::claimed_epoch(&value).ok() != Some(self.to) {
                 rows.push((registered_id(&key)?, value));
             }
             through = Some(key);

@@ -317,7 +317,6 @@ fn a_full_disk() {
     }
 }
 
-/// Sets how much of the disk is left alone, in MiB.
 #[test]
 fn a_full_disk_of_backups() {
     let Some(room) = Room::new("a_full_disk_of_backups") else { return };
@@ -340,6 +339,7 @@ fn a_full_disk_of_backups() {
     store.intact();
 }
 
+/// Sets how much of the disk is left alone, in MiB.
 fn reserve(dir: &Path, mib: u32) {
     std::fs::create_dir_all(dir).unwrap();
     std::fs::write(dir.join("strongroom.toml"), format!("min_free_mib = {mib}\n")).unwrap();

@@ -28,14 +28,14 @@ async fn write(tenant: &Tenant, collection: &Collection, writer: u64, n: u64) {
     if n.is_multiple_of(2) {
         let id = writer * RECORDS + slot;
         // Now and then a record is deleted instead.
-        if n % 14 == 0 {
+        if n.is_multiple_of(14) {
             collection.delete(vec![RecordId::from(id)]).await.unwrap();
         }
         let seed = writer << 32 | n;
         let chunk = Chunk::new(id, format!("write {n}"), vector(seed, SIZE));
         collection.ingest(vec![chunk]).await.unwrap();
     } else {
-        let memory = Memory::new(namespace(writer), &slot.to_string(), &json!(n)).unwrap();
+        let memory = Memory::new(namespace(writer), slot.to_string(), &json!(n)).unwrap();
         tenant.remember(memory).await.unwrap();
     }
 }
@@ -67,7 +67,7 @@ async fn prefix(tenant: &Tenant, collection: &Collection, writer: u64, range: st
         (0..RECORDS).zip(&memories).all(|(slot, found)| last_write(prefix, slot, 1) == *found)
             && (0..RECORDS).zip(&chunks).all(|(slot, found)| {
                 // Between a deletion and the write that follows it the record is not there.
-                let next = prefix.is_multiple_of(2) && prefix % 14 == 0 && (prefix / 2) % RECORDS == slot;
+                let next = prefix.is_multiple_of(14) && (prefix / 2) % RECORDS == slot;
                 last_write(prefix, slot, 0) == *found || (next && found.is_none())
             })
     };

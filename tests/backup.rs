@@ -17,3 +17,5 @@ mod keys;
 mod kill;
 #[path = "backup/lost.rs"]
 mod lost;
+#[path = "backup/rotation.rs"]
+mod rotation;

@@ -267,7 +267,7 @@ fn dropped_and_made_up_records() {
         let copy = Point { id: Uuid::from_u128(7), ..scene.points[&victim].clone() };
         scene.set(|points| drop(points.insert(copy.id, copy)));
         let verdict = scene.reported("made up", true);
-        assert_eq!(verdict.refused, ["search"]);
+        assert_eq!(verdict.refused, ["scroll", "search"]);
     }
 }
 

@@ -164,9 +164,10 @@ async fn an_epoch_that_records_are_sealed_in_is_not_destroyed() {
 async fn the_suite_changes_and_changes_back() {
     let test = common::store().await;
     fill(&test.tenant("acme").await, 50).await;
-    for (name, full) in [("gcm", "aes-256-gcm+hkdf-sha3-512"), ("gcm-siv", "aes-256-gcm-siv+hkdf-sha3-512")] {
+    let (gcm, siv) = ("aes-256-gcm+hkdf-sha3-512", "aes-256-gcm-siv+hkdf-sha3-512");
+    for (name, full, compromised) in [("gcm", gcm, false), ("gcm-siv", siv, false), (gcm, gcm, true)] {
         let suite = test.store.suite_of(&acme(), Some(name)).await.unwrap();
-        let options = RotateOptions { suite, ..RotateOptions::default() };
+        let options = RotateOptions { suite, compromised, ..RotateOptions::default() };
         let status = test.store.rotate(&acme(), options, |_| ()).await.unwrap();
         assert_eq!(status.active.suite, full);
         reads(&test.store.tenant(&acme()).await.unwrap(), 50).await;

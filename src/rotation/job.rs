@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) phase: Phase,
     /// The epoch that was active when it was planned.
     pub(super) before: Epoch,
+    /// The number of the suite that is to seal; `None` keeps what does.
+    pub(super) suite: Option<u16>,
     pub(super) compromised: bool,
     pub(super) discard_damaged: bool,
     pub(super) started_at_ms: u64,

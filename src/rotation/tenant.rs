@@ -6,6 +6,7 @@ use super::job::{Finished, Job, Phase, Retained, Stage, Stored};
 use super::pipeline::{self, Drive, Mover};
 use super::{RotateOptions, RotationStatus, Tally};
 use crate::clock::Clock;
+use crate::crypto::SuiteId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::keystore::Destroyed;
@@ -76,7 +77,7 @@ impl Tenant<'_> {
         stored.job = Some(job.clone());
         self.save(&stored)?;
         if job.phase == Phase::Planned {
-            self.announce(&job, options, with.admin)?;
+            self.announce(&job, with.admin)?;
         }
         // Also after an interruption: the epoch may have become active without this process being told.
         self.keyring.refresh(self.data)?;
@@ -131,6 +132,7 @@ impl Tenant<'_> {
         Ok(Job {
             phase: Phase::Planned,
             before: active(&self.record()?)?.epoch,
+            suite: options.suite.map(SuiteId::as_u16),
             compromised: options.compromised,
             discard_damaged: options.discard_damaged,
             started_at_ms: self.clock.now_ms(),
@@ -142,25 +144,26 @@ impl Tenant<'_> {
     }
 
     /// Makes another epoch the one that seals, unless that was done before an interruption.
-    fn announce(&self, job: &Job, options: &RotateOptions, admin: &dyn Keys) -> Result<()> {
+    fn announce(&self, job: &Job, admin: &dyn Keys) -> Result<()> {
         let tenant: &TenantId = self.keyring.tenant();
         let record = self.record()?;
         if active(&record)?.epoch != job.before {
             return Ok(());
         }
-        if job.compromised {
-            admin.mark_epoch_compromised(tenant, job.before)?;
-            return Ok(());
-        }
-        let suite = options.suite.map(crate::crypto::SuiteId::as_str);
-        let fits = |epoch: &&EpochRecord| {
-            epoch.state == EpochState::PreActive && suite.is_none_or(|suite| suite == epoch.suite)
-        };
-        let next = match record.epochs.iter().rfind(fits) {
+        let suite = job.suite.map(SuiteId::try_from).transpose()?;
+        // One that an interruption left, or that somebody has made ahead.
+        let made = record.epochs.iter().rfind(|epoch| epoch.state == EpochState::PreActive);
+        let made = made.filter(|epoch| suite.is_none_or(|suite| suite.as_str() == epoch.suite));
+        let next = match made {
             Some(made) => made.epoch,
-            None => admin.create_epoch(tenant, options.suite)?.epoch,
+            None => admin.create_epoch(tenant, suite)?.epoch,
         };
-        admin.activate_epoch(tenant, next)?;
+        if job.compromised {
+            // The latest pre-active epoch takes over.
+            admin.mark_epoch_compromised(tenant, job.before)?;
+        } else {
+            admin.activate_epoch(tenant, next)?;
+        }
         Ok(())
     }
 

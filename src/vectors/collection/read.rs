@@ -55,16 +55,24 @@ impl Collection {
             return Err(Error::invalid(format!("a page has 1 to {} records", limits::PAGE_RECORDS)));
         }
         let open = self.open()?;
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        // Not in the order of blinded ids: that is another one after a rotation.
-        let mut ids: Vec<RecordId> = self.with_indexes(&open, |indexes| {
-            let ids = indexes.embeddings.range::<RecordId, _>((from, Bound::Unbounded));
-            Ok(ids.take(limit + 1).map(|(id, _)| id.clone()).collect())
-        })?;
-        let more = ids.len() > limit;
-        ids.truncate(limit);
-        // What was deleted since the index was asked is left out.
-        Ok((self.get(&ids)?, more))
+        let mut after = after.cloned();
+        loop {
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            // Not in the order of blinded ids: that is another one after a rotation.
+            let mut ids: Vec<RecordId> = self.with_indexes(&open, |indexes| {
+                let ids = indexes.embeddings.range::<RecordId, _>((from, Bound::Unbounded));
+                Ok(ids.take(limit + 1).map(|(id, _)| id.clone()).collect())
+            })?;
+            let more = ids.len() > limit;
+            ids.truncate(limit);
+            // What was deleted since the index was asked is left out. Who is told that there is more gets something to
+            // go on from.
+            let page = self.get(&ids)?;
+            if !page.is_empty() || !more {
+                return Ok((page, more));
+            }
+            after = ids.pop();
+        }
     }
 
     pub(super) fn fetch(&self, ids: &[RecordId]) -> Result<Vec<Option<(OpenedVector, StoredChunk)>>> {
@@ -80,8 +88,8 @@ impl Collection {
     }
 
     /// What the engine may know the records with `ids` by: an id for each live epoch, record by record.
-    pub(super) fn candidates(&self, live: &Live, ids: &[RecordId]) -> Result<Vec<Uuid>> {
-        let each = ids.iter().flat_map(|id| live.newest_first().map(move |epoch| (epoch, id)));
+    pub(super) fn candidates<'a>(&self, live: &Live, ids: impl IntoIterator<Item = &'a RecordId>) -> Result<Vec<Uuid>> {
+        let each = ids.into_iter().flat_map(|id| live.newest_first().map(move |epoch| (epoch, id)));
         each.map(|(epoch, id)| self.sealer.blind(epoch, id)).collect()
     }
 

@@ -93,7 +93,7 @@ impl Collection {
         let live = self.context.keyring.live();
         let mut hits = Vec::with_capacity(nearest.len());
         for (id, score) in nearest {
-            let candidates = self.candidates(&live, std::slice::from_ref(id))?;
+            let candidates = self.candidates(&live, [id])?;
             let rows = self.registry_rows(&candidates)?;
             let points = open.engine.retrieve(&candidates, Fields::Both)?;
             let registered = candidates.into_iter().zip(rows).find_map(|(record, row)| Some((record, row?)));

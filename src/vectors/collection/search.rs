@@ -140,8 +140,7 @@ impl Collection {
         };
         let live = self.context.keyring.live();
         let lives = 1 + live.older().len();
-        let ids: Vec<RecordId> = nearest.iter().map(|(id, _)| id.clone()).collect();
-        let candidates = self.candidates(&live, &ids)?;
+        let candidates = self.candidates(&live, nearest.iter().map(|(id, _)| id))?;
         let rows = self.registry_rows(&candidates)?;
         let points = open.engine.retrieve(&candidates, Fields::Payload)?;
         let points: HashMap<Uuid, Point> = points.into_iter().map(|p| (p.id, p)).collect();

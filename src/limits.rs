@@ -248,6 +248,13 @@ pub const ENVELOPE_FIELDS: usize = 128;
 pub const ROTATION_ROWS: usize = 256;
 /// Bytes of records that a rotation moves in one write, about.
 pub const ROTATION_BYTES: usize = 1 << 20;
+/// Chunks that tokens may name and that a rotation minds when it moves them; of more, those used longest ago are fetched
+/// no more by name.
+pub const HANDED_OUT: u64 = 262_144;
+/// Bytes of such chunks that are kept as they were for whom their place was handed to.
+pub const HANDED_OUT_BYTES: u64 = 64 << 20;
+/// How often a sealed search is done anew because what it found moved before it could be handed out.
+pub const HANDED_OUT_TRIES: usize = 3;
 /// Namespaces that a rotation remembers to have labelled in the new epoch.
 pub const ROTATION_NAMESPACES: usize = 65_536;
 /// Largest backup of a keystore, in bytes: of about fifty thousand tenants.

@@ -56,7 +56,7 @@ use crate::kv::{Batch, KvBackend, Table};
 use crate::memory::Ledger;
 use crate::scrub::scrub;
 use crate::vectors::edge::Edge;
-use crate::vectors::{CollectionContext, JournalPins};
+use crate::vectors::{CollectionContext, HandedOut, JournalPins};
 
 pub use backup::BackupReport;
 pub use collection::{Collection, CollectionStatus};
@@ -88,6 +88,7 @@ struct Inner {
     engine: Arc<Edge>,
     /// Who wants journals whole.
     pins: JournalPins,
+    handed: HandedOut,
     tenants: Arc<Mutex<HashMap<TenantId, Arc<tenant::Open>>>>,
     maintenance: maintenance::Maintenance,
 }
@@ -158,8 +159,8 @@ impl Store {
         let signers = Arc::new(keys.signers(provider, options.clock.clone())?);
         let tenants = Arc::default();
         let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), &options)?;
-        let pins = JournalPins::default();
-        let inner = Inner { options, provider, keys, signers, system, kv, engine, pins, tenants, maintenance };
+        let (pins, handed) = (JournalPins::default(), HandedOut::default());
+        let inner = Inner { options, provider, keys, signers, system, kv, engine, pins, handed, tenants, maintenance };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -243,6 +244,7 @@ impl Inner {
             engine: self.engine.clone(),
             lock_policy: self.options.config.memory_lock,
             pins: self.pins.clone(),
+            handed: self.handed.clone(),
         };
         let minting = handoff::Minting { signers: self.signers.clone(), clock: self.options.clock.clone() };
         let open = tenant::Open::new(tag, context, minting)?;

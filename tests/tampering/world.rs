@@ -13,7 +13,7 @@ use strongroom::kv::{Batch, KvBackend, Table};
 use strongroom::locked::LockPolicy;
 use strongroom::memory::{Memories, MemoryContext};
 use strongroom::vectors::engine::VectorBackend;
-use strongroom::vectors::{Catalog, CollectionContext, JournalPins};
+use strongroom::vectors::{Catalog, CollectionContext, HandedOut, JournalPins};
 use strongroom::{ErrorKind, Passphrase, Result};
 
 /// When everything happens.
@@ -61,6 +61,7 @@ impl World {
             engine: self.engine.clone(),
             lock_policy: LockPolicy::Never,
             pins: JournalPins::default(),
+            handed: HandedOut::default(),
         }
     }
 

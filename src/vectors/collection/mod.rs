@@ -25,7 +25,7 @@ use super::engine::{EngineCollection, SearchableVector, VectorBackend};
 use super::journal::{self, JournalEntry};
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
-use super::{CollectionId, CollectionKind, CollectionSpec, JournalPins, Mode};
+use super::{CollectionId, CollectionKind, CollectionSpec, HandedOut, JournalPins, Mode};
 
 pub use sealed::{SealedChunk, SealedHit};
 pub use verify::CollectionReport;
@@ -44,6 +44,8 @@ pub struct CollectionContext {
     pub lock_policy: LockPolicy,
     /// Who wants journals whole.
     pub pins: JournalPins,
+    /// What tokens name.
+    pub handed: HandedOut,
 }
 
 /// A collection of a tenant.

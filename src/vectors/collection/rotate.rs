@@ -41,8 +41,14 @@ pub(crate) struct PointRow {
 pub(crate) struct MovedPoint {
     id: Uuid,
     before: Box<[u8]>,
-    /// `None` for one that does not open.
-    sealed: Option<Sealed>,
+    /// As it is sealed now, with its version; `None` for one that does not open.
+    sealed: Option<(Sealed, Was)>,
+}
+
+/// What a point was.
+struct Was {
+    version: u64,
+    payload: Vec<u8>,
 }
 
 impl Collection {
@@ -140,7 +146,8 @@ impl Mover for PointMover<'_> {
         let PointRow { id, registry, point } = row;
         let sealed = point.ok_or_else(crate::crypto::open_failed).and_then(|point| {
             let entry = self.collection.entry(&id, &registry)?;
-            self.collection.sealer.reseal(self.to, &point, &entry)
+            let sealed = self.collection.sealer.reseal(self.to, &point, &entry)?;
+            Ok((sealed, Was { version: entry.version, payload: point.payload }))
         });
         let sealed = match sealed {
             Err(e) if e.kind() == ErrorKind::Integrity => None,
@@ -166,8 +173,10 @@ impl Mover for PointMover<'_> {
             }
             match moved.sealed {
                 Some(_) if self.orphans => tally.passed += 1,
-                Some(Sealed { point, entry, .. }) => {
+                Some((Sealed { point, entry, .. }, was)) => {
                     tally.moved(point.payload.len() + point.vector.len());
+                    let handed = &collection.context.handed;
+                    handed.moves(collection.id(), moved.id, point.id, was.version, was.payload);
                     collection.register(&mut batch, &point.id, &entry)?;
                     points.push(point);
                 }

@@ -5,7 +5,9 @@ use uuid::Uuid;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, RecordId};
 use crate::kv::Table;
+use crate::limits;
 use crate::vectors::engine::Fields;
+use crate::vectors::registry::Entry;
 use crate::vectors::{Mode, SearchRequest};
 
 use super::{Collection, Open};
@@ -40,6 +42,27 @@ impl Collection {
     /// The nearest chunks, best first, with their payloads still sealed. That they are what was stored last is checked
     /// all the same, against the registry.
     pub fn search_sealed(&self, request: &SearchRequest) -> Result<Vec<SealedHit>> {
+        let mut tries = 1;
+        loop {
+            let hits = self.find_sealed(request)?;
+            if self.hand_out(&hits)? || tries == limits::HANDED_OUT_TRIES {
+                // What still moves away is brought along: only who asks for it by its place has to search again.
+                return Ok(hits);
+            }
+            tries += 1;
+        }
+    }
+
+    /// From here on a rotation minds that tokens name these chunks. `false` when it came first for one of them.
+    fn hand_out(&self, hits: &[SealedHit]) -> Result<bool> {
+        self.context.handed.note(self.id(), hits.iter().map(|hit| hit.chunk.record));
+        let active = self.context.keyring.active();
+        let may_move = hits.iter().filter(|hit| hit.chunk.epoch != active).map(|hit| hit.chunk.record);
+        let may_move: Vec<Uuid> = may_move.collect();
+        Ok(may_move.is_empty() || self.registry_rows(&may_move)?.iter().all(Option::is_some))
+    }
+
+    fn find_sealed(&self, request: &SearchRequest) -> Result<Vec<SealedHit>> {
         let open = self.open()?;
         let nearest = self.nearest(request, None)?;
         if self.spec().mode == Mode::Plain {
@@ -75,8 +98,9 @@ impl Collection {
         let open = self.open()?;
         let gone = || Error::not_found("the chunk has been deleted or written again");
         let _settled = self.settled();
-        let row = self.context.kv.get(Table::Registry, &self.registry_key(record))?.ok_or_else(gone)?;
-        let entry = self.entry(record, &row)?;
+        let Some(entry) = self.registered_as(record)? else {
+            return self.fetch_left(*record, version)?.ok_or_else(gone);
+        };
         if entry.version != version {
             return Err(gone());
         }
@@ -85,6 +109,26 @@ impl Collection {
         let point = point.ok_or_else(|| Error::integrity("a record that the vector engine dropped"))?;
         entry.check(self.context.keyring.provider(), &point.payload)?;
         Ok(point.payload)
+    }
+
+    /// What a rotation moved away, if it is still what was stored last.
+    fn fetch_left(&self, record: Uuid, version: u64) -> Result<Option<Vec<u8>>> {
+        let handed = &self.context.handed;
+        let Some(left) = handed.left(self.id(), record).filter(|left| left.version == version) else { return Ok(None) };
+        let mut now = left.moved_to;
+        loop {
+            if let Some(entry) = self.registered_as(&now)? {
+                return Ok((entry.version == version).then(|| left.payload.clone()));
+            }
+            // It has moved more than once. No place is come to twice: ids differ in every epoch.
+            let Some(next) = handed.left(self.id(), now) else { return Ok(None) };
+            now = next.moved_to;
+        }
+    }
+
+    fn registered_as(&self, record: &Uuid) -> Result<Option<Entry>> {
+        let row = self.context.kv.get(Table::Registry, &self.registry_key(record))?;
+        row.map(|row| self.entry(record, &row)).transpose()
     }
 
     /// The same by opening the vectors, while nobody writes. What was deleted since it was found is left out.

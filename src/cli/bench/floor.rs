@@ -6,8 +6,11 @@ use std::path::Path;
 use qdrant_edge::{
     Distance, EdgeConfig, EdgeShard, EdgeVectorParams, NamedQuery, PointId, PointInsertOperations, PointOperations,
     PointStruct, QueryEnum, SearchRequest, UpdateOperation, Vector, VectorInternal, Vectors, WithPayloadInterface,
+    WithVector,
 };
-use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteOptions};
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
+};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -47,6 +50,27 @@ impl BareShard {
 
     pub(super) fn flush(&self) {
         self.0.flush();
+    }
+
+    /// Reads all points, writes each under another id, and deletes it under the one it had, `points` at a time.
+    pub(super) fn rewrite(&self, from: u64, to: u64, count: usize, points: usize) -> Result<()> {
+        for start in (0..count as u64).step_by(points) {
+            let end = (start + points as u64).min(count as u64);
+            let ids: Vec<_> = (start..end).map(|i| PointId::NumId(from + i)).collect();
+            let found = self.0.retrieve(&ids, Some(WithPayloadInterface::Bool(true)), Some(WithVector::Bool(true)));
+            let moved = found.map_err(failed)?.into_iter().map(|record| {
+                let (PointId::NumId(id), Some(vector)) = (record.id, record.vector) else {
+                    return Err(Error::internal("the engine returned something else than was stored"));
+                };
+                let payload = record.payload.map_or_else(Map::new, |payload| payload.0);
+                Ok(PointStruct::new(PointId::NumId(id - from + to), vector, Value::Object(payload)))
+            });
+            self.upsert(moved.collect::<Result<_>>()?)?;
+            let delete = PointOperations::DeletePoints { ids };
+            self.0.update(UpdateOperation::PointOperation(delete)).map_err(failed)?;
+        }
+        self.flush();
+        Ok(())
     }
 
     /// Builds search graphs until there is nothing left to do, and returns how many vectors are in one.
@@ -115,6 +139,30 @@ impl BareRocks {
 
     pub(super) fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         self.db.put(key, value).map_err(failed)
+    }
+
+    /// Reads every row whose key begins with `from` and writes it with `to` in that place, `rows` rows at a time. On return
+    /// all of them would survive a power loss.
+    pub(super) fn copy(&self, from: u8, to: u8, rows: usize) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        for row in self.db.iterator(IteratorMode::From(&[from], Direction::Forward)) {
+            let (key, value) = row.map_err(failed)?;
+            match key.split_first() {
+                Some((first, rest)) if *first == from => batch.put([&[to], rest].concat(), value),
+                _ => break,
+            }
+            if batch.len() >= rows {
+                self.db.write(std::mem::take(&mut batch)).map_err(failed)?;
+            }
+        }
+        self.db.write_opt(batch, &self.synced).map_err(failed)
+    }
+
+    /// Removes every row whose key begins with `first`.
+    pub(super) fn remove(&self, first: u8) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range([first], [first + 1]);
+        self.db.write(batch).map_err(failed)
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {

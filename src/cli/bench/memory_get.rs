@@ -82,16 +82,19 @@ async fn load(dir: &TempDir, args: &BenchArgs, n: usize) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(args.seed);
     let bare = BareRocks::open(&dir.path().join("bare"), Config::default().cache_mib)?;
     let (store, tenant) = super::store(dir, false).await?;
-    let mut batch = Vec::with_capacity(LOAD);
-    for i in 0..n {
-        bare.put(&bare_key(i), &bare_value(&mut rng))?;
-        batch.push(MemoryOp::Put(memory(i, &mut rng)?));
-        if batch.len() == LOAD || i + 1 == n {
-            tenant.memory_batch(std::mem::take(&mut batch)).await?;
-        }
-    }
+    (0..n).try_for_each(|i| bare.put(&bare_key(i), &bare_value(&mut rng)))?;
+    remember(&tenant, n, &mut rng).await?;
     drop(tenant);
     store.close().await
+}
+
+/// Writes `n` memories.
+pub(super) async fn remember(tenant: &Tenant, n: usize, rng: &mut StdRng) -> Result<()> {
+    for start in (0..n).step_by(LOAD) {
+        let puts = (start..n.min(start + LOAD)).map(|i| Ok(MemoryOp::Put(memory(i, rng)?)));
+        tenant.memory_batch(puts.collect::<Result<_>>()?).await?;
+    }
+    Ok(())
 }
 
 pub(super) fn key(i: usize) -> String {

@@ -11,6 +11,8 @@ mod memory_get;
 mod memory_put;
 mod redeem;
 mod report;
+mod rotate;
+mod rotate_beside;
 mod seal;
 mod search;
 
@@ -38,7 +40,7 @@ pub(super) struct BenchArgs {
     /// Dimensions of the vectors
     #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u16).range(2..))]
     dim: u16,
-    /// Only this mode of `ingest` and `search`: `sealed` or `plain`
+    /// Only this mode of `ingest`, `search` and `rotate`: `sealed` or `plain`
     #[arg(long)]
     mode: Option<Mode>,
     /// How often floor and ours take turns
@@ -73,6 +75,11 @@ enum Bench {
     MemoryGet,
     /// Write memories of 1 KiB durably: against RocksDB alone
     MemoryPut,
+    /// Rotate memories of 1 KiB: against copying the same rows in RocksDB; and chunks: against rewriting them in a bare
+    /// `qdrant-edge`
+    Rotate,
+    /// Search, read and write while everything is rotated: against the same while nothing is
+    RotateBeside,
     /// Encapsulate, decapsulate, sign, verify and derive through the key service: against the bare call
     Kms,
     /// Have a record of 2 KiB opened by a token: against verifying a signature, and opening the record
@@ -89,6 +96,8 @@ pub(super) async fn run(args: BenchArgs, output: &Output) -> Result<()> {
         Bench::Ingest => ingest::run(&args, &scratch, &mut report).await?,
         Bench::Search => search::run(&args, &scratch, &mut report).await?,
         Bench::MemoryGet => memory_get::run(&args, &scratch, &mut report).await?,
+        Bench::Rotate => rotate::run(&args, &scratch, &mut report).await?,
+        Bench::RotateBeside => rotate_beside::run(&args, &scratch, &mut report).await?,
         Bench::Kms => kms::run(&args, &scratch, &mut report).await?,
         Bench::Redeem => redeem::redeem(&args, &scratch, &mut report).await?,
         Bench::Hop => redeem::hop(&args, &scratch, &mut report).await?,
@@ -126,11 +135,14 @@ fn scratch(args: &BenchArgs) -> Result<TempDir> {
     })
 }
 
+/// The tenant that everything is measured with.
+const TENANT: &str = "bench";
+
 /// A store of one tenant below `scratch`. It is open already where `again` says so.
 async fn store(scratch: &TempDir, again: bool) -> Result<(Store, Tenant)> {
     let options = StoreOptions::new(scratch.path().join("store")).kdf_cost(KdfCost::INSECURE_FAST);
     let passphrase = || Passphrase::new(b"of a store that lives for one run".to_vec());
-    let id = "bench".parse()?;
+    let id = TENANT.parse()?;
     if again {
         let store = Store::open(options, passphrase()?).await?;
         let tenant = store.tenant(&id).await?;

@@ -20,7 +20,7 @@ struct Row {
     unit: &'static str,
     /// Records that were there, or were written.
     n: usize,
-    /// The most that the ratio may be; `null` where nothing is promised.
+    /// The most that the ratio may be, of rates the least; `null` where nothing is promised.
     bar: Option<f64>,
     met: Option<bool>,
 }
@@ -56,7 +56,8 @@ impl<'a> Report<'a> {
         let Case { bench, case, unit, n, bar } = case;
         let Pair { floor, ours } = pair;
         let ratio = ours / floor;
-        let row = Row { bench, case, floor, ours, ratio, unit, n, bar, met: bar.map(|bar| ratio <= bar) };
+        let met = bar.map(|bar| if is_rate(unit) { ratio >= bar } else { ratio <= bar });
+        let row = Row { bench, case, floor, ours, ratio, unit, n, bar, met };
         if self.output.is_json() {
             return self.output.answer(&row, |_| String::new());
         }
@@ -77,10 +78,16 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Whether more is better.
+fn is_rate(unit: &str) -> bool {
+    unit.ends_with("/s")
+}
+
 fn table(rows: &[Row]) -> String {
     let head = ["bench", "case", "n", "floor", "ours", "unit", "ratio", "bar", "met"].map(str::to_owned);
     let lines = rows.iter().map(|r| {
-        let bar = r.bar.map_or_else(String::new, |bar| format!("≤ {bar}"));
+        let sign = if is_rate(r.unit) { '≥' } else { '≤' };
+        let bar = r.bar.map_or_else(String::new, |bar| format!("{sign} {bar}"));
         let met = r.met.map_or("", |met| if met { "yes" } else { "no" });
         [
             r.bench.to_owned(),
@@ -154,6 +161,13 @@ impl Pair<Vec<Duration>> {
     pub(super) fn percentile(&self, percent: usize, unit: Duration) -> Pair<f64> {
         let of = |times: &[Duration]| percentile(times, percent).as_secs_f64() / unit.as_secs_f64();
         Pair { floor: of(&self.floor), ours: of(&self.ours) }
+    }
+}
+
+impl Pair<f64> {
+    /// How many of `n` that is a second, of times in seconds.
+    pub(super) fn rate(&self, n: usize) -> Self {
+        Self { floor: n as f64 / self.floor, ours: n as f64 / self.ours }
     }
 }
 

@@ -80,6 +80,21 @@ pub struct Config {
     pub epoch_min: u32,
     /// How long an epoch that seals no more still opens before it is due for destruction, in minutes. Default: 10080.
     pub epoch_retention_min: u32,
+    /// How often `serve` looks for tenants to rotate and epochs to destroy, in seconds; 0 is never. Default: 60.
+    pub rotation_interval_s: u32,
+    /// When `serve` may rotate: `22:00-06:00`, `mon-fri 22:00-06:00; sat,sun 00:00-24:00`. Default: always.
+    pub rotation_windows: String,
+    /// The time zone of these windows: a name of the IANA database. Default: `UTC`.
+    pub rotation_time_zone: String,
+    /// Tenants that `serve` rotates at a time. Default: 2.
+    pub rotation_tenants_at_once: u32,
+    /// Threads that open and seal for all rotations that can wait together; 0 is one for each core. Default: 0.
+    pub rotation_threads: u32,
+    /// How much rotations may write in a second, in MiB; 0 is no limit. Default: 0.
+    pub rotation_mib_per_s: u32,
+    /// How long the slowest in a hundred calls may take while something is rotated before rotations slow down, in percent of
+    /// what they take otherwise; 0 is however long. Default: 150.
+    pub rotation_p99_percent: u32,
     /// Whether resident indexes, and all memory of a sidecar, must be locked: `prefer`, `require` or `never`. Default:
     /// `prefer`.
     pub memory_lock: LockPolicy,
@@ -123,6 +138,13 @@ impl Default for Config {
             store_services: "store-services.toml".into(),
             epoch_min: 43_200,
             epoch_retention_min: 10_080,
+            rotation_interval_s: 60,
+            rotation_windows: String::new(),
+            rotation_time_zone: "UTC".into(),
+            rotation_tenants_at_once: 2,
+            rotation_threads: 0,
+            rotation_mib_per_s: 0,
+            rotation_p99_percent: 150,
             memory_lock: LockPolicy::Prefer,
             cache_mib: 64,
             min_free_mib: 256,

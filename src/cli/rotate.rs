@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Global;
 use super::output::{Output, bytes, time};
+use super::serving::told_to_stop;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
@@ -68,11 +69,17 @@ pub(super) async fn run(global: &Global, args: RotateArgs, output: &Output) -> R
     }
     let policy = global.options()?.policy();
     let run = Run { store: global.open().await?, policy, output };
+    let (stopping, stop) = (run.store.clone(), told_to_stop()?);
+    let stopping = tokio::spawn(async move {
+        stop.await;
+        stopping.stop_rotations();
+    });
     let result = match &args.command {
         Some(RotateCommand::Status { tenant }) => run.show(tenant.as_slice()).await,
         None if args.dry_run => run.show(&args.tenant).await,
         None => run.rotate(&args).await,
     };
+    stopping.abort();
     let closed = run.store.close().await;
     result?;
     closed
@@ -140,6 +147,7 @@ impl Run<'_> {
         let options = RotateOptions {
             suite: self.store.suite_of(tenant, args.suite.as_deref()).await?,
             compromised: args.compromised,
+            in_windows: false,
             discard_damaged: args.discard_damaged,
         };
         let bar = Arc::new(self.output.progress(Some(0), "{prefix} {bar} {pos}/{len} {per_sec} {eta} {msg}"));

@@ -8,7 +8,7 @@ use super::serving::{ServeArgs, told_to_stop};
 use crate::audit::{Arrival, AuditSink as _, Journal};
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::Result;
-use crate::server::{self, Counts, Listener, Services};
+use crate::server::{self, Listener, Services};
 use crate::store::service;
 
 pub(super) async fn run(global: &Global, args: ServeArgs, output: &Output) -> Result<()> {
@@ -24,9 +24,17 @@ pub(super) async fn run(global: &Global, args: ServeArgs, output: &Output) -> Re
     let audit = Journal::open(&dir)?;
     let notice = Arc::new(move |arrival: &Arrival| audit.record(&arrival.event(SystemClock.now_ms())));
     let routes = service::routes(store.clone()).await;
-    let served = server::serve(listener, routes, notice, Arc::new(Counts::default()), stop).await;
+    // Rotations end with the service, whatever ends that.
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let end = async { _ = end.await };
+    let serving = async {
+        let served = server::serve(listener, routes, notice, store.connections(), stop).await;
+        drop(ended);
+        served
+    };
+    let (served, rotated) = tokio::join!(serving, store.keep_rotating(end));
     let closed = store.close().await;
-    served.and(closed)?;
+    served.and(rotated).and(closed)?;
     output.remark("stopped");
     Ok(())
 }

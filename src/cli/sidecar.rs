@@ -10,7 +10,7 @@ use super::Global;
 use super::output::{Output, time};
 use super::serving::{ServeArgs, told_to_stop};
 use crate::audit::{Arrival, Journal};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, boot_id};
 use crate::crypto::default_provider;
 use crate::disk::DataDir;
 use crate::error::{Error, Result};
@@ -25,9 +25,6 @@ use crate::sidecar::{self, Client, ClientOptions, RecordSource, Sidecar, Sidecar
 use crate::store::StoreOptions;
 use crate::store::service::RemoteStore;
 use crate::token::{Form, Holder, HolderId, Ledger, Revocation, TokenId};
-
-/// Where the kernel names the run of this machine.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 #[derive(Subcommand)]
 pub(super) enum SidecarCommand {
@@ -150,14 +147,13 @@ fn open(options: &StoreOptions, source: Option<RemoteStore>, clear_over_tls: boo
     let disk = Arc::new(DataDir::hold(&options.sidecar_dir(), options.min_free_bytes())?);
     let clock = Arc::new(SystemClock);
     let rocks = Rocks::open(&disk.subdir("db")?, disk.clone(), options.cache_bytes(), clock.clone(), |_, _| false)?;
-    let boot = std::fs::read_to_string(BOOT_ID)?;
     let kms = Arc::new(RemoteKms::new(options.remote()?)?);
     Sidecar::new(SidecarParts {
         kms: kms.clone(),
         keys: kms,
         provider: default_provider(),
         audit: Arc::new(Journal::open(&options.sidecar_dir())?),
-        ledger: Ledger::open(Arc::new(rocks), boot.trim(), clock.now_ms())?,
+        ledger: Ledger::open(Arc::new(rocks), &boot_id()?, clock.now_ms())?,
         audience: settings.sidecar_audience.parse()?,
         clock,
         source: source.map(|store| Arc::new(store) as Arc<dyn RecordSource>),

@@ -84,7 +84,10 @@ impl Policy {
         let overdue = |since_ms: u64, period_ms: u64| now_ms.checked_sub(since_ms.saturating_add(period_ms));
         let one = |e: &super::EpochRecord| match e.state {
             EpochState::Active => {
-                overdue(e.since_ms, self.epoch_ms).map(|overdue_ms| Due::Rotate { epoch: e.epoch, overdue_ms })
+                // One that began in days to come was made by a clock that was wrong. Waiting for them could take years.
+                let from_the_future = (e.since_ms > now_ms.saturating_add(DAY_MS)).then_some(0);
+                let overdue_ms = overdue(e.since_ms, self.epoch_ms).or(from_the_future);
+                overdue_ms.map(|overdue_ms| Due::Rotate { epoch: e.epoch, overdue_ms })
             }
             EpochState::Deactivated | EpochState::Compromised => {
                 overdue(e.since_ms, self.retention_ms).map(|overdue_ms| Due::Destroy { epoch: e.epoch, overdue_ms })
@@ -136,6 +139,10 @@ mod tests {
         );
         assert_eq!(policy.due(&tenant, 100_501).first(), Some(&Due::Destroy { epoch: number(2), overdue_ms: 1 }));
         assert_eq!(policy.due(&tenant, 0), []);
+        // Set back by more than a day, it is due at once.
+        let from_tomorrow = self::tenant(&[(Active, 2 * DAY_MS)]);
+        assert_eq!(policy.due(&from_tomorrow, DAY_MS), []);
+        assert_eq!(policy.due(&from_tomorrow, DAY_MS - 1), [Due::Rotate { epoch: number(1), overdue_ms: 0 }]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Uptime;
 use crate::crypto;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Epoch;
@@ -75,8 +76,23 @@ pub struct Retained {
     pub fingerprint: Fingerprint,
     /// Since when nothing stored is sealed in it: Unix time in milliseconds.
     pub since_ms: u64,
-    /// When it is due to be destroyed: Unix time in milliseconds.
+    /// When it is due to be destroyed, as far as can be told: Unix time in milliseconds.
     pub destroy_at_ms: u64,
+    /// Milliseconds until then that nobody has seen pass yet.
+    pub left_ms: u64,
+    /// When that was looked at.
+    pub(super) seen: Uptime,
+}
+
+impl Retained {
+    /// Counts the time that has passed. Not by the clock on the wall: whoever sets that ends no retention early, and
+    /// keeps no epoch for years. Returns whether it is over.
+    pub(super) fn look(&mut self, now_ms: u64, uptime: &Uptime) -> bool {
+        self.left_ms = self.left_ms.saturating_sub(uptime.since(&self.seen));
+        self.seen = uptime.clone();
+        self.destroy_at_ms = now_ms.saturating_add(self.left_ms);
+        self.left_ms == 0
+    }
 }
 
 /// A rotation that is done.

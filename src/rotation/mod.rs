@@ -5,11 +5,15 @@ mod job;
 mod pipeline;
 mod status;
 mod tenant;
+mod throttle;
+mod window;
 
 pub use job::{Finished, Phase, Retained};
 pub(crate) use pipeline::{Load, Mover, Tally};
 pub use status::RotationStatus;
 pub(crate) use tenant::{Rotating, Tenant};
+pub(crate) use throttle::Throttle;
+pub use window::Windows;
 
 use crate::crypto::SuiteId;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +28,8 @@ pub struct RotateOptions {
     /// The active epoch's keys may be known to somebody: it is marked as compromised and destroyed as soon as nothing
     /// stored is sealed in it, whatever was handed out.
     pub compromised: bool,
+    /// Runs only while a window of the setting `rotation_windows` is open, and waits in between.
+    pub in_windows: bool,
     /// Records that do not open are removed. Without this they stay, and the old epoch with them.
     pub discard_damaged: bool,
 }

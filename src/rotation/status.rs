@@ -24,6 +24,8 @@ pub struct RotationStatus {
     pub damaged: u64,
     /// When the job under way began: Unix time in milliseconds.
     pub started_at_ms: Option<u64>,
+    /// How fast the job under way goes, in percent: less while those who use the store would have to wait for it.
+    pub speed_percent: u8,
     /// Epochs that are kept for what was handed out in them, oldest first.
     pub retained: Vec<Retained>,
     /// The last rotation that was done.

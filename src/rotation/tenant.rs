@@ -90,13 +90,17 @@ impl Tenant<'_> {
     /// Destroys the epochs whose time has come. Returns which.
     pub(crate) fn destroy_due(&self, admin: &dyn Keys) -> Result<Vec<Destroyed>> {
         let mut stored = self.stored()?;
-        let now_ms = self.clock.now_ms();
-        let due: Vec<Retained> = stored.retained.iter().filter(|r| r.destroy_at_ms <= now_ms).cloned().collect();
+        if stored.retained.is_empty() {
+            return Ok(Vec::new());
+        }
+        let due = look(&mut stored.retained, self.clock)?;
+        // What was seen to pass counts also after the machine was started anew.
+        self.save(&stored)?;
         let mut destroyed = Vec::new();
-        for retained in due {
+        for epoch in due {
             // One that a kill came after is destroyed already.
-            destroyed.extend(self.destroy(retained.epoch, admin)?);
-            stored.retained.retain(|r| r.epoch != retained.epoch);
+            destroyed.extend(self.destroy(epoch, admin)?);
+            stored.retained.retain(|retained| retained.epoch != epoch);
             self.save(&stored)?;
         }
         Ok(destroyed)
@@ -269,8 +273,9 @@ impl Tenant<'_> {
         for epoch in live.older() {
             let found = record.epochs.iter().find(|e| e.epoch == *epoch);
             let fingerprint = found.ok_or_else(|| Error::integrity("the epoch list of a tenant"))?.fingerprint.clone();
-            let destroy_at_ms = now_ms.saturating_add(retention_ms);
-            stored.retained.push(Retained { epoch: *epoch, fingerprint, since_ms: now_ms, destroy_at_ms });
+            let (destroy_at_ms, seen) = (now_ms.saturating_add(retention_ms), self.clock.uptime()?);
+            let (epoch, left_ms) = (*epoch, retention_ms);
+            stored.retained.push(Retained { epoch, fingerprint, since_ms: now_ms, destroy_at_ms, left_ms, seen });
         }
         stored.last = Some(Finished {
             epoch: to.epoch,
@@ -302,6 +307,8 @@ impl Tenant<'_> {
         let older = self.keyring.live();
         let job = stored.job.as_ref();
         let last = stored.last.as_ref();
+        let mut retained = stored.retained.clone();
+        look(&mut retained, self.clock)?;
         let or_last = |now: Option<u64>, last: Option<u64>| now.or(last).unwrap_or(0);
         Ok(RotationStatus {
             phase: job.map_or(Phase::Idle, |job| job.phase),
@@ -312,7 +319,8 @@ impl Tenant<'_> {
             total,
             damaged: or_last(job.map(|job| job.damaged), last.map(|last| last.damaged)),
             started_at_ms: job.map(|job| job.started_at_ms),
-            retained: stored.retained.clone(),
+            speed_percent: 100,
+            retained,
             last: stored.last.clone(),
         })
     }
@@ -335,6 +343,12 @@ impl Tenant<'_> {
         }
         self.kv.sync()
     }
+}
+
+/// Counts the time that has passed for each. Returns those whose retention is over.
+fn look(retained: &mut [Retained], clock: &dyn Clock) -> Result<Vec<Epoch>> {
+    let (now_ms, uptime) = (clock.now_ms(), clock.uptime()?);
+    Ok(retained.iter_mut().filter_map(|one| one.look(now_ms, &uptime).then_some(one.epoch)).collect())
 }
 
 fn active(record: &TenantRecord) -> Result<&EpochRecord> {

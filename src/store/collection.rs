@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::id::RecordId;
 use crate::vectors::{self, Chunk, CollectionSpec, Hit, SearchRequest, StoredChunk};
 
+use super::foreground::Class;
 use super::{blocking, tenant};
 
 /// What one durable write holds at most, in chunks and about in bytes: enough to share a disk sync, little enough to
@@ -55,14 +56,17 @@ impl Collection {
     ///
     /// Up to 512 chunks and about 8 MiB are written all or nothing; more are written in such parts, in order.
     pub async fn ingest(&self, mut chunks: Vec<Chunk>) -> Result<usize> {
-        let inner = self.inner.clone();
+        let (inner, tenant) = (self.inner.clone(), self.tenant.clone());
         blocking(move || {
             let count = chunks.len();
             // Nothing of a call that cannot be done whole is done at all.
             chunks.iter().try_for_each(|chunk| chunk.validate(inner.spec()))?;
             while !chunks.is_empty() {
                 let rest = chunks.split_off(part(&chunks));
-                inner.upsert(std::mem::replace(&mut chunks, rest))?;
+                {
+                    let _timed = tenant.foreground.time(Class::Write);
+                    inner.upsert(std::mem::replace(&mut chunks, rest))?;
+                }
                 if inner.flush_is_due() {
                     inner.flush()?;
                 }
@@ -74,6 +78,7 @@ impl Collection {
 
     /// The nearest chunks, best first.
     pub async fn search(&self, request: SearchRequest) -> Result<Vec<Hit>> {
+        let _timed = self.tenant.foreground.time(Class::Search);
         // What lies in memory is found in about the time that another thread takes to wake up.
         if self.inner.searches_at_once() {
             return self.inner.search(&request);
@@ -84,12 +89,14 @@ impl Collection {
 
     /// The chunks with `ids` that are there, in the order of `ids`.
     pub async fn get(&self, ids: Vec<RecordId>) -> Result<Vec<StoredChunk>> {
+        let _timed = self.tenant.foreground.time(Class::Search);
         let inner = self.inner.clone();
         blocking(move || inner.get(&ids)).await
     }
 
     /// Deletes the chunks with `ids`, all or nothing, and returns how many were there.
     pub async fn delete(&self, ids: Vec<RecordId>) -> Result<usize> {
+        let _timed = self.tenant.foreground.time(Class::Write);
         let inner = self.inner.clone();
         blocking(move || inner.delete(ids)).await
     }

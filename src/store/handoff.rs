@@ -14,6 +14,7 @@ use crate::secret::SecretBytes;
 use crate::token::{self, Audience, ChunkPlace, Digest, HandoffRecord, HolderId, MintRequest, Operation, Token};
 use crate::vectors::SearchRequest;
 
+use super::foreground::Class;
 use super::{Collection, Store, Tenant, blocking, tenant};
 
 /// For whom a token is, and what for.
@@ -65,6 +66,7 @@ impl Collection {
         if request.limit > limits::REDEEM_RECORDS {
             return Err(Error::invalid(format!("a sealed search finds at most {}", limits::REDEEM_RECORDS)));
         }
+        let _timed = self.tenant.foreground.time(Class::Search);
         let (inner, tenant) = (self.inner.clone(), self.tenant.clone());
         blocking(move || {
             let hits = inner.search_sealed(&request)?;

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::id::Namespace;
 use crate::memory::{Memory, MemoryItem, MemoryOp, MemoryVersion, RecallRequest, Recalled};
 
+use super::foreground::Class;
 use super::{Tenant, blocking};
 
 impl Tenant {
@@ -29,6 +30,7 @@ impl Tenant {
     /// # }
     /// ```
     pub async fn remember(&self, memory: Memory) -> Result<u64> {
+        let _timed = self.open.foreground.time(Class::Write);
         let open = self.open.clone();
         blocking(move || open.memories.put(memory)).await
     }
@@ -36,23 +38,27 @@ impl Tenant {
     /// Writes a memory that must exist; without an expiry of its own it keeps the one it has. An embedding belongs to
     /// one value: an update without one leaves the memory without.
     pub async fn update_memory(&self, memory: Memory) -> Result<u64> {
+        let _timed = self.open.foreground.time(Class::Write);
         let open = self.open.clone();
         blocking(move || open.memories.update(memory)).await
     }
 
     /// The memory under `key` in `namespace`. A lookup takes microseconds and is not worth another thread.
     pub fn memory(&self, namespace: &Namespace, key: &str) -> Result<Option<MemoryItem>> {
+        let _timed = self.open.foreground.time(Class::Lookup);
         self.open.memories.get(namespace, key)
     }
 
     /// The memories that fit `request` best.
     pub async fn recall(&self, request: RecallRequest) -> Result<Vec<Recalled>> {
+        let _timed = self.open.foreground.time(Class::Search);
         let open = self.open.clone();
         blocking(move || open.memories.recall(&request)).await
     }
 
     /// Deletes a memory and returns whether it was there. Its history stays unless `purge` removes that too.
     pub async fn forget(&self, namespace: &Namespace, key: &str, purge: bool) -> Result<bool> {
+        let _timed = self.open.foreground.time(Class::Write);
         let (open, namespace, key) = (self.open.clone(), namespace.clone(), key.to_owned());
         blocking(move || open.memories.delete(&namespace, &key, purge)).await
     }

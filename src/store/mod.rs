@@ -27,14 +27,17 @@
 
 mod backup;
 mod collection;
+mod foreground;
 mod handoff;
 mod keys;
 mod maintenance;
 mod memory;
+mod metrics;
 mod names;
 mod options;
 mod restore;
 mod rotation;
+mod schedule;
 pub mod service;
 mod tenant;
 mod unreadable;
@@ -89,6 +92,8 @@ struct Inner {
     /// Who wants journals whole.
     pins: JournalPins,
     handed: HandedOut,
+    rotations: rotation::Rotations,
+    metrics: metrics::Metrics,
     tenants: Arc<Mutex<HashMap<TenantId, Arc<tenant::Open>>>>,
     maintenance: maintenance::Maintenance,
 }
@@ -160,7 +165,22 @@ impl Store {
         let tenants = Arc::default();
         let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), &options)?;
         let (pins, handed) = (JournalPins::default(), HandedOut::default());
-        let inner = Inner { options, provider, keys, signers, system, kv, engine, pins, handed, tenants, maintenance };
+        let (rotations, metrics) = (rotation::Rotations::new(&options)?, metrics::Metrics::default());
+        let inner = Inner {
+            options,
+            provider,
+            keys,
+            signers,
+            system,
+            kv,
+            engine,
+            pins,
+            handed,
+            rotations,
+            metrics,
+            tenants,
+            maintenance,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -211,7 +231,9 @@ impl Store {
         let inner = self.inner;
         blocking(move || {
             inner.maintenance.stop();
+            inner.rotations.throttle.stop();
             let open: Vec<_> = inner.tenants.lock().drain().map(|(_, open)| open).collect();
+            open.iter().for_each(|tenant| drop(tenant.rotating.lock()));
             // Whatever fails, the others are closed.
             let closed: Vec<Result<()>> = open.iter().map(|tenant| tenant.close()).collect();
             inner.kv.sync()?;
@@ -247,7 +269,7 @@ impl Inner {
             handed: self.handed.clone(),
         };
         let minting = handoff::Minting { signers: self.signers.clone(), clock: self.options.clock.clone() };
-        let open = tenant::Open::new(tag, context, minting)?;
+        let open = tenant::Open::new(tag, context, minting, self.rotations.foreground.clone())?;
         open.rotation(&*self.keys.data, &*self.options.clock).settle()?;
         Ok(open)
     }

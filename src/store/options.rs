@@ -13,6 +13,7 @@ use crate::keys::keystore::file::KdfCost;
 use crate::keys::keystore::pkcs11::TokenConfig;
 use crate::keys::kms::{KmsOptions, PoolOptions};
 use crate::keys::policy::Policy;
+use crate::rotation::Windows;
 use crate::server::{Address, Own, RemoteOptions, ServerTrust, parse_sha256};
 
 /// Where a store is and how it runs.
@@ -192,6 +193,11 @@ impl StoreOptions {
         let ms = |minutes: u32| u64::from(minutes) * 60_000;
         let (epoch_ms, retention_ms) = (ms(self.config.epoch_min), ms(self.config.epoch_retention_min));
         Policy { epoch_ms, retention_ms, ..Policy::default() }
+    }
+
+    /// When rotations run that can wait.
+    pub(super) fn windows(&self) -> Result<Windows> {
+        Windows::new(&self.config.rotation_windows, &self.config.rotation_time_zone)
     }
 
     /// A store opens few sessions itself, and many stores are opened for one command.

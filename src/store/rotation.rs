@@ -2,15 +2,56 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use rayon::ThreadPool;
+
+use super::foreground::Foreground;
 use super::tenant::Open;
-use super::{Inner, Store, blocking};
+use super::{Inner, Store, StoreOptions, blocking};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::keystore::Destroyed;
-use crate::rotation::{self, RotateOptions, Rotating, RotationStatus};
+use crate::rotation::{self, Phase, RotateOptions, Rotating, RotationStatus, Throttle, Windows};
 
 /// How much less often than others the threads of a rotation run.
 const NICE: i32 = 10;
+
+/// What all rotations of a store have together.
+pub(super) struct Rotations {
+    pub(super) foreground: Arc<Foreground>,
+    pub(super) windows: Windows,
+    pub(super) throttle: Throttle,
+    /// The threads of those that can wait, made by the first.
+    pool: Mutex<Option<Arc<ThreadPool>>>,
+    threads: usize,
+}
+
+impl Rotations {
+    pub(super) fn new(options: &StoreOptions) -> Result<Self> {
+        let config = options.settings();
+        Ok(Self {
+            foreground: Arc::new(Foreground::new(config.rotation_p99_percent)?),
+            windows: options.windows()?,
+            throttle: Throttle::new(config.rotation_mib_per_s),
+            pool: Mutex::default(),
+            threads: config.rotation_threads as usize,
+        })
+    }
+
+    /// Threads that open and seal. Those of rotations that can wait give way to others, and are the same for all.
+    fn pool(&self, urgent: bool) -> Result<Arc<ThreadPool>> {
+        if urgent {
+            return pool(0, 0).map(Arc::new);
+        }
+        let mut made = self.pool.lock();
+        if let Some(pool) = &*made {
+            return Ok(pool.clone());
+        }
+        let pool = Arc::new(pool(self.threads, NICE)?);
+        *made = Some(pool.clone());
+        Ok(pool)
+    }
+}
 
 impl Store {
     /// Moves a tenant to a new epoch with everything that it has stored, or goes on with a rotation that was
@@ -33,18 +74,16 @@ impl Store {
                 Error::new(ErrorKind::Busy, "the tenant is being rotated already")
                     .with_remedy("`strongroom rotate status` shows how far it is")
             })?;
-            let urgent = options.compromised;
-            let pool = pool(urgent)?;
-            let with = Rotating {
-                admin: &*inner.keys.admin,
-                pool: &pool,
-                retention_ms: inner.options.policy().retention_ms,
-                before: &|_, _| Ok(()),
-                watch: &watch,
-            };
-            inner.rotation(&open).rotate(&options, &with)
+            let done = inner.rotate(&open, &options, &watch);
+            inner.metrics.rotated(&done);
+            done
         })
         .await
+    }
+
+    /// Has every rotation end after what it writes now, and no other begin. What was not moved yet is moved by the next.
+    pub fn stop_rotations(&self) {
+        self.inner.rotations.throttle.stop();
     }
 
     /// Where the rotation of a tenant stands.
@@ -60,7 +99,9 @@ impl Store {
         let inner = self.inner.clone();
         blocking(move || {
             let _rotating = open.rotating.lock();
-            inner.rotation(&open).destroy_due(&*inner.keys.admin)
+            let destroyed = inner.rotation(&open).destroy_due(&*inner.keys.admin)?;
+            inner.metrics.destroyed(destroyed.len());
+            Ok(destroyed)
         })
         .await
     }
@@ -86,15 +127,47 @@ impl Inner {
     pub(super) fn rotation<'a>(&'a self, open: &'a Arc<Open>) -> rotation::Tenant<'a> {
         open.rotation(&*self.keys.data, &*self.options.clock)
     }
+
+    fn rotate(
+        &self,
+        open: &Arc<Open>,
+        options: &RotateOptions,
+        watch: &(dyn Fn(&RotationStatus) + Sync),
+    ) -> Result<RotationStatus> {
+        let (rotations, urgent) = (&self.rotations, options.compromised);
+        rotations.throttle.check()?;
+        let tenant = self.rotation(open);
+        let before = tenant.status()?;
+        let counted = Mutex::new(if before.phase == Phase::Idle { (0, 0) } else { (before.records, before.bytes) });
+        let _running = self.metrics.running();
+        let _unusual = rotations.foreground.rotating();
+        let (slow, pool) = (|| rotations.foreground.is_slow(), rotations.pool(urgent)?);
+        let open_now = || !options.in_windows || rotations.windows.is_open(self.options.clock.now_ms());
+        let pacer = rotations.throttle.pacer(&slow, &open_now);
+        let with = Rotating {
+            admin: &*self.keys.admin,
+            pool: &pool,
+            retention_ms: self.options.policy().retention_ms,
+            before: &|_, bytes| if urgent { rotations.throttle.check() } else { pacer.before(bytes) },
+            watch: &|status| {
+                self.metrics.moved(&mut counted.lock(), (status.records, status.bytes));
+                let speed_percent = if urgent { 100 } else { rotations.throttle.percent() };
+                watch(&RotationStatus { speed_percent, ..status.clone() });
+            },
+        };
+        tenant.rotate(options, &with)
+    }
 }
 
-/// Threads that open and seal. Those of a rotation that can wait give way to others.
-fn pool(urgent: bool) -> Result<rayon::ThreadPool> {
-    let pool =
-        rayon::ThreadPoolBuilder::new().thread_name(|n| format!("strongroom-rotate-{n}")).start_handler(move |_| {
-            if !urgent && let Err(e) = rustix::process::nice(NICE) {
-                tracing::debug!(error = %e, "a rotation's thread runs as often as others");
-            }
-        });
+/// `threads` threads, 0 for one for each core, that run less often than others by `nice`.
+fn pool(threads: usize, nice: i32) -> Result<ThreadPool> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    let pool = pool.thread_name(|n| format!("strongroom-rotate-{n}")).start_handler(move |_| {
+        if nice > 0
+            && let Err(e) = rustix::process::nice(nice)
+        {
+            tracing::debug!(error = %e, "a rotation's thread runs as often as others");
+        }
+    });
     pool.build().map_err(|e| Error::internal("the threads of a rotation").with_source(e))
 }

@@ -17,6 +17,7 @@ use crate::rotation;
 use crate::scrub::scrub_workers;
 use crate::vectors::{Catalog, CollectionContext, CollectionReport, CollectionSpec};
 
+use super::foreground::Foreground;
 use super::handoff::Minting;
 use super::{Collection, blocking};
 
@@ -31,6 +32,7 @@ pub(super) struct Open {
     pub(super) catalog: Arc<Catalog>,
     pub(super) memories: Memories,
     pub(super) minting: Minting,
+    pub(super) foreground: Arc<Foreground>,
     /// Held while the tenant is rotated.
     pub(super) rotating: Mutex<()>,
     tag: [u8; 16],
@@ -59,7 +61,12 @@ impl TenantReport {
 }
 
 impl Open {
-    pub(super) fn new(tenant_tag: [u8; 16], context: CollectionContext, minting: Minting) -> Result<Self> {
+    pub(super) fn new(
+        tenant_tag: [u8; 16],
+        context: CollectionContext,
+        minting: Minting,
+        foreground: Arc<Foreground>,
+    ) -> Result<Self> {
         let clock = minting.clock.clone();
         let catalog = Arc::new(Catalog::open(tenant_tag, context.clone())?);
         let memories = Memories::new(
@@ -70,6 +77,7 @@ impl Open {
             catalog,
             memories,
             minting,
+            foreground,
             rotating: Mutex::new(()),
             tag: tenant_tag,
             context,

@@ -1,6 +1,8 @@
 //! The gRPC service: it translates, and checks who may ask for which tenant.
 
 use axum::Router;
+use axum::http::header;
+use axum::routing::get;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
@@ -16,13 +18,18 @@ use crate::vectors::SearchRequest;
 
 /// Everything that a store serves: for [`crate::server::serve`].
 pub async fn routes(store: Store) -> Router {
-    let service = store_server::StoreServer::new(Service(store))
+    let service = store_server::StoreServer::new(Service(store.clone()))
         .max_decoding_message_size(limits::RPC_BYTES)
         .max_encoding_message_size(limits::RPC_BYTES);
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<store_server::StoreServer<Service>>().await;
     let nothing = async || answer(axum::http::StatusCode::NOT_FOUND, &Error::not_found("there is nothing here"));
-    Routes::new(service).add_service(health_service).into_axum_router().fallback(nothing)
+    let metrics = get(async move || {
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        ([(header::CONTENT_TYPE, kind)], store.metrics())
+    });
+    let routes = Routes::new(service).add_service(health_service).into_axum_router();
+    routes.route("/metrics", metrics).fallback(nothing)
 }
 
 struct Service(Store);

@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::sync::LazyLock;
 
 use crate::crypto::{self, Aead, AeadKey, NONCE_LEN};
+use crate::error::{Error, Result};
 use crate::secret::Secret;
 
 /// Stack that is overwritten, in bytes: deeper than any call that handles plaintext goes.
@@ -48,5 +49,20 @@ fn overwrite_registers() {
     // Copies go through other registers, which depend on the length.
     for length in [24, 48, 96, 192, NOTHING.len()] {
         black_box(NOTHING.get(..black_box(length)).map(<[u8]>::to_vec));
+    }
+}
+
+/// Runs what waits for disks on a thread that may wait, and leaves nothing of it there.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let work = || {
+        let result = work();
+        scrub();
+        result
+    };
+    // A new thread starts with the registers of the one that makes it.
+    scrub();
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(Error::internal("a task ended unexpectedly").with_source(e)),
     }
 }

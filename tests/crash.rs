@@ -76,7 +76,7 @@ fn killed_while_rotating() {
         target: Kind::Rotate,
         occurrences: 4,
         reopenings: false,
-        kills: 60,
+        kills: 200,
     });
 }
 
@@ -177,7 +177,7 @@ fn summarize(outcomes: &BTreeMap<&str, Outcome>) {
     let _ = writeln!(table, "kills inside an operation: {total}, {inside:?}");
     let _ = std::io::stderr().write_all(table.as_bytes());
     for (kind, least) in
-        [(Kind::Ingest, 50), (Kind::Memory, 50), (Kind::Flush, 30), (Kind::Optimize, 30), (Kind::Rotate, 60)]
+        [(Kind::Ingest, 50), (Kind::Memory, 50), (Kind::Flush, 30), (Kind::Optimize, 30), (Kind::Rotate, 200)]
     {
         assert!(inside.get(&kind).is_some_and(|kills| *kills >= least), "fewer than {least} kills inside {kind:?}");
     }

@@ -17,6 +17,8 @@ mod prey;
 #[path = "plaintext_hunt/secrets.rs"]
 mod secrets;
 
+use std::time::{Duration, Instant};
+
 use common::cli::PASSPHRASE;
 use common::dump::dump;
 use orchestrator::Orchestrator;
@@ -65,4 +67,77 @@ fn context_is_passed_on_by_who_cannot_read_it_and_read_by_who_has_no_key() {
     // A client that is refused tries once more, in a new contact.
     assert_eq!(audit.matches("\"reason\":\"used-up\"").count(), 4, "{audit}");
     assert!(!audit.contains(TENANT) && !audit.contains(&platform.mark), "{audit}");
+}
+
+/// Guards against a rotation that makes what was handed out useless, whether the records came along or are only named.
+#[test]
+fn what_was_handed_out_before_a_rotation_opens_after_it() {
+    let platform = Platform::start();
+    let mut handed: Vec<_> = [false, true]
+        .into_iter()
+        .map(|named| {
+            let node = platform.node(named);
+            let mut orchestrator = Orchestrator::start(&platform, &node.holder);
+            let bundle = orchestrator.bundle();
+            orchestrator.finish();
+            (node, bundle)
+        })
+        .collect();
+    // Twice: what has moved may move again.
+    for epoch in [2, 3] {
+        let rotated = platform.rotate(&[]);
+        assert_eq!(
+            (&rotated[0]["active"]["epoch"], &rotated[0]["phase"]),
+            (&epoch.into(), &"idle".into()),
+            "{rotated}"
+        );
+        assert_eq!(rotated[0]["last"]["records"], 20, "{rotated}");
+    }
+    for (node, bundle) in &mut handed {
+        let answer = node.redeem(bundle);
+        assert_eq!(answer["records"].as_array().map(Vec::len), Some(3), "{answer}");
+        assert!(answer["records"][0]["content"].as_str().unwrap().contains(&platform.mark), "{answer}");
+        let mut orchestrator = Orchestrator::start(&platform, &node.holder);
+        assert_eq!(node.redeem(&orchestrator.bundle())["records"].as_array().map(Vec::len), Some(3));
+        orchestrator.finish();
+    }
+    handed.into_iter().for_each(|(node, _)| node.finish());
+}
+
+/// Guards against keys of a destroyed epoch that live on in a process or on a disk, and with them what they opened.
+#[test]
+fn nothing_opens_and_no_key_is_left_after_a_compromised_epoch_was_rotated_out() {
+    let platform = Platform::start();
+    let keys = secrets::of_epoch(&platform.keys_copy, &platform.data(), PASSPHRASE, TENANT).hunter();
+    let mut node = platform.node(false);
+    let mut orchestrators = [(); 2].map(|()| Orchestrator::start(&platform, &node.holder));
+    let [first, second] = orchestrators.each_mut().map(Orchestrator::bundle);
+    assert_eq!(node.redeem(&first)["records"].as_array().map(Vec::len), Some(3));
+    orchestrators.into_iter().for_each(Orchestrator::finish);
+    let rotated = platform.rotate(&["--compromised"]);
+    assert_eq!(
+        (&rotated[0]["active"]["epoch"], &rotated[0]["retained"]),
+        (&2.into(), &serde_json::json!([])),
+        "{rotated}"
+    );
+    // The sidecar lets go of what is a minute old, asked or not.
+    let held = || platform.sidecar_metric("strongroom_sidecar_tenants_held") > 0.0;
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while held() {
+        assert!(Instant::now() < deadline, "the sidecar does not let go");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for (id, name) in platform.ids().into_iter().zip(["sidecar", "store", "kms"]) {
+        let dumped = dump(id, &platform.root.path().join(format!("after-{name}")));
+        assert!(dumped.len() > 1 << 20);
+        assert_eq!(keys.hunt(&dumped), prey::Found::new(), "keys of the epoch at the {name}");
+    }
+    for dir in platform.dirs() {
+        assert_eq!(prey::hunt_tree(&keys, dir), prey::Found::new(), "{}", dir.display());
+    }
+    assert_eq!(node.redeem(&second)["error"], "denied");
+    let mut orchestrator = Orchestrator::start(&platform, &node.holder);
+    assert_eq!(node.redeem(&orchestrator.bundle())["records"].as_array().map(Vec::len), Some(3));
+    orchestrator.finish();
+    node.finish();
 }

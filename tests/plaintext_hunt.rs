@@ -20,25 +20,11 @@ use child::{Child, Task};
 use common::cli::{Cli, succeeded, walk};
 use common::dump::dump;
 use corpus::Corpus;
-use prey::{Found, Hunter, Prey};
+use prey::{Found, Prey, hunt_tree};
 
 /// As in the program itself: what is freed is erased.
 #[global_allocator]
 static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
-
-fn hunt_tree(hunter: &Hunter, dir: &Path) -> Found {
-    let mut found = Found::new();
-    for path in walk(dir) {
-        let mut here = hunter.hunt(path.strip_prefix(dir).unwrap().as_os_str().as_encoded_bytes());
-        if path.is_file() {
-            here.extend(hunter.hunt(&std::fs::read(&path).unwrap()));
-        }
-        for (what, times) in here {
-            *found.entry(format!("{what} in {}", path.display())).or_default() += times;
-        }
-    }
-    found
-}
 
 /// Everything in the store through the command line at its most talkative, and all that it logged.
 struct Session {

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::json;
+use strongroom::clock::ManualClock;
+use strongroom::config::Config;
 use strongroom::keys::EpochState;
-use strongroom::rotation::Phase;
+use strongroom::rotation::{Phase, RotationStatus};
 use strongroom::{
     Chunk, CollectionSpec, Epoch, ErrorKind, Memory, Metric, Mode, Namespace, RecallRequest, RecordId, RotateOptions,
-    SearchRequest, Tenant, TenantId,
+    SearchRequest, Store, Tenant, TenantId,
 };
 
 use common::TestStore;
@@ -285,4 +287,141 @@ fn the_command_rotates_what_is_due_and_only_once() {
     common::cli::refused(&cli.run(&["rotate", "--tenant", "nobody"]), ErrorKind::NotFound);
     common::cli::refused(&cli.run(&["rotate", "--tenant", "acme", "--suite", "rot13"]), ErrorKind::InvalidInput);
     common::cli::refused(&cli.run(&["rotate"]), ErrorKind::InvalidInput);
+}
+
+/// A store whose time is `clock`'s, run by `config`.
+async fn store_at(clock: &ManualClock, config: Config) -> TestStore {
+    let dir = tempfile::tempdir().unwrap();
+    let options = common::options(dir.path()).clock(clock.clone()).config(config);
+    Store::init(&options, common::passphrase()).await.unwrap();
+    let store = Store::open(options, common::passphrase()).await.unwrap();
+    TestStore { store, dir }
+}
+
+/// Polls until `done`, for a minute.
+async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    for _ in 0..6000 {
+        if done().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("not in a minute: {what}");
+}
+
+const DAY_MS: u64 = 86_400_000;
+/// Noon of Tuesday, 24 November 2026.
+const NOON_MS: u64 = 1_795_521_600_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_ends_no_retention_early_and_keeps_nothing_for_years() {
+    let clock = ManualClock::at(NOON_MS);
+    let test = store_at(&clock, Config::default()).await;
+    let tenant = test.tenant("acme").await;
+    tenant.remember(Memory::new(notes(0), "k", &json!(1)).unwrap()).await.unwrap();
+    let status = test.store.rotate(&acme(), RotateOptions::default(), |_| ()).await.unwrap();
+    assert_eq!((status.retained[0].left_ms, status.retained[0].destroy_at_ms), (7 * DAY_MS, NOON_MS + 7 * DAY_MS));
+    let destroys = async || test.store.destroy_retained(&acme()).await.unwrap().len();
+    // Ten years on, and back by one.
+    clock.jump(NOON_MS + 3650 * DAY_MS);
+    assert_eq!(destroys().await, 0);
+    let status = test.store.rotation(&acme()).await.unwrap();
+    assert_eq!(status.retained[0].destroy_at_ms, NOON_MS + 3657 * DAY_MS);
+    clock.jump(NOON_MS - 365 * DAY_MS);
+    assert_eq!(destroys().await, 0);
+    // Three days, a new start of the machine with the clock in the future, and all but a moment of four days.
+    clock.set(NOON_MS - 362 * DAY_MS);
+    assert_eq!(destroys().await, 0);
+    clock.reboot();
+    clock.jump(NOON_MS + 3650 * DAY_MS);
+    clock.set(NOON_MS + 3654 * DAY_MS - 1);
+    assert_eq!(destroys().await, 0);
+    let keys = test.store.tenant_keys(&acme()).await.unwrap();
+    assert_eq!(keys.epochs[0].state, EpochState::Deactivated);
+    clock.set(NOON_MS + 3654 * DAY_MS);
+    assert_eq!(destroys().await, 1);
+    assert_eq!(test.store.tenant_keys(&acme()).await.unwrap().epochs[0].state, EpochState::Destroyed);
+    assert_eq!(tenant.memory(&notes(0), "k").unwrap().unwrap().value::<u64>().unwrap(), 1);
+}
+
+/// What a store counts, by the name of the metric.
+fn metric(store: &Store, name: &str) -> f64 {
+    let metrics = store.metrics();
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_rotates_what_is_due_within_its_windows_and_destroys_what_was_kept_long_enough() {
+    let clock = ManualClock::at(NOON_MS);
+    let config = Config {
+        rotation_interval_s: 1,
+        rotation_windows: "22:00-06:00".into(),
+        epoch_retention_min: 0,
+        ..Config::default()
+    };
+    let test = store_at(&clock, config).await;
+    let names: Vec<TenantId> = (0..5).map(|n| format!("tenant-{n}").parse().unwrap()).collect();
+    for name in &names {
+        let tenant = test.store.create_tenant(name).await.unwrap();
+        fill(&tenant, 30).await;
+    }
+    let states = async || {
+        let mut all = Vec::new();
+        for name in &names {
+            let keys = test.store.tenant_keys(name).await.unwrap();
+            all.push(keys.epochs.iter().map(|epoch| epoch.state).collect::<Vec<_>>());
+        }
+        all
+    };
+    clock.set(NOON_MS + 30 * DAY_MS);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let store = test.store.clone();
+    let rotating = tokio::spawn(async move { store.keep_rotating(async { _ = stopped.await }).await });
+    // At noon it is seen that all are due, and nothing is done.
+    until("tenants are due", async || metric(&test.store, "strongroom_store_tenants_overdue") == 5.0).await;
+    assert!(metric(&test.store, "strongroom_store_oldest_epoch_age_seconds") >= 30.0 * 86_400.0);
+    assert_eq!(states().await, vec![vec![EpochState::Active]; 5]);
+    clock.set(NOON_MS + 30 * DAY_MS + DAY_MS / 2);
+    let done = vec![vec![EpochState::Destroyed, EpochState::Active]; 5];
+    until("all are rotated", async || states().await == done).await;
+    let counted = "strongroom_store_rotations_total{outcome=\"done\"}";
+    until("all are counted", async || metric(&test.store, counted) == 5.0).await;
+    assert_eq!(metric(&test.store, "strongroom_store_rotations_running"), 0.0);
+    assert!(metric(&test.store, "strongroom_store_rotated_records_total") >= 5.0 * 100.0);
+    stop.send(()).unwrap();
+    rotating.await.unwrap().unwrap();
+    for name in &names {
+        let tenant = test.store.tenant(name).await.unwrap();
+        reads(&tenant, 30).await;
+    }
+    let refused = test.store.rotate(&names[0], RotateOptions::default(), |_| ()).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Partial, "it was told to stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_is_told_to_stop_is_gone_on_with() {
+    const RECORDS: u64 = 2000;
+    let test = common::store().await;
+    let tenant = test.tenant("acme").await;
+    fill(&tenant, RECORDS).await;
+    let stopping = test.store.clone();
+    let told = move |status: &RotationStatus| {
+        // How many there are is written down with the next.
+        if status.records > 600 {
+            stopping.stop_rotations();
+        }
+    };
+    let stopped = test.store.rotate(&acme(), RotateOptions::default(), told).await.err().unwrap();
+    assert_eq!(stopped.kind(), ErrorKind::Partial);
+    let status = test.store.rotation(&acme()).await.unwrap();
+    assert_eq!((status.phase, status.active.epoch), (Phase::Reencrypting, epoch(2)));
+    assert!(status.records > 0 && status.records < RECORDS, "{}", status.records);
+    reads(&tenant, RECORDS).await;
+    drop(tenant);
+    let test = test.reopen().await;
+    let status = test.store.rotate(&acme(), RotateOptions::default(), |_| ()).await.unwrap();
+    assert_eq!((status.phase, status.active.epoch, status.from.len()), (Phase::Idle, epoch(2), 0));
+    reads(&test.store.tenant(&acme()).await.unwrap(), RECORDS).await;
+    is_clean(&test).await;
 }

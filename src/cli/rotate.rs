@@ -1,9 +1,12 @@
 //! `rotate` and `rotate status`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
 use serde::Serialize;
+use tokio::task::JoinHandle;
 
 use super::Global;
 use super::output::{Output, bytes, time};
@@ -11,13 +14,18 @@ use super::serving::told_to_stop;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
-use crate::keys::policy::{Due, Policy};
-use crate::rotation::{Phase, RotateOptions, RotationStatus};
+use crate::rotation::{RotateOptions, RotationStatus};
 use crate::store::Store;
+use crate::store::service::{RemoteStore, is_due};
+
+/// How often another process is asked how far it is.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Idempotent: what is not due is left alone, what was interrupted goes on, retained epochs whose time has come are
-/// destroyed. Exit codes: 0 done or nothing to do, 6 another process has the store, 7 records do not open (the old epoch
-/// is kept), 10 some tenants were rotated and some were not.
+/// destroyed. Where `serve` runs, that does it, for who is an admin in its file of services; Ctrl-C then only stops
+/// looking. Exit codes: 0 done or nothing to do, 5 no admin there, 6 somebody else rotates it or has the store, 7 records
+/// do not open (the old epoch is kept), 9 a service is away, 10 told to stop, or some tenants were rotated and some were
+/// not. After 6, 9 and 10 run it again.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct RotateArgs {
@@ -67,51 +75,121 @@ pub(super) async fn run(global: &Global, args: RotateArgs, output: &Output) -> R
         return Err(Error::invalid("it is not said what to rotate")
             .with_remedy("name tenants with `--tenant`, or say `--all-due`"));
     }
-    let policy = global.options()?.policy();
-    let run = Run { store: global.open().await?, policy, output };
-    let (stopping, stop) = (run.store.clone(), told_to_stop()?);
-    let stopping = tokio::spawn(async move {
-        stop.await;
-        stopping.stop_rotations();
-    });
+    let place = match global.options()?.running_store()? {
+        Some(remote) => Place::There(RemoteStore::new(remote)?),
+        None => Place::Here(global.open().await?),
+    };
+    let run = Run { place, output };
+    let stopping = run.place.stop_when_told()?;
     let result = match &args.command {
         Some(RotateCommand::Status { tenant }) => run.show(tenant.as_slice()).await,
         None if args.dry_run => run.show(&args.tenant).await,
         None => run.rotate(&args).await,
     };
-    stopping.abort();
-    let closed = run.store.close().await;
+    if let Some(stopping) = stopping {
+        stopping.abort();
+    }
+    let closed = match run.place {
+        Place::Here(store) => store.close().await,
+        Place::There(_) => Ok(()),
+    };
     result?;
     closed
 }
 
+/// Who rotates.
+enum Place {
+    /// This process, which has the store.
+    Here(Store),
+    /// Another one.
+    There(RemoteStore),
+}
+
+impl Place {
+    async fn tenants(&self) -> Result<Vec<TenantId>> {
+        match self {
+            Self::Here(store) => store.tenants().await,
+            Self::There(store) => store.tenants().await,
+        }
+    }
+
+    async fn named(&self, tenant: &TenantId) -> Result<Named> {
+        let (status, due) = match self {
+            Self::Here(store) => {
+                let status = store.rotation(tenant).await?;
+                let due = is_due(store, tenant, &status).await?;
+                (status, due)
+            }
+            Self::There(store) => {
+                let state = store.rotation(tenant).await?;
+                (state.status, state.due)
+            }
+        };
+        Ok(Named { tenant: tenant.as_str().to_owned(), due, status })
+    }
+
+    /// A rotation here ends after what it writes when this process is told to stop. One there goes on.
+    fn stop_when_told(&self) -> Result<Option<JoinHandle<()>>> {
+        let Self::Here(store) = self else { return Ok(None) };
+        let (store, told) = (store.clone(), told_to_stop()?);
+        Ok(Some(tokio::spawn(async move {
+            told.await;
+            store.stop_rotations();
+        })))
+    }
+
+    /// Rotates a tenant. `false` when nothing was due.
+    async fn rotate(&self, tenant: &TenantId, args: &RotateArgs, bar: Arc<ProgressBar>) -> Result<bool> {
+        let mut options = RotateOptions {
+            suite: None,
+            compromised: args.compromised,
+            discard_damaged: args.discard_damaged,
+            in_windows: false,
+        };
+        match self {
+            Self::Here(store) => {
+                options.suite = store.suite_of(tenant, args.suite.as_deref()).await?;
+                let destroyed = store.destroy_retained(tenant).await?;
+                if args.all_due && !is_due(store, tenant, &store.rotation(tenant).await?).await? {
+                    return Ok(!destroyed.is_empty());
+                }
+                store.rotate(tenant, options, move |status| shown(&bar, status)).await.map(|_| true)
+            }
+            Self::There(store) => {
+                let begun = store.rotate(tenant, args.suite.as_deref(), &options, args.all_due).await?;
+                let mut interval = tokio::time::interval(LOOK);
+                loop {
+                    interval.tick().await;
+                    let state = store.rotation(tenant).await?;
+                    match (state.running, state.failure) {
+                        (true, _) => shown(&bar, &state.status),
+                        (false, Some(failure)) if begun => return Err(failure),
+                        (false, _) => return Ok(begun),
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// What every way of calling it works with.
 struct Run<'a> {
-    store: Store,
-    policy: Policy,
+    place: Place,
     output: &'a Output,
 }
 
 impl Run<'_> {
-    async fn named(&self, tenant: &TenantId) -> Result<Named> {
-        let status = self.store.rotation(tenant).await?;
-        let keys = self.store.tenant_keys(tenant).await?;
-        let overdue = self.policy.due(&keys, SystemClock.now_ms()).iter().any(|due| matches!(due, Due::Rotate { .. }));
-        let due = overdue || !status.from.is_empty() || status.phase != Phase::Idle;
-        Ok(Named { tenant: tenant.as_str().to_owned(), due, status })
-    }
-
     async fn show(&self, tenants: &[TenantId]) -> Result<()> {
-        let tenants = if tenants.is_empty() { self.store.tenants().await? } else { tenants.to_vec() };
+        let tenants = if tenants.is_empty() { self.place.tenants().await? } else { tenants.to_vec() };
         let mut all = Vec::with_capacity(tenants.len());
         for tenant in &tenants {
-            all.push(self.named(tenant).await?);
+            all.push(self.place.named(tenant).await?);
         }
         self.output.answer(&all, |all| all.iter().map(described).collect::<Vec<_>>().join("\n"))
     }
 
     async fn rotate(&self, args: &RotateArgs) -> Result<()> {
-        let tenants = if args.all_due { self.store.tenants().await? } else { args.tenant.clone() };
+        let tenants = if args.all_due { self.place.tenants().await? } else { args.tenant.clone() };
         let (mut done, mut failed) = (Vec::new(), None);
         for tenant in &tenants {
             match self.rotate_one(tenant, args).await {
@@ -140,31 +218,22 @@ impl Run<'_> {
 
     /// `None` for a tenant that has nothing to be done.
     async fn rotate_one(&self, tenant: &TenantId, args: &RotateArgs) -> Result<Option<Named>> {
-        let destroyed = self.store.destroy_retained(tenant).await?;
-        if args.all_due && !self.named(tenant).await?.due {
-            return if destroyed.is_empty() { Ok(None) } else { self.named(tenant).await.map(Some) };
-        }
-        let options = RotateOptions {
-            suite: self.store.suite_of(tenant, args.suite.as_deref()).await?,
-            compromised: args.compromised,
-            in_windows: false,
-            discard_damaged: args.discard_damaged,
-        };
         let bar = Arc::new(self.output.progress(Some(0), "{prefix} {bar} {pos}/{len} {per_sec} {eta} {msg}"));
-        let shown = bar.clone();
-        let rotated = self
-            .store
-            .rotate(tenant, options, move |status| {
-                shown.set_length(status.total.max(status.records));
-                shown.set_position(status.records);
-                let from = status.from.last().map_or_else(String::new, |from| format!("{} ", from.fingerprint));
-                shown.set_message(format!("{from}\u{2192} {}, {}", status.active.fingerprint, bytes(status.bytes)));
-            })
-            .await;
+        let rotated = self.place.rotate(tenant, args, bar.clone()).await;
         bar.finish_and_clear();
-        rotated?;
-        self.named(tenant).await.map(Some)
+        if rotated? { self.place.named(tenant).await.map(Some) } else { Ok(None) }
     }
+}
+
+fn shown(bar: &ProgressBar, status: &RotationStatus) {
+    bar.set_length(status.total.max(status.records));
+    bar.set_position(status.records);
+    let from = status.from.last().map_or_else(String::new, |from| format!("{} ", from.fingerprint));
+    let speed = match status.speed_percent {
+        100.. => String::new(),
+        percent => format!(", giving way ({percent} %)"),
+    };
+    bar.set_message(format!("{from}\u{2192} {}, {}{speed}", status.active.fingerprint, bytes(status.bytes)));
 }
 
 fn described(named: &Named) -> String {

@@ -20,7 +20,7 @@ const ROW_VERSION: u64 = 1;
 pub(super) struct Stored {
     pub(super) job: Option<Job>,
     /// Epochs that nothing stored is sealed in any more, oldest first.
-    pub(super) retained: Vec<Retained>,
+    pub(super) retained: Vec<Kept>,
     pub(super) last: Option<Finished>,
 }
 
@@ -80,18 +80,24 @@ pub struct Retained {
     pub destroy_at_ms: u64,
     /// Milliseconds until then that nobody has seen pass yet.
     pub left_ms: u64,
-    /// When that was looked at.
+}
+
+/// A retained epoch, and when it was looked at how much is left.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) retained: Retained,
     pub(super) seen: Uptime,
 }
 
-impl Retained {
+impl Kept {
     /// Counts the time that has passed. Not by the clock on the wall: whoever sets that ends no retention early, and
     /// keeps no epoch for years. Returns whether it is over.
     pub(super) fn look(&mut self, now_ms: u64, uptime: &Uptime) -> bool {
-        self.left_ms = self.left_ms.saturating_sub(uptime.since(&self.seen));
+        let retained = &mut self.retained;
+        retained.left_ms = retained.left_ms.saturating_sub(uptime.since(&self.seen));
+        retained.destroy_at_ms = now_ms.saturating_add(retained.left_ms);
         self.seen = uptime.clone();
-        self.destroy_at_ms = now_ms.saturating_add(self.left_ms);
-        self.left_ms == 0
+        retained.left_ms == 0
     }
 }
 

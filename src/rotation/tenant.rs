@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 
-use super::job::{Finished, Job, Phase, Retained, Stage, Stored};
+use super::job::{Finished, Job, Kept, Phase, Retained, Stage, Stored};
 use super::pipeline::{self, Drive, Mover};
 use super::{RotateOptions, RotationStatus, Tally};
 use crate::clock::Clock;
@@ -54,7 +54,7 @@ pub(crate) struct Rotating<'a> {
 impl Tenant<'_> {
     /// Tells the keyring in which epochs nothing stored is sealed any more.
     pub(crate) fn settle(&self) -> Result<()> {
-        self.stored()?.retained.iter().for_each(|retained| self.keyring.drained(retained.epoch));
+        self.stored()?.retained.iter().for_each(|kept| self.keyring.drained(kept.retained.epoch));
         Ok(())
     }
 
@@ -100,7 +100,7 @@ impl Tenant<'_> {
         for epoch in due {
             // One that a kill came after is destroyed already.
             destroyed.extend(self.destroy(epoch, admin)?);
-            stored.retained.retain(|retained| retained.epoch != epoch);
+            stored.retained.retain(|kept| kept.retained.epoch != epoch);
             self.save(&stored)?;
         }
         Ok(destroyed)
@@ -275,7 +275,8 @@ impl Tenant<'_> {
             let fingerprint = found.ok_or_else(|| Error::integrity("the epoch list of a tenant"))?.fingerprint.clone();
             let (destroy_at_ms, seen) = (now_ms.saturating_add(retention_ms), self.clock.uptime()?);
             let (epoch, left_ms) = (*epoch, retention_ms);
-            stored.retained.push(Retained { epoch, fingerprint, since_ms: now_ms, destroy_at_ms, left_ms, seen });
+            let retained = Retained { epoch, fingerprint, since_ms: now_ms, destroy_at_ms, left_ms };
+            stored.retained.push(Kept { retained, seen });
         }
         stored.last = Some(Finished {
             epoch: to.epoch,
@@ -320,7 +321,7 @@ impl Tenant<'_> {
             damaged: or_last(job.map(|job| job.damaged), last.map(|last| last.damaged)),
             started_at_ms: job.map(|job| job.started_at_ms),
             speed_percent: 100,
-            retained,
+            retained: retained.into_iter().map(|kept| kept.retained).collect(),
             last: stored.last.clone(),
         })
     }
@@ -346,9 +347,9 @@ impl Tenant<'_> {
 }
 
 /// Counts the time that has passed for each. Returns those whose retention is over.
-fn look(retained: &mut [Retained], clock: &dyn Clock) -> Result<Vec<Epoch>> {
+fn look(retained: &mut [Kept], clock: &dyn Clock) -> Result<Vec<Epoch>> {
     let (now_ms, uptime) = (clock.now_ms(), clock.uptime()?);
-    Ok(retained.iter_mut().filter_map(|one| one.look(now_ms, &uptime).then_some(one.epoch)).collect())
+    Ok(retained.iter_mut().filter_map(|one| one.look(now_ms, &uptime).then_some(one.retained.epoch)).collect())
 }
 
 fn active(record: &TenantRecord) -> Result<&EpochRecord> {

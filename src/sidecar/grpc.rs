@@ -12,6 +12,7 @@ use super::wire::{self, sidecar_server};
 use super::{Sidecar, convert};
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::scrub::blocking;
 use crate::server::Known;
 use crate::server::error::to_status;
 
@@ -42,9 +43,7 @@ impl Service {
         let known = extensions.get::<Known>().cloned();
         let known = known.ok_or_else(|| to_status(&Error::internal("a request came in without its caller")))?;
         let sidecar = self.0.clone();
-        let done = tokio::task::spawn_blocking(move || work(&sidecar, &known, message)).await;
-        let done = done.unwrap_or_else(|e| Err(Error::internal("the sidecar failed").with_source(e)));
-        done.map_err(|e| to_status(&e))
+        blocking(move || work(&sidecar, &known, message)).await.map_err(|e| to_status(&e))
     }
 
     async fn opened(&self, request: Request<wire::RedeemRequest>) -> Result<Vec<Output>, Status> {

@@ -71,10 +71,20 @@ impl TenantKeys {
         slots.entry(tenant.clone()).or_insert(Arc::new(slot)).clone()
     }
 
-    /// Erases what was not used for a while.
+    /// Erases what was not used for a while, and what is so old that it would be fetched again: keys that were destroyed
+    /// meanwhile must not stay where nobody asks for them.
     pub(super) fn drop_idle(&self, now_ms: u64) {
         let before_ms = now_ms.saturating_sub(self.idle_ms);
-        self.slots.lock().retain(|_, slot| slot.used_at_ms.load(Ordering::Relaxed) >= before_ms);
+        self.slots.lock().retain(|tenant, slot| {
+            // Whoever is at it renews it.
+            if let Some(mut held) = slot.held.try_write()
+                && held.as_ref().is_some_and(|held| held.is_old(now_ms))
+            {
+                *held = None;
+                self.source.forget(tenant);
+            }
+            slot.used_at_ms.load(Ordering::Relaxed) >= before_ms
+        });
     }
 
     pub(super) fn forget(&self, tenant: &TenantId) {
@@ -95,10 +105,18 @@ impl Slot {
 
 impl Held {
     fn serves(&self, epoch: Option<Epoch>, now_ms: u64) -> bool {
-        let age_ms = now_ms.abs_diff(self.fetched_at_ms);
         // An epoch that nobody has heard of may be new; asking for one that never was must not cost more than a second's
         // worth of work.
-        let knows = epoch.is_none_or(|epoch| self.keyring.knows(epoch)) || age_ms < limits::KEYRING_RETRY_MS;
-        age_ms < limits::KEYRING_AGE_MS && knows
+        let knows =
+            epoch.is_none_or(|epoch| self.keyring.knows(epoch)) || self.age_ms(now_ms) < limits::KEYRING_RETRY_MS;
+        !self.is_old(now_ms) && knows
+    }
+
+    fn age_ms(&self, now_ms: u64) -> u64 {
+        now_ms.abs_diff(self.fetched_at_ms)
+    }
+
+    fn is_old(&self, now_ms: u64) -> bool {
+        self.age_ms(now_ms) >= limits::KEYRING_AGE_MS
     }
 }

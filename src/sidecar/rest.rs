@@ -17,6 +17,7 @@ use super::{Sidecar, convert, grpc};
 use crate::error::{Error, Result};
 use crate::keys::Profile;
 use crate::limits;
+use crate::scrub::blocking;
 use crate::server::Known;
 use crate::server::error::{answer, to_response};
 use crate::token::{Base64, RecordKind};
@@ -145,8 +146,7 @@ async fn nothing_here() -> Response {
 
 /// Does `work` on a thread that may wait, and answers as JSON.
 async fn respond<A: Serialize + Send + 'static>(work: impl FnOnce() -> Result<A> + Send + 'static) -> Response {
-    let done = tokio::task::spawn_blocking(work).await;
-    match done.unwrap_or_else(|e| Err(Error::internal("the sidecar failed").with_source(e))) {
+    match blocking(work).await {
         Ok(answer) => Json(answer).into_response(),
         Err(e) => to_response(&e),
     }

@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::Result;
 use crate::id::TenantId;
+use crate::keys::DataKeys;
 use crate::vectors::Collection;
 
 use super::StoreOptions;
@@ -19,6 +20,9 @@ use super::tenant::Open;
 const TICK: Duration = Duration::from_millis(500);
 /// A collection is optimized once nothing was written to it for this long.
 const QUIET: Duration = Duration::from_secs(2);
+
+/// How often the key service is asked which epochs there are.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often expired memories are removed, and how many at a time.
 const REAP_INTERVAL: Duration = Duration::from_secs(60);
@@ -33,13 +37,13 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    pub(super) fn start(tenants: Tenants, options: &StoreOptions) -> Result<Self> {
+    pub(super) fn start(tenants: Tenants, keys: Arc<dyn DataKeys>, options: &StoreOptions) -> Result<Self> {
         let stopping = Arc::new((Mutex::new(false), Condvar::new()));
         let flush_interval = Duration::from_secs(options.config.flush_interval_s.into());
         let idle_close = Duration::from_secs(options.config.idle_close_s.into());
         let stop = stopping.clone();
         let thread = std::thread::Builder::new().name("strongroom-maintenance".into()).spawn(move || {
-            let (mut flushed, mut reaped) = (Instant::now(), Instant::now());
+            let (mut flushed, mut reaped, mut refreshed) = (Instant::now(), Instant::now(), Instant::now());
             let optimizing = Arc::new(AtomicBool::new(false));
             loop {
                 {
@@ -61,6 +65,10 @@ impl Maintenance {
                     reaped = Instant::now();
                 }
                 tend(&tenants, flush_all, reap, idle_close, &optimizing);
+                if refreshed.elapsed() >= REFRESH_INTERVAL {
+                    refresh(&tenants, &*keys);
+                    refreshed = Instant::now();
+                }
             }
         })?;
         Ok(Self { stopping, thread: Mutex::new(Some(thread)) })
@@ -75,6 +83,16 @@ impl Maintenance {
             && thread.thread().id() != std::thread::current().id()
         {
             let _ = thread.join();
+        }
+    }
+}
+
+/// Takes over which epochs there are by now: somebody else may have changed them at the key service.
+fn refresh(tenants: &Tenants, keys: &dyn DataKeys) {
+    let open: Vec<_> = tenants.lock().values().cloned().collect();
+    for tenant in open {
+        if let Err(e) = tenant.keyring().refresh(keys) {
+            tracing::warn!(error = %e, "the epochs of a tenant could not be looked up and will be again");
         }
     }
 }

@@ -57,7 +57,7 @@ use crate::keys::{Keyring, Keystore, Passphrase, Signers};
 use crate::kv::rocks::Rocks;
 use crate::kv::{Batch, KvBackend, Table};
 use crate::memory::Ledger;
-use crate::scrub::scrub;
+use crate::scrub::{blocking, scrub};
 use crate::vectors::edge::Edge;
 use crate::vectors::{CollectionContext, HandedOut, JournalPins};
 
@@ -163,7 +163,7 @@ impl Store {
         let Engines { kv, engine } = Engines::open(&options, &disk)?;
         let signers = Arc::new(keys.signers(provider, options.clock.clone())?);
         let tenants = Arc::default();
-        let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), &options)?;
+        let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), keys.data.clone(), &options)?;
         let (pins, handed) = (JournalPins::default(), HandedOut::default());
         let (rotations, metrics) = (rotation::Rotations::new(&options)?, metrics::Metrics::default());
         let inner = Inner {
@@ -328,20 +328,5 @@ fn check_format(kv: &dyn KvBackend, engine: &Edge) -> Result<()> {
             kv.write(batch)?;
             kv.sync()
         }
-    }
-}
-
-/// Runs what waits for disks on a thread that may wait, and leaves nothing of it there.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let work = || {
-        let result = work();
-        scrub();
-        result
-    };
-    // A new thread starts with the registers of the one that makes it.
-    scrub();
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(e) => Err(Error::internal("a task ended unexpectedly").with_source(e)),
     }
 }

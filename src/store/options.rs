@@ -1,5 +1,6 @@
 //! Where a store is and how it runs.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,6 +101,20 @@ impl StoreOptions {
         }
         let (pins, name) = (&self.config.store_server_sha256, &self.config.store_server_name);
         self.reach(&self.config.store, pins, name).map(Some)
+    }
+
+    /// How to reach the process that serves this store, if one does: the setting `store`, or the Unix socket of the
+    /// store's own directory when somebody listens there.
+    pub(crate) fn running_store(&self) -> Result<Option<RemoteOptions>> {
+        if let Some(remote) = self.remote_store()? {
+            return Ok(Some(remote));
+        }
+        match self.store_address()? {
+            Address::Unix(path) if UnixStream::connect(&path).is_ok() => {
+                Ok(Some(RemoteOptions::new(Address::Unix(path))))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn reach(&self, address: &str, pins: &str, name: &str) -> Result<RemoteOptions> {

@@ -11,6 +11,7 @@ use super::{Inner, Store, StoreOptions, blocking};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::keystore::Destroyed;
+use crate::keys::policy::Due;
 use crate::rotation::{self, Phase, RotateOptions, Rotating, RotationStatus, Throttle, Windows};
 
 /// How much less often than others the threads of a rotation run.
@@ -79,6 +80,12 @@ impl Store {
             done
         })
         .await
+    }
+
+    /// What is due for a tenant's epochs, by the policy of this store.
+    pub async fn due(&self, id: &TenantId) -> Result<Vec<Due>> {
+        let keys = self.tenant_keys(id).await?;
+        Ok(self.inner.options.policy().due(&keys, self.inner.options.clock.now_ms()))
     }
 
     /// Has every rotation end after what it writes now, and no other begin. What was not moved yet is moved by the next.

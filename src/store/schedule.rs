@@ -13,9 +13,10 @@ use crate::error::{ErrorKind, Result};
 use crate::id::TenantId;
 use crate::keys::policy::{Due, Policy};
 use crate::keys::{EpochState, TenantRecord};
-use crate::rotation::{Phase, RotateOptions};
+use crate::rotation::RotateOptions;
 
 use super::metrics::Epochs;
+use super::service::is_due;
 use super::{Store, blocking};
 
 /// The longest that a tenant is not looked at: somebody else may have changed its epochs.
@@ -141,11 +142,8 @@ impl Store {
     async fn settle_open(&self, tenant: &TenantId) -> Result<Duration> {
         self.destroy_retained(tenant).await?;
         let status = self.rotation(tenant).await?;
-        let (policy, now_ms) = (self.inner.options.policy(), self.inner.options.clock.now_ms());
-        let interrupted = status.phase != Phase::Idle || !status.from.is_empty();
-        let due = policy.due(&self.tenant_keys(tenant).await?, now_ms);
-        let due = due.iter().any(|due| matches!(due, Due::Rotate { .. }));
-        let status = if (interrupted || due) && self.inner.rotations.windows.is_open(now_ms) {
+        let due = is_due(self, tenant, &status).await?;
+        let status = if due && self.inner.rotations.windows.is_open(self.inner.options.clock.now_ms()) {
             let options = RotateOptions { in_windows: true, ..RotateOptions::default() };
             self.rotate(tenant, options, |_| ()).await?
         } else {

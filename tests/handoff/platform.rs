@@ -1,6 +1,7 @@
 //! Key service, store and sidecar, each a process with a directory of its own; over TLS with certificates of their own.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -46,11 +47,13 @@ pub struct Platform {
     pub store_address: String,
     pub store_sha256: String,
     pub orchestrator: Party,
+    /// Who answers for the store.
+    operator: Cli,
     sidecar_socket: String,
     store_dir: Cli,
     sidecar_dir: Cli,
     services: Vec<Service>,
-    _keys: Cli,
+    keys: Cli,
 }
 
 fn entry(name: &str, role: &str, party: &Party) -> String {
@@ -71,8 +74,8 @@ impl Platform {
     pub fn start() -> Self {
         let root = tempfile::tempdir().unwrap();
         let mark = format!("the figures of {:032x}", rand::random::<u128>());
-        let [kms, store, sidecar, orchestrator] =
-            ["kms", "store", "sidecar", "orchestrator"].map(|name| Party::new(root.path(), name));
+        let [kms, store, sidecar, orchestrator, operator] =
+            ["kms", "store", "sidecar", "orchestrator", "operator"].map(|name| Party::new(root.path(), name));
 
         let keys = Cli::new();
         keys.ok(&["tenant", "create", TENANT]);
@@ -93,12 +96,16 @@ impl Platform {
         let own_store = own(&store);
         let store_dir = without_keys(&[&of_kms[..], &own_store.each_ref().map(|(k, v)| (*k, v.as_str()))].concat());
         fill(&store_dir, &mark);
-        let services = entry("planner", "agent", &orchestrator) + &entry("sidecar", "sidecar", &sidecar);
+        let services = entry("planner", "agent", &orchestrator)
+            + &entry("sidecar", "sidecar", &sidecar)
+            + &entry("operator", "admin", &operator);
         let services = store_dir.file("services.toml", services);
         let store_service = serve(&store_dir, &[], &services, &store);
 
         let own_sidecar = own(&sidecar);
         let of_store = [("store", store_service.address.as_str()), ("store_server_sha256", &store.sha256)];
+        let own_operator = own(&operator);
+        let operator = without_keys(&[&of_store[..], &own_operator.each_ref().map(|(k, v)| (*k, v.as_str()))].concat());
         let own_sidecar = own_sidecar.each_ref().map(|(k, v)| (*k, v.as_str()));
         let sidecar_dir = without_keys(&[&of_kms[..], &of_store, &own_sidecar].concat());
         let uid = getuid().as_raw();
@@ -115,17 +122,44 @@ impl Platform {
             store_address: store_service.address.clone(),
             store_sha256: store.sha256,
             orchestrator,
+            operator,
             sidecar_socket: socket,
             store_dir,
             sidecar_dir,
             // Ended in this order.
             services: vec![sidecar_service, store_service, kms_service],
-            _keys: keys,
+            keys,
         }
     }
 
     pub fn data(&self) -> PathBuf {
         self.store_dir.dir.join("data")
+    }
+
+    /// Rotates through the store's service, as the operator does from elsewhere.
+    pub fn rotate(&self, more: &[&str]) -> Value {
+        self.operator.json(&[&["rotate", "--tenant", TENANT], more].concat())
+    }
+
+    /// Every directory that is on a disk.
+    pub fn dirs(&self) -> [&Path; 3] {
+        [&self.keys.dir, &self.store_dir.dir, &self.sidecar_dir.dir]
+    }
+
+    /// The processes: sidecar, store and key service.
+    pub fn ids(&self) -> Vec<u32> {
+        self.services.iter().map(Service::id).collect()
+    }
+
+    /// What a sidecar counts.
+    pub fn sidecar_metric(&self, name: &str) -> f64 {
+        let path = self.sidecar_socket.strip_prefix("unix:").unwrap();
+        let mut stream = UnixStream::connect(path).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name}: {answer}")).parse().unwrap()
     }
 
     pub fn sidecar(&self) -> u32 {

@@ -1,11 +1,14 @@
 //! What is hunted: byte strings in every form they may take, each under a name.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use half::f16;
+
+use crate::common::cli::walk;
 
 /// Numbers of a vector that are looked for together: chance does not make these.
 const WINDOW: usize = 8;
@@ -115,4 +118,19 @@ fn every_form_is_found() {
         assert_eq!(hunter.hunt(text.as_bytes()).len(), 1, "{text}");
     }
     assert!(hunter.hunt(b"nothing of the kind").is_empty());
+}
+
+/// What is found below `dir`, in names and in contents.
+pub fn hunt_tree(hunter: &Hunter, dir: &Path) -> Found {
+    let mut found = Found::new();
+    for path in walk(dir) {
+        let mut here = hunter.hunt(path.strip_prefix(dir).unwrap().as_os_str().as_encoded_bytes());
+        if path.is_file() {
+            here.extend(hunter.hunt(&std::fs::read(&path).unwrap()));
+        }
+        for (what, times) in here {
+            *found.entry(format!("{what} in {}", path.display())).or_default() += times;
+        }
+    }
+    found
 }

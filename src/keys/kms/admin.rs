@@ -34,7 +34,7 @@ impl KeyAdmin for Handle {
     }
 
     fn create_epoch(&self, tenant: &TenantId, suite: Option<SuiteId>) -> Result<EpochRecord> {
-        let permit = self.permit(Operation::Administer, tenant)?;
+        let permit = self.permit(Operation::Rotate, tenant)?;
         let begun = moving(None, EpochState::PreActive);
         let made = self.change(&permit, begun, |now_ms| self.kms.keystore.create_epoch(tenant, suite, now_ms));
         let epoch = made.as_ref().ok().map(|record| record.epoch);
@@ -42,21 +42,21 @@ impl KeyAdmin for Handle {
     }
 
     fn activate_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<EpochRecord> {
-        let permit = self.permit(Operation::Administer, tenant)?;
+        let permit = self.permit(Operation::Rotate, tenant)?;
         let begun = moving(Some(epoch), EpochState::Active);
         let moved = self.change(&permit, begun, |now_ms| self.kms.keystore.activate_epoch(tenant, epoch, now_ms));
         self.moved(&permit, Some(epoch), EpochState::Active, moved)
     }
 
     fn deactivate_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<EpochRecord> {
-        let permit = self.permit(Operation::Administer, tenant)?;
+        let permit = self.permit(Operation::Rotate, tenant)?;
         let begun = moving(Some(epoch), EpochState::Deactivated);
         let moved = self.change(&permit, begun, |now_ms| self.kms.keystore.deactivate_epoch(tenant, epoch, now_ms));
         self.moved(&permit, Some(epoch), EpochState::Deactivated, moved)
     }
 
     fn mark_epoch_compromised(&self, tenant: &TenantId, epoch: Epoch) -> Result<EpochRecord> {
-        let permit = self.permit(Operation::Administer, tenant)?;
+        let permit = self.permit(Operation::Rotate, tenant)?;
         let begun = moving(Some(epoch), EpochState::Compromised);
         let moved =
             self.change(&permit, begun, |now_ms| self.kms.keystore.mark_epoch_compromised(tenant, epoch, now_ms));
@@ -64,7 +64,7 @@ impl KeyAdmin for Handle {
     }
 
     fn destroy_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<Destroyed> {
-        let permit = self.permit(Operation::Administer, tenant)?;
+        let permit = self.permit(Operation::Rotate, tenant)?;
         let begun = moving(Some(epoch), EpochState::Destroyed);
         let destroyed = self.change(&permit, begun, |now_ms| self.kms.keystore.destroy_epoch(tenant, epoch, now_ms));
         let fingerprints = destroyed.as_ref().map(|d| vec![d.fingerprint.clone()]).unwrap_or_default();

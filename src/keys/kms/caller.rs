@@ -23,7 +23,7 @@ pub struct Caller {
 pub enum Role {
     /// Makes and destroys tenants, epochs and sessions.
     Admin,
-    /// A store node: derives data keys, signs tokens.
+    /// A store node: derives data keys, rotates epochs, signs tokens.
     Store,
     /// A decrypt sidecar: derives data keys, decapsulates.
     Sidecar,
@@ -50,8 +50,10 @@ pub enum Scope {
 pub enum Operation {
     /// Fingerprints, states, public keys, certificates.
     Describe,
-    /// Make a tenant, destroy it, move its epochs.
+    /// Make a tenant, destroy it.
     Administer,
+    /// Make epochs, move and destroy them.
+    Rotate,
     /// Open and revoke sessions.
     Session,
     /// Encapsulate to a session key.
@@ -147,11 +149,13 @@ impl Role {
     /// The table of `src/manual/kms.md`.
     pub fn may(self, operation: Operation) -> bool {
         use Operation::{
-            Administer, CertifyTokens, Decapsulate, DeriveDek, Describe, Encapsulate, Session, Sign, Verify,
+            Administer, CertifyTokens, Decapsulate, DeriveDek, Describe, Encapsulate, Rotate, Session, Sign, Verify,
         };
         match operation {
             Describe | Verify => true,
             Administer => self == Role::Admin,
+            // Only who has the records can tell when an epoch is not needed any more.
+            Rotate => matches!(self, Role::Admin | Role::Store),
             Session => matches!(self, Role::Admin | Role::Agent),
             Encapsulate => matches!(self, Role::Store | Role::Sidecar | Role::Agent),
             Decapsulate => matches!(self, Role::Sidecar | Role::Agent),
@@ -201,9 +205,10 @@ impl Scope {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 9] = [
+    pub const ALL: [Operation; 10] = [
         Operation::Describe,
         Operation::Administer,
+        Operation::Rotate,
         Operation::Session,
         Operation::Encapsulate,
         Operation::Decapsulate,
@@ -218,6 +223,7 @@ impl Operation {
         match self {
             Operation::Describe => "describe",
             Operation::Administer => "administer",
+            Operation::Rotate => "rotate epochs",
             Operation::Session => "manage sessions",
             Operation::Encapsulate => "encapsulate",
             Operation::Decapsulate => "decapsulate",

@@ -8,11 +8,14 @@ use tokio::runtime::Handle;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use super::convert::{RotationState, from_wire};
 use super::wire;
+use super::wire::admin_client::AdminClient;
 use super::wire::store_client::StoreClient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
 use crate::limits;
+use crate::rotation::RotateOptions;
 use crate::server::RemoteOptions;
 use crate::server::connect::Connector;
 use crate::server::error::from_status;
@@ -78,6 +81,44 @@ impl RemoteStore {
         self.call(asked, |mut client, asked| async move { client.seal_context(asked).await }).await.map(handoff)
     }
 
+    /// The tenants that there are, of those that this caller works for.
+    pub async fn tenants(&self) -> Result<Vec<TenantId>> {
+        let mut client = self.admin();
+        let tenants = self.answer(async move { client.tenants(wire::TenantsRequest {}).await }).await?.tenants;
+        tenants.iter().map(|tenant| tenant.parse()).collect()
+    }
+
+    /// Begins a rotation, and returns at once: `false` when nothing was due. `only_if_due` is to leave alone what is not.
+    pub async fn rotate(
+        &self,
+        tenant: &TenantId,
+        suite: Option<&str>,
+        options: &RotateOptions,
+        only_if_due: bool,
+    ) -> Result<bool> {
+        let asked = wire::RotateRequest {
+            tenant: tenant.as_str().to_owned(),
+            only_if_due,
+            suite: suite.unwrap_or_default().to_owned(),
+            compromised: options.compromised,
+            discard_damaged: options.discard_damaged,
+        };
+        let mut client = self.admin();
+        let answer = self.answer(async move { client.rotate(asked).await }).await?;
+        Ok(answer.begun || !answer.destroyed.is_empty())
+    }
+
+    /// Where the rotation of a tenant stands.
+    pub async fn rotation(&self, tenant: &TenantId) -> Result<RotationState> {
+        let asked = wire::RotationStatusRequest { tenant: tenant.as_str().to_owned() };
+        let mut client = self.admin();
+        from_wire(self.answer(async move { client.rotation_status(asked).await }).await?)
+    }
+
+    fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel.clone()).max_decoding_message_size(limits::RPC_BYTES)
+    }
+
     async fn call<Q, A, F>(&self, asked: Q, send: impl FnOnce(StoreClient<Channel>, Request<Q>) -> F) -> Result<A>
     where
         F: Future<Output = Result<tonic::Response<A>, Status>>,
@@ -85,7 +126,11 @@ impl RemoteStore {
         let client = StoreClient::new(self.channel.clone())
             .max_decoding_message_size(limits::RPC_BYTES)
             .max_encoding_message_size(limits::RPC_BYTES);
-        match tokio::time::timeout(self.deadline, send(client, Request::new(asked))).await {
+        self.answer(send(client, Request::new(asked))).await
+    }
+
+    async fn answer<A>(&self, sent: impl Future<Output = Result<tonic::Response<A>, Status>>) -> Result<A> {
+        match tokio::time::timeout(self.deadline, sent).await {
             Ok(answer) => answer.map(tonic::Response::into_inner).map_err(from_status),
             Err(_) => {
                 let words = format!("the store did not answer within {} ms", self.deadline.as_millis());

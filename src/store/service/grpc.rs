@@ -6,10 +6,11 @@ use axum::routing::get;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use super::wire::{self, store_server};
+use super::admin::Admin;
+use super::wire::{self, admin_server, store_server};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
-use crate::keys::kms::Role;
+use crate::keys::kms::{Caller, Role};
 use crate::limits;
 use crate::server::Known;
 use crate::server::error::{answer, to_status};
@@ -24,11 +25,13 @@ pub async fn routes(store: Store) -> Router {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<store_server::StoreServer<Service>>().await;
     let nothing = async || answer(axum::http::StatusCode::NOT_FOUND, &Error::not_found("there is nothing here"));
+    let shown = store.clone();
     let metrics = get(async move || {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        ([(header::CONTENT_TYPE, kind)], store.metrics())
+        ([(header::CONTENT_TYPE, kind)], shown.metrics())
     });
-    let routes = Routes::new(service).add_service(health_service).into_axum_router();
+    let admin = admin_server::AdminServer::new(Admin::new(store.clone()));
+    let routes = Routes::new(service).add_service(admin).add_service(health_service).into_axum_router();
     routes.route("/metrics", metrics).fallback(nothing)
 }
 
@@ -78,22 +81,25 @@ impl store_server::Store for Service {
     }
 }
 
-/// The tenant that is asked about, if the caller has the role and works for it.
-fn permitted<Q>(request: &Request<Q>, role: Role, tenant: &str) -> Result<TenantId> {
+/// Who asks, if that is a service with the role.
+pub(super) fn caller<Q>(request: &Request<Q>, role: Role) -> Result<&Caller> {
     let known = request.extensions().get::<Known>();
     let caller = known.ok_or_else(|| Error::internal("a request came in without its caller"))?.caller();
-    let (service, has) = (caller.service(), caller.role());
-    if has != role {
-        return Err(Error::new(
-            ErrorKind::Denied,
-            format!("service `{service}` is a {has} and may not ask a store for this"),
-        )
-        .with_remedy(format!("use a service with the role {role}")));
+    if caller.role() == role {
+        return Ok(caller);
     }
+    let (service, has) = (caller.service(), caller.role());
+    let message = format!("service `{service}` is a {has} and may not ask a store for this");
+    Err(Error::new(ErrorKind::Denied, message).with_remedy(format!("use a service with the role {role}")))
+}
+
+/// The tenant that is asked about, if the caller has the role and works for it.
+pub(super) fn permitted<Q>(request: &Request<Q>, role: Role, tenant: &str) -> Result<TenantId> {
+    let caller = caller(request, role)?;
     // The same words whether there is such a tenant or not.
     let tenant = tenant.parse().ok().filter(|tenant| caller.works_for(tenant));
     tenant.ok_or_else(|| {
-        Error::new(ErrorKind::Denied, format!("service `{service}` does not work for this tenant"))
+        Error::new(ErrorKind::Denied, format!("service `{}` does not work for this tenant", caller.service()))
             .with_remedy("add the tenant to the service's scope in the configuration, if it should")
     })
 }

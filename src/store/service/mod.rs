@@ -1,9 +1,14 @@
-//! The store on the wire: sealed searches, context windows, and sealed records for sidecars. Nothing leaves in clear.
+//! The store on the wire: sealed searches, context windows, and sealed records for sidecars, nothing in clear; and
+//! rotations, for those who answer for it.
 
+mod admin;
 mod client;
+mod convert;
 mod grpc;
 
+pub(crate) use admin::is_due;
 pub use client::{RemoteHandoff, RemoteStore};
+pub use convert::RotationState;
 pub use grpc::routes;
 
 /// The types of `schema/store.proto`.

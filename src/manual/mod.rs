@@ -34,5 +34,8 @@ pub mod envelopes {}
 #[doc = include_str!("sidecar.md")]
 pub mod sidecar {}
 
+#[doc = include_str!("rotation.md")]
+pub mod rotation {}
+
 #[doc = include_str!("backup.md")]
 pub mod backup {}

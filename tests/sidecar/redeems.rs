@@ -308,10 +308,10 @@ fn keys_that_nobody_uses_are_let_go_of() {
     opened(scene.redeem(&token, &records), 1);
     let held = |n: usize| assert!(scene.sidecar.metrics().contains(&format!("tenants_held {n}")));
     held(1);
-    scene.world.clock.set(NOW_MS + 60_000);
+    scene.world.clock.set(NOW_MS + 59_999);
     scene.sidecar.sweep().unwrap();
     held(1);
-    scene.world.clock.set(NOW_MS + 60_001);
+    scene.world.clock.set(NOW_MS + 60_000);
     scene.sidecar.sweep().unwrap();
     held(0);
     opened(scene.redeem(&token, &records), 1);

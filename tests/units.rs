@@ -60,7 +60,7 @@ fn the_units_are_confined_and_try_again_what_may_succeed() {
         "CapabilityBoundingSet=",
         "LimitCORE=0",
         "SystemCallFilter=@system-service",
-        "RestartForceExitStatus=6 9 10",
+        "RestartPreventExitStatus=1 2 3 4 5 7 8",
     ] {
         assert!(has(SERVICE, "Service", line), "{line}");
     }

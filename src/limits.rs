@@ -156,6 +156,9 @@ pub const RPC_PING_MS: u64 = 30_000;
 pub const RPC_PING_ANSWER_MS: u64 = 10_000;
 /// How long a key service that is told to stop waits for what it works on, in milliseconds.
 pub const RPC_DRAIN_MS: u64 = 20_000;
+/// After how long without a call the connection to the key service is ended, with the keys that lie in its buffers, in
+/// milliseconds.
+pub const RPC_IDLE_MS: u64 = 5_000;
 /// How long a call to the key service may take, retries included, unless told otherwise, in milliseconds.
 pub const RPC_DEADLINE_MS: u64 = 10_000;
 /// Most attempts at one call to the key service.

@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable as _};
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use tonic::{ConnectError, Request, Response, Status};
@@ -76,10 +77,52 @@ pub struct RemoteKms {
 struct Link {
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
-    channel: Channel,
+    connector: Connector,
+    channel: Shared,
     /// Whether the service has turned down the latest connection.
     refused: Arc<AtomicBool>,
     deadline: Duration,
+}
+
+/// The connection, while it is used, and when it was used last. What it has read and written lies in its buffers until it
+/// ends, keys too.
+type Shared = Arc<Mutex<Option<(Channel, Instant)>>>;
+
+/// After how long without a call the connection ends.
+const IDLE: Duration = Duration::from_millis(limits::RPC_IDLE_MS);
+
+impl Link {
+    fn runtime(&self) -> Result<&Runtime> {
+        self.runtime.as_ref().ok_or_else(|| Error::internal("the client of the key service was closed"))
+    }
+
+    /// The connection, made if there is none.
+    fn channel(&self) -> Result<Channel> {
+        let mut slot = self.channel.lock();
+        if let Some((channel, used)) = &mut *slot {
+            *used = Instant::now();
+            return Ok(channel.clone());
+        }
+        let runtime = self.runtime()?;
+        let channel = {
+            let _entered = runtime.enter();
+            self.connector.clone().channel()
+        };
+        *slot = Some((channel.clone(), Instant::now()));
+        runtime.spawn(end_when_idle(self.channel.clone()));
+        Ok(channel)
+    }
+}
+
+async fn end_when_idle(channel: Shared) {
+    loop {
+        tokio::time::sleep(IDLE).await;
+        let mut slot = channel.lock();
+        if slot.as_ref().is_none_or(|(_, used)| used.elapsed() >= IDLE) {
+            *slot = None;
+            return;
+        }
+    }
 }
 
 impl Drop for Link {
@@ -109,12 +152,9 @@ impl RemoteKms {
             .enable_all()
             .build()?;
         let refused = connector.refused();
-        let channel = {
-            let _entered = runtime.enter();
-            connector.channel()
-        };
         let deadline = Duration::from_millis(options.deadline_ms);
-        Ok(Self { link: Arc::new(Link { runtime: Some(runtime), channel, refused, deadline }) })
+        let link = Link { runtime: Some(runtime), connector, channel: Shared::default(), refused, deadline };
+        Ok(Self { link: Arc::new(link) })
     }
 
     /// Sends `message` with `send`, again if need be, and waits for the answer.
@@ -133,7 +173,7 @@ impl RemoteKms {
             return Err(Error::invalid(format!("a request has more than {} MiB", limits::RPC_BYTES >> 20))
                 .with_remedy("split the request"));
         }
-        let (channel, deadline) = (self.link.channel.clone(), self.link.deadline);
+        let (channel, deadline) = (self.link.channel()?, self.link.deadline);
         let [shortest, longest] = limits::RPC_WAIT_MS.map(Duration::from_millis);
         let pauses = ExponentialBuilder::default()
             .with_min_delay(shortest)
@@ -160,9 +200,8 @@ impl RemoteKms {
             }
         };
         let (sender, receiver) = mpsc::sync_channel(1);
-        let gone = || Error::internal("the client of the key service was closed");
-        self.link.runtime.as_ref().ok_or_else(gone)?.spawn(async move { sender.send(work.await) });
-        receiver.recv().map_err(|e| gone().with_source(e))?
+        self.link.runtime()?.spawn(async move { sender.send(work.await) });
+        receiver.recv().map_err(|e| Error::internal("the client of the key service was closed").with_source(e))?
     }
 
     fn kms<Q, A, F>(&self, repeat: Repeat, message: Q, send: fn(KmsClient<Channel>, Request<Q>) -> F) -> Result<A>

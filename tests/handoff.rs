@@ -135,7 +135,10 @@ fn nothing_opens_and_no_key_is_left_after_a_compromised_epoch_was_rotated_out() 
     for dir in platform.dirs() {
         assert_eq!(prey::hunt_tree(&keys, dir), prey::Found::new(), "{}", dir.display());
     }
-    assert_eq!(node.redeem(&second)["error"], "denied");
+    // A node that said nothing for a minute has lost its connection, and finds that out first.
+    let answers = (0..3).map(|_| node.redeem(&second)).find(|answer| answer["error"] != "unavailable");
+    let answer = answers.unwrap();
+    assert_eq!(answer["error"], "denied", "{answer}: {}", platform.audit());
     let mut orchestrator = Orchestrator::start(&platform, &node.holder);
     assert_eq!(node.redeem(&orchestrator.bundle())["records"].as_array().map(Vec::len), Some(3));
     orchestrator.finish();

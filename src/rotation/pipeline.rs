@@ -15,8 +15,8 @@ pub(crate) trait Mover: Sync {
     /// A record as it will be stored.
     type Sealed: Send;
 
-    /// The records after the key `after`, in the order of their keys, as many as make one load; `None` after the last.
-    fn read(&self, after: Option<&[u8]>) -> Result<Option<Load<Self::Row>>>;
+    /// The records after the key `after`, in the order of their keys, `rows` of them at most; `None` after the last.
+    fn read(&self, after: Option<&[u8]>, rows: usize) -> Result<Option<Load<Self::Row>>>;
 
     /// Opens a record and seals it anew. One that does not open is no error: it is counted when it is written.
     fn seal(&self, row: Self::Row) -> Result<Self::Sealed>;
@@ -29,20 +29,17 @@ pub(crate) trait Mover: Sync {
 /// Records that are moved at a time.
 pub(crate) struct Load<R> {
     rows: Vec<R>,
+    most: usize,
     /// The key of the last one.
     through: Vec<u8>,
     bytes: usize,
 }
 
-impl<R> Default for Load<R> {
-    fn default() -> Self {
-        Self { rows: Vec::new(), through: Vec::new(), bytes: 0 }
-    }
-}
-
 impl<R> Load<R> {
-    /// Records of one load.
-    pub(crate) const ROWS: usize = limits::ROTATION_ROWS;
+    /// An empty load for `most` records.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { rows: Vec::with_capacity(most), most, through: Vec::new(), bytes: 0 }
+    }
 
     /// Adds the record under the key `through`, of about `bytes` bytes.
     pub(crate) fn push(&mut self, row: R, through: Vec<u8>, bytes: usize) {
@@ -58,7 +55,7 @@ impl<R> Load<R> {
 
     /// Whether more may be added.
     pub(crate) fn has_room(&self) -> bool {
-        self.rows.len() < Self::ROWS && self.bytes < limits::ROTATION_BYTES
+        self.rows.len() < self.most && self.bytes < limits::ROTATION_BYTES
     }
 
     /// The load, unless it is empty.
@@ -94,6 +91,8 @@ pub(crate) struct Drive<'a> {
     pub(crate) pool: &'a rayon::ThreadPool,
     /// The key after which to begin.
     pub(crate) after: Option<Vec<u8>>,
+    /// How many records the next load has at most.
+    pub(crate) rows: &'a (dyn Fn() -> usize + Sync),
     /// Waits until the next load, of so many records and bytes, may be written.
     pub(crate) before: &'a (dyn Fn(usize, usize) -> Result<()> + Sync),
     /// The row that notes that everything up to a key is done, after a tally.
@@ -112,9 +111,9 @@ type Received<T> = Receiver<(T, Vec<u8>, usize)>;
 pub(crate) fn run<M: Mover>(mover: &M, drive: Drive<'_>) -> Result<()> {
     let (read, rows) = sync_channel(QUEUED);
     let (sealed, ready) = sync_channel(QUEUED);
-    let Drive { pool, after, before, note, done } = drive;
+    let Drive { pool, after, rows: most, before, note, done } = drive;
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read_all(mover, after, &read));
+        let reader = scope.spawn(move || read_all(mover, after, most, &read));
         let sealer = scope.spawn(move || seal_all(mover, pool, &rows, &sealed));
         let written = write_all(mover, ready, before, note, done);
         // A stage that finds nobody to hand on to has ended without an error of its own.
@@ -124,8 +123,13 @@ pub(crate) fn run<M: Mover>(mover: &M, drive: Drive<'_>) -> Result<()> {
     })
 }
 
-fn read_all<M: Mover>(mover: &M, mut after: Option<Vec<u8>>, to: &Sent<Vec<M::Row>>) -> Result<()> {
-    while let Some(load) = mover.read(after.as_deref())? {
+fn read_all<M: Mover>(
+    mover: &M,
+    mut after: Option<Vec<u8>>,
+    most: &(dyn Fn() -> usize + Sync),
+    to: &Sent<Vec<M::Row>>,
+) -> Result<()> {
+    while let Some(load) = mover.read(after.as_deref(), most())? {
         after = Some(load.through.clone());
         if to.send((load.rows, load.through, load.bytes)).is_err() {
             break;

@@ -45,6 +45,8 @@ pub(crate) struct Rotating<'a> {
     pub(crate) pool: &'a rayon::ThreadPool,
     /// How long an epoch is kept after nothing is sealed in it, in milliseconds.
     pub(crate) retention_ms: u64,
+    /// How many records the next write has at most.
+    pub(crate) rows: &'a (dyn Fn() -> usize + Sync),
     /// Waits until the next records may be written: how many, and about how many bytes.
     pub(crate) before: &'a (dyn Fn(usize, usize) -> Result<()> + Sync),
     /// Told after every write.
@@ -257,7 +259,7 @@ impl Tenant<'_> {
                 (with.watch)(&status);
             }
         };
-        let drive = Drive { pool: with.pool, after, before: with.before, note: &note, done: &done };
+        let drive = Drive { pool: with.pool, after, rows: with.rows, before: with.before, note: &note, done: &done };
         let ran = pipeline::run(mover, drive);
         *stored = shared.into_inner();
         ran

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::keystore::Destroyed;
 use crate::keys::policy::Due;
+use crate::limits;
 use crate::rotation::{self, Phase, RotateOptions, Rotating, RotationStatus, Throttle, Windows};
 
 /// How much less often than others the threads of a rotation run.
@@ -155,6 +156,10 @@ impl Inner {
             admin: &*self.keys.admin,
             pool: &pool,
             retention_ms: self.options.policy().retention_ms,
+            rows: &|| {
+                let alone = urgent || rotations.foreground.is_slow().is_none();
+                if alone { limits::ROTATION_ROWS } else { limits::ROTATION_ROWS_BESIDE }
+            },
             before: &|_, bytes| if urgent { rotations.throttle.check() } else { pacer.before(bytes) },
             watch: &|status| {
                 self.metrics.moved(&mut counted.lock(), (status.records, status.bytes));

@@ -104,10 +104,10 @@ impl Mover for CurrentMover<'_> {
     type Row = CurrentRow;
     type Sealed = Sealed<Fate>;
 
-    fn read(&self, after: Option<&[u8]>) -> Result<Option<Load<CurrentRow>>> {
+    fn read(&self, after: Option<&[u8]>, rows: usize) -> Result<Option<Load<CurrentRow>>> {
         let mut registry = self.0.scan(Table::Registry, RowKind::Current, after).peekable();
         let mut memories = self.0.scan(Table::Memory, RowKind::Current, after).peekable();
-        let mut load = Load::default();
+        let mut load = Load::new(rows);
         while load.has_room() {
             // Both tables are in the order of their keys, which are the same.
             let next = [registry.peek(), memories.peek()].into_iter().flatten().filter_map(|row| row.as_ref().ok());
@@ -204,8 +204,8 @@ impl Mover for HistoryMover<'_> {
     type Row = Row;
     type Sealed = Sealed<MovedVersion>;
 
-    fn read(&self, after: Option<&[u8]>) -> Result<Option<Load<Row>>> {
-        let mut load = Load::default();
+    fn read(&self, after: Option<&[u8]>, rows: usize) -> Result<Option<Load<Row>>> {
+        let mut load = Load::new(rows);
         for row in self.0.scan(Table::Memory, RowKind::History, after) {
             let (key, value) = row?;
             let bytes = key.len() + value.len();

@@ -102,7 +102,7 @@ impl Mover for PointMover<'_> {
     type Row = PointRow;
     type Sealed = MovedPoint;
 
-    fn read(&self, after: Option<&[u8]>) -> Result<Option<Load<PointRow>>> {
+    fn read(&self, after: Option<&[u8]>, most: usize) -> Result<Option<Load<PointRow>>> {
         let collection = self.collection;
         let id = collection.id();
         let prefix = id.as_bytes();
@@ -114,12 +114,12 @@ impl Mover for PointMover<'_> {
                 rows.push((registered_id(&key)?, value));
             }
             through = Some(key);
-            if rows.len() == Load::<PointRow>::ROWS {
+            if rows.len() == most {
                 break;
             }
         }
         let Some(through) = through else { return Ok(None) };
-        let mut load = Load::default();
+        let mut load = Load::new(most);
         let mut rows = rows.into_iter();
         loop {
             let some: Vec<_> = rows.by_ref().take(RETRIEVED).collect();

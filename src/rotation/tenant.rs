@@ -350,6 +350,9 @@ impl Tenant<'_> {
 
 /// Counts the time that has passed for each. Returns those whose retention is over.
 fn look(retained: &mut [Kept], clock: &dyn Clock) -> Result<Vec<Epoch>> {
+    if retained.is_empty() {
+        return Ok(Vec::new());
+    }
     let (now_ms, uptime) = (clock.now_ms(), clock.uptime()?);
     Ok(retained.iter_mut().filter_map(|one| one.look(now_ms, &uptime).then_some(one.retained.epoch)).collect())
 }

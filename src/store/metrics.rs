@@ -147,7 +147,8 @@ impl Store {
     /// The metrics, in the text form of OpenMetrics 1.0.
     pub fn metrics(&self) -> String {
         let metrics = &self.inner.metrics;
-        metrics.speed.set(self.inner.rotations.throttle.percent().into());
+        let percent = if metrics.running.get() > 0 { self.inner.rotations.throttle.percent() } else { 100 };
+        metrics.speed.set(percent.into());
         let mut shown = String::new();
         // Writing to a string does not fail.
         let _ = text::encode(&mut shown, &metrics.registry);

@@ -72,10 +72,7 @@ impl Store {
         let open = self.tenant(id).await?.open;
         let inner = self.inner.clone();
         blocking(move || {
-            let _rotating = open.rotating.try_lock().ok_or_else(|| {
-                Error::new(ErrorKind::Busy, "the tenant is being rotated already")
-                    .with_remedy("`strongroom rotate status` shows how far it is")
-            })?;
+            let _rotating = open.rotating.try_lock().ok_or_else(under_way)?;
             let done = inner.rotate(&open, &options, &watch);
             inner.metrics.rotated(&done);
             done
@@ -102,11 +99,15 @@ impl Store {
     }
 
     /// Destroys the epochs of a tenant that were rotated out and whose retention is over.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`](ErrorKind::Busy) while the tenant is rotated.
     pub async fn destroy_retained(&self, id: &TenantId) -> Result<Vec<Destroyed>> {
         let open = self.tenant(id).await?.open;
         let inner = self.inner.clone();
         blocking(move || {
-            let _rotating = open.rotating.lock();
+            let _rotating = open.rotating.try_lock().ok_or_else(under_way)?;
             let destroyed = inner.rotation(&open).destroy_due(&*inner.keys.admin)?;
             inner.metrics.destroyed(destroyed.len());
             Ok(destroyed)
@@ -118,17 +119,24 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](ErrorKind::Conflict) while anything stored is sealed in it.
+    /// [`Conflict`](ErrorKind::Conflict) while anything stored is sealed in it, [`Busy`](ErrorKind::Busy) while the tenant
+    /// is rotated.
     pub async fn destroy_epoch(&self, id: &TenantId, epoch: Epoch) -> Result<Destroyed> {
         let open = self.tenant(id).await?.open;
         let inner = self.inner.clone();
         blocking(move || {
-            let _rotating = open.rotating.lock();
+            let _rotating = open.rotating.try_lock().ok_or_else(under_way)?;
             let destroyed = inner.rotation(&open).destroy(epoch, &*inner.keys.admin)?;
             destroyed.ok_or_else(|| Error::new(ErrorKind::Conflict, format!("epoch {epoch} is destroyed already")))
         })
         .await
     }
+}
+
+/// What somebody is told who comes while a tenant is rotated.
+pub(super) fn under_way() -> Error {
+    Error::new(ErrorKind::Busy, "the tenant is being rotated already")
+        .with_remedy("`strongroom rotate status` shows how far it is")
 }
 
 impl Inner {

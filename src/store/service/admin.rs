@@ -9,13 +9,14 @@ use tonic::{Request, Response, Status};
 use super::convert::{RotationState, to_wire};
 use super::grpc::{caller, permitted};
 use super::wire::{self, admin_server};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::keys::kms::Role;
 use crate::keys::policy::Due;
 use crate::rotation::{Phase, RotateOptions, RotationStatus};
 use crate::server::error::to_status;
 use crate::store::Store;
+use crate::store::rotation::under_way;
 
 /// The service, and the rotations that it was asked for.
 pub(super) struct Admin {
@@ -91,11 +92,6 @@ impl Admin {
         });
         Ok(wire::RotateResponse { begun: true, destroyed })
     }
-}
-
-fn under_way() -> Error {
-    Error::new(ErrorKind::Busy, "the tenant is being rotated already")
-        .with_remedy("`strongroom rotate status` shows how far it is")
 }
 
 /// Without what it came from, which stays here.

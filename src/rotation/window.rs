@@ -123,7 +123,8 @@ fn parse_days(text: &str) -> Option<[bool; 7]> {
 /// `06:30`, up to `24:00`.
 fn minutes(text: &str) -> Option<u16> {
     let (hours, minutes) = text.split_once(':')?;
-    let two = |text: &str| (text.len() == 2).then(|| text.parse::<u8>().ok()).flatten().map(u16::from);
+    let is_two = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+    let two = |text: &str| is_two(text).then(|| text.parse::<u16>().ok()).flatten();
     let all = two(hours)? * 60 + two(minutes).filter(|minutes| *minutes < 60)?;
     (all <= DAY_MIN).then_some(all)
 }

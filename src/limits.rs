@@ -248,9 +248,11 @@ pub const INVITATION_BYTES: usize = 224 << 10;
 pub const ENVELOPE_FIELDS: usize = 128;
 
 /// Records that a rotation moves in one write. Who writes the same records waits for it.
-pub const ROTATION_ROWS: usize = 256;
+pub const ROTATION_ROWS: usize = 512;
 /// As many while somebody uses the store: that wait is to go unnoticed.
 pub const ROTATION_ROWS_BESIDE: usize = 8;
+/// Rows that go at a time from which on their whole range is removed at once.
+pub const ROTATION_RANGE: usize = 128;
 /// Bytes of records that a rotation moves in one write, about.
 pub const ROTATION_BYTES: usize = 1 << 20;
 /// Chunks that tokens may name and that a rotation minds when it moves them; of more, those used longest ago are fetched

@@ -301,7 +301,7 @@ impl Tenant<'_> {
             .map(|epoch| {
                 let points = self.catalog.all().into_iter().filter(|c| c.kind() == CollectionKind::Chunks);
                 let points = points.map(|collection| collection.registered_in(*epoch)).sum::<Result<u64>>()?;
-                Ok(self.memories.sealed_in(*epoch)? + points)
+                Ok(self.memories.listed_in(*epoch)? + points)
             })
             .sum()
     }

@@ -1,7 +1,7 @@
 //! The life of a tenant's epochs: made, activated, deactivated, compromised, destroyed.
 
 use super::Keystore;
-use super::records::{Stored, StoredEpoch};
+use super::stored::{Stored, StoredEpoch};
 use crate::crypto::SuiteId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};

@@ -13,6 +13,7 @@ mod onboarding;
 pub mod pkcs11;
 mod records;
 mod shredding;
+mod stored;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ use crate::secret::{Secret, SecretBytes};
 
 use super::{Label, Passphrase, TenantRecord};
 use custody::{Custody, CustodyKind, KeyPurpose};
-use records::{Records, Stored, TenantState};
+use records::Records;
+use stored::{Stored, TenantState};
 
 pub use epochs::Destroyed;
 pub use header::{HEADER_FILE, Unlock};

@@ -5,7 +5,7 @@
 //! interrupted.
 
 use super::custody::{HeldKey, KeyAlgorithm, KeyPurpose, KeyRole};
-use super::records::{Stored, StoredEpoch, StoredKey, TenantState};
+use super::stored::{Stored, StoredEpoch, StoredKey, TenantState};
 use super::{Keystore, shredded};
 use crate::crypto::{Kem, Signature, SigningKey, SuiteId};
 use crate::error::{Error, ErrorKind, Result};

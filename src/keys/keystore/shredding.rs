@@ -1,7 +1,7 @@
 //! The end of a tenant: every epoch's secret and every private key destroyed, so that its data is unreadable
 //! everywhere at once, in backups too.
 
-use super::records::{Stored, TenantState};
+use super::stored::{Stored, StoredEpoch, TenantState};
 use super::{Keystore, shredded};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
@@ -53,7 +53,7 @@ impl Keystore {
 }
 
 /// Shredding does not ask in which state an epoch is.
-fn force_destroyed(epoch: &mut super::records::StoredEpoch, now_ms: u64) {
+fn force_destroyed(epoch: &mut StoredEpoch, now_ms: u64) {
     if epoch.state != EpochState::Destroyed {
         epoch.state = EpochState::Destroyed;
         epoch.since_ms = now_ms;

@@ -62,6 +62,10 @@ pub const KEYSTORE_HEADER_BYTES: u64 = 16 << 10;
 pub const TENANT_FILE_BYTES: u64 = 128 << 20;
 /// Most epochs of one tenant, destroyed ones included.
 pub const EPOCHS: usize = 65_536;
+/// Most root keys of one tenant, destroyed ones included.
+pub const ROOT_KEYS: usize = 4096;
+/// Most root keys that a tenant gets within a day: earlier certificates are kept that long.
+pub const ROOT_KEYS_A_DAY: usize = 32;
 /// Sessions that one token's threads share. Tokens work on few things at once, and some allow only 16 sessions.
 pub const TOKEN_SESSIONS: usize = 8;
 /// Longest wait for a session of a token, in milliseconds.

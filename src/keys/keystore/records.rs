@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::stored::Stored;
+use super::stored_v2;
 use crate::crypto::{Aead, AeadKey, Kdf, MacKey, NONCE_LEN, Provider};
 use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,8 +15,11 @@ use crate::limits;
 use crate::secret::{Secret, SecretBytes};
 
 pub(super) const TENANT_SUFFIX: &str = "tenant";
-const VERSION: u8 = 2;
-const TENANT_AAD: &[u8] = b"strongroom keystore tenant v2";
+const VERSION: u8 = 3;
+const TENANT_AAD: &[u8] = b"strongroom keystore tenant v3";
+/// That of releases before root keys were rotated.
+const VERSION_2: u8 = 2;
+const TENANT_AAD_2: &[u8] = b"strongroom keystore tenant v2";
 const ROW_AAD: &[u8] = b"strongroom keystore row v1";
 
 /// The sealed files below a directory.
@@ -92,12 +96,20 @@ impl Records {
         let bad = || Error::integrity("a tenant's key file");
         let bytes = read_bounded(&self.path(stem), limits::TENANT_FILE_BYTES)?;
         let (version, sealed) = bytes.split_first().ok_or_else(bad)?;
-        if *version != VERSION {
-            return Err(bad());
-        }
-        let plain = open(&*self.sealing, &[TENANT_AAD, stem.as_bytes()].concat(), sealed).map_err(|_| bad())?;
-        let (stored, rest) = postcard::take_from_bytes::<Stored>(plain.expose_secret()).map_err(|_| bad())?;
-        if self.stem(&stored.tenant) != stem || !rest.is_empty() { Err(bad()) } else { Ok(stored) }
+        let aad = match *version {
+            VERSION => TENANT_AAD,
+            VERSION_2 => TENANT_AAD_2,
+            _ => return Err(bad()),
+        };
+        let plain = open(&*self.sealing, &[aad, stem.as_bytes()].concat(), sealed).map_err(|_| bad())?;
+        let stored = match *version {
+            VERSION_2 => stored_v2::read(plain.expose_secret())?,
+            _ => match postcard::take_from_bytes::<Stored>(plain.expose_secret()) {
+                Ok((stored, [])) => stored,
+                _ => return Err(bad()),
+            },
+        };
+        if self.stem(&stored.tenant) == stem { Ok(stored) } else { Err(bad()) }
     }
 }
 

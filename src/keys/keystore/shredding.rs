@@ -25,7 +25,7 @@ impl Keystore {
         }
         stored.state = TenantState::Shredding;
         self.records.write(&stored)?;
-        self.destroy_keys(&mut stored)?;
+        self.destroy_keys(&mut stored, now_ms)?;
         stored.state = TenantState::Shredded;
         self.records.write(&stored)?;
         Ok(record)
@@ -37,16 +37,17 @@ impl Keystore {
         Ok(stored.is_some_and(|s| matches!(s.state, TenantState::Shredding | TenantState::Shredded)))
     }
 
-    fn destroy_keys(&self, stored: &mut Stored) -> Result<()> {
+    /// Root keys of all generations among them.
+    fn destroy_keys(&self, stored: &mut Stored, now_ms: u64) -> Result<()> {
         let tenant = stored.id()?;
         for key in &mut stored.keys {
-            let role = super::custody::KeyRole::new(tenant.clone(), key.purpose()?, key.serial);
-            self.custody.destroy(&role, &key.held()?).map_err(|e| {
+            let (role, held) = key.in_custody(&tenant)?;
+            self.custody.destroy(&role, &held).map_err(|e| {
                 Error::new(e.kind(), format!("a key of tenant `{}` could not be destroyed", tenant.as_str()))
                     .with_remedy("its data cannot be opened any more; run the command again to finish")
                     .with_source(e)
             })?;
-            key.forget();
+            key.destroyed(self.provider, now_ms);
         }
         Ok(())
     }

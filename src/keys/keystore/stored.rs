@@ -1,5 +1,7 @@
 //! What the keystore keeps of a tenant: the content of its file.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -7,7 +9,7 @@ use super::custody::{HeldKey, KeyAlgorithm, KeyPurpose, KeyRole};
 use crate::crypto::{Provider, Signature, SuiteId};
 use crate::error::{Error, Result};
 use crate::id::{Epoch, TenantId};
-use crate::keys::{EpochRecord, EpochState, Fingerprint, Profile, TenantRecord};
+use crate::keys::{EpochRecord, EpochState, Fingerprint, Profile, RootKeyRecord, RootKeyState, TenantRecord};
 use crate::secret::SecretBytes;
 
 /// The content of a tenant's file.
@@ -23,6 +25,17 @@ pub(super) struct Stored {
     pub(super) epochs: Vec<StoredEpoch>,
     /// DER; empty until it is issued.
     pub(super) certificate: Vec<u8>,
+    /// Those that it has replaced, oldest first, while anything that was issued under them may be in use.
+    pub(super) earlier: Vec<EarlierCertificate>,
+}
+
+/// A certificate of a root key that is not active any more.
+#[derive(Serialize, Deserialize, Zeroize)]
+pub(super) struct EarlierCertificate {
+    /// DER.
+    pub(super) certificate: Vec<u8>,
+    /// When the last session has ended that was opened under it: Unix time in milliseconds.
+    pub(super) until_ms: u64,
 }
 
 /// Where a tenant stands between nothing and nothing. `src/manual/lifecycle.md` draws it.
@@ -40,11 +53,20 @@ pub(super) enum TenantState {
 
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub(super) struct StoredKey {
-    purpose: u8,
+    pub(super) purpose: u8,
     pub(super) serial: [u8; 16],
-    algorithm: u8,
+    pub(super) algorithm: u8,
     pub(super) public_key: Vec<u8>,
-    private: Vec<u8>,
+    pub(super) private: Vec<u8>,
+    /// Only root keys are ever deactivated: the others go with their tenant.
+    #[zeroize(skip)]
+    pub(super) state: RootKeyState,
+    pub(super) created_at_ms: u64,
+    /// When it got its state: Unix time in milliseconds.
+    pub(super) since_ms: u64,
+    /// What is left of the public half once the key is destroyed.
+    #[zeroize(skip)]
+    pub(super) fingerprint: Option<Fingerprint>,
 }
 
 #[derive(Serialize, Deserialize, Zeroize)]
@@ -52,14 +74,16 @@ pub(super) struct StoredEpoch {
     pub(super) epoch: u32,
     #[zeroize(skip)]
     pub(super) state: EpochState,
-    suite: u16,
+    pub(super) suite: u16,
     pub(super) created_at_ms: u64,
     /// When it got its state: Unix time in milliseconds.
     pub(super) since_ms: u64,
     #[zeroize(skip)]
-    fingerprint: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
     /// The epoch secret encapsulated to the root key; empty once destroyed.
     pub(super) ciphertext: Vec<u8>,
+    /// The serial of that root key.
+    pub(super) root: [u8; 16],
 }
 
 impl Stored {
@@ -73,6 +97,7 @@ impl Stored {
             keys: Vec::new(),
             epochs: Vec::new(),
             certificate: Vec::new(),
+            earlier: Vec::new(),
         }
     }
 
@@ -84,17 +109,32 @@ impl Stored {
         self.key(purpose).is_ok()
     }
 
+    /// The active key for `purpose`.
     pub(super) fn key(&self, purpose: KeyPurpose) -> Result<&StoredKey> {
         self.keys
             .iter()
-            .find(|key| key.purpose == number_of(purpose))
-            .ok_or_else(|| Error::integrity("a tenant's keys"))
+            .find(|key| key.purpose == number_of(purpose) && key.state == RootKeyState::Active)
+            .ok_or_else(bad_keys)
     }
 
-    /// The key for `purpose`, as its custody wants it.
+    /// The active key for `purpose`, as its custody wants it.
     pub(super) fn held(&self, purpose: KeyPurpose) -> Result<(KeyRole, HeldKey)> {
-        let key = self.key(purpose)?;
-        Ok((KeyRole::new(self.id()?, purpose, key.serial), key.held()?))
+        self.key(purpose)?.in_custody(&self.id()?)
+    }
+
+    /// The root keys that were ever written down, oldest first.
+    pub(super) fn roots(&self) -> impl Iterator<Item = &StoredKey> {
+        self.keys.iter().filter(|key| key.purpose == number_of(KeyPurpose::Root))
+    }
+
+    /// The same, to be changed.
+    pub(super) fn roots_mut(&mut self) -> impl Iterator<Item = &mut StoredKey> {
+        self.keys.iter_mut().filter(|key| key.purpose == number_of(KeyPurpose::Root))
+    }
+
+    /// The root key that `epoch` opens with, as its custody wants it.
+    pub(super) fn root_of(&self, epoch: &StoredEpoch) -> Result<(KeyRole, HeldKey)> {
+        self.roots().find(|key| key.serial == epoch.root).ok_or_else(bad_keys)?.in_custody(&self.id()?)
     }
 
     /// Composite keys are the concatenation of their halves.
@@ -118,57 +158,133 @@ impl Stored {
     pub(super) fn record(&self, provider: &dyn Provider) -> Result<TenantRecord> {
         // The store's own entry does not sign.
         let signing = if self.has(KeyPurpose::Signing) { self.signing_public_key()? } else { Vec::new() };
+        let prints: HashMap<_, _> = self.roots().map(|key| (key.serial, key.fingerprint(provider))).collect();
+        let print = |serial: &[u8; 16]| prints.get(serial).cloned().ok_or_else(bad_keys);
+        let mut epochs = Vec::with_capacity(self.epochs.len());
+        for epoch in &self.epochs {
+            epochs.push(epoch.record(print(&epoch.root)?)?);
+        }
+        let mut root_keys = Vec::new();
+        // One that is only written down is no key yet.
+        for key in self.roots().filter(|key| key.state != RootKeyState::PreActive) {
+            root_keys.push(RootKeyRecord {
+                fingerprint: print(&key.serial)?,
+                state: key.state,
+                created_at_ms: key.created_at_ms,
+                since_ms: key.since_ms,
+                epochs: self.epochs_under(&key.serial)?,
+            });
+        }
         Ok(TenantRecord {
             profile: self.profile,
-            root_fingerprint: Fingerprint::of(provider, &self.key(KeyPurpose::Root)?.public_key),
+            root_fingerprint: print(&self.key(KeyPurpose::Root)?.serial)?,
             signing_fingerprint: Fingerprint::of(provider, &signing),
             certificate_fingerprint: Fingerprint::of(provider, &self.certificate),
             created_at_ms: self.created_at_ms,
-            epochs: self.epochs.iter().map(StoredEpoch::record).collect::<Result<_>>()?,
+            epochs,
+            root_keys,
         })
+    }
+
+    /// The epochs that are not destroyed and that the root key `serial` opens.
+    pub(super) fn epochs_under(&self, serial: &[u8; 16]) -> Result<Vec<Epoch>> {
+        let left = self.epochs.iter().filter(|e| e.root == *serial && e.state != EpochState::Destroyed);
+        left.map(|e| Epoch::try_from(e.epoch)).collect()
+    }
+
+    /// What may be shown of one epoch.
+    pub(super) fn epoch_record(&self, provider: &dyn Provider, epoch: Epoch) -> Result<EpochRecord> {
+        let found = self.epoch(epoch)?;
+        let root = self.roots().find(|key| key.serial == found.root).ok_or_else(bad_keys)?;
+        found.record(root.fingerprint(provider))
     }
 }
 
 impl StoredKey {
-    pub(super) fn new(role: &KeyRole, held: &HeldKey) -> Self {
+    /// A key that is going to be made.
+    pub(super) fn planned(role: &KeyRole, algorithm: KeyAlgorithm, now_ms: u64) -> Self {
         Self {
             purpose: number_of(role.purpose()),
             serial: *role.serial(),
-            algorithm: number_of_algorithm(held.algorithm),
-            public_key: held.public_key.clone(),
-            private: held.private.expose_secret().to_vec(),
+            algorithm: number_of_algorithm(algorithm),
+            public_key: Vec::new(),
+            private: Vec::new(),
+            state: RootKeyState::PreActive,
+            created_at_ms: now_ms,
+            since_ms: now_ms,
+            fingerprint: None,
         }
+    }
+
+    /// A key that was made.
+    pub(super) fn made(role: &KeyRole, held: &HeldKey, now_ms: u64) -> Self {
+        let mut key = Self::planned(role, held.algorithm, now_ms);
+        key.public_key = held.public_key.clone();
+        key.private = held.private.expose_secret().to_vec();
+        key.state = RootKeyState::Active;
+        key
+    }
+
+    /// The key of `tenant` as its custody wants it.
+    pub(super) fn in_custody(&self, tenant: &TenantId) -> Result<(KeyRole, HeldKey)> {
+        Ok((KeyRole::new(tenant.clone(), self.purpose()?, self.serial), self.held()?))
+    }
+
+    /// The fingerprint of the public half.
+    pub(super) fn fingerprint(&self, provider: &dyn Provider) -> Fingerprint {
+        self.fingerprint.clone().unwrap_or_else(|| Fingerprint::of(provider, &self.public_key))
     }
 
     pub(super) fn held(&self) -> Result<HeldKey> {
         Ok(HeldKey {
-            algorithm: algorithm_of(self.algorithm).ok_or_else(|| Error::integrity("a tenant's keys"))?,
+            algorithm: algorithm_of(self.algorithm).ok_or_else(bad_keys)?,
             public_key: self.public_key.clone(),
             private: SecretBytes::new(self.private.clone()),
         })
     }
 
     pub(super) fn purpose(&self) -> Result<KeyPurpose> {
-        PURPOSES.into_iter().find(|p| number_of(*p) == self.purpose).ok_or_else(|| Error::integrity("a tenant's keys"))
+        PURPOSES.into_iter().find(|p| number_of(*p) == self.purpose).ok_or_else(bad_keys)
     }
 
-    /// Forgets what led to the private half.
-    pub(super) fn forget(&mut self) {
+    /// Forgets what led to the private half, which is gone, and keeps the fingerprint of the public one.
+    pub(super) fn destroyed(&mut self, provider: &dyn Provider, now_ms: u64) {
+        self.fingerprint = Some(self.fingerprint(provider));
         self.private.zeroize();
+        self.public_key.zeroize();
+        self.state = RootKeyState::Destroyed;
+        self.since_ms = now_ms;
     }
 }
 
+/// A fresh secret, encapsulated and forgotten.
+pub(super) struct Encapsulated {
+    /// The serial of the root key that gives it back.
+    pub(super) root: [u8; 16],
+    pub(super) ciphertext: Vec<u8>,
+    pub(super) fingerprint: Fingerprint,
+}
+
 impl StoredEpoch {
-    pub(super) fn new(provider: &dyn Provider, epoch: Epoch, suite: SuiteId, ciphertext: Vec<u8>, now_ms: u64) -> Self {
+    /// An epoch whose secret is encapsulated to the root key `root`.
+    pub(super) fn new(epoch: Epoch, suite: SuiteId, sealed: Encapsulated, now_ms: u64) -> Self {
+        let Encapsulated { root, ciphertext, fingerprint } = sealed;
         Self {
             epoch: epoch.as_u32(),
             state: EpochState::PreActive,
             suite: suite.as_u16(),
             created_at_ms: now_ms,
             since_ms: now_ms,
-            fingerprint: Fingerprint::of(provider, &ciphertext),
+            fingerprint,
             ciphertext,
+            root,
         }
+    }
+
+    /// Gets another secret: nothing was ever sealed under the one that it had.
+    pub(super) fn made_anew(&mut self, sealed: Encapsulated) {
+        self.ciphertext.zeroize();
+        Encapsulated { root: self.root, ciphertext: self.ciphertext, fingerprint: self.fingerprint } = sealed;
     }
 
     pub(super) fn suite(&self) -> Result<SuiteId> {
@@ -185,7 +301,7 @@ impl StoredEpoch {
         Ok(())
     }
 
-    pub(super) fn record(&self) -> Result<EpochRecord> {
+    fn record(&self, root_fingerprint: Fingerprint) -> Result<EpochRecord> {
         Ok(EpochRecord {
             epoch: Epoch::try_from(self.epoch)?,
             state: self.state,
@@ -193,6 +309,7 @@ impl StoredEpoch {
             created_at_ms: self.created_at_ms,
             since_ms: self.since_ms,
             fingerprint: self.fingerprint.clone(),
+            root_fingerprint,
         })
     }
 }
@@ -200,7 +317,7 @@ impl StoredEpoch {
 const PURPOSES: [KeyPurpose; 4] =
     [KeyPurpose::Root, KeyPurpose::Signing, KeyPurpose::SigningClassical, KeyPurpose::Authority];
 
-fn number_of(purpose: KeyPurpose) -> u8 {
+pub(super) fn number_of(purpose: KeyPurpose) -> u8 {
     match purpose {
         KeyPurpose::Root => 1,
         KeyPurpose::Signing => 2,
@@ -224,6 +341,10 @@ fn number_of_algorithm(algorithm: KeyAlgorithm) -> u8 {
 
 fn algorithm_of(number: u8) -> Option<KeyAlgorithm> {
     ALGORITHMS.iter().find(|(n, _)| *n == number).map(|(_, algorithm)| *algorithm)
+}
+
+fn bad_keys() -> Error {
+    Error::integrity("a tenant's keys")
 }
 
 fn no_epoch(epoch: Epoch) -> Error {

@@ -55,6 +55,7 @@ impl Admin {
         let suite = (!asked.suite.is_empty()).then_some(asked.suite.as_str());
         let options = RotateOptions {
             suite: self.store.suite_of(&tenant, suite).await?,
+            root_key: asked.root_key,
             compromised: asked.compromised,
             discard_damaged: asked.discard_damaged,
             in_windows: false,

@@ -102,6 +102,7 @@ impl RemoteStore {
             suite: suite.unwrap_or_default().to_owned(),
             compromised: options.compromised,
             discard_damaged: options.discard_damaged,
+            root_key: options.root_key,
         };
         let mut client = self.admin();
         let answer = self.answer(async move { client.rotate(asked).await }).await?;

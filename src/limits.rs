@@ -282,5 +282,9 @@ pub const BACKUP_MANIFEST_BYTES: u64 = 256 << 20;
 pub const BACKUP_FILE_NAME_BYTES: usize = 64;
 /// Points that a backup reads from an engine at a time.
 pub const BACKUP_PAGE_POINTS: usize = 256;
+/// How many backups and verifications a service remembers that it was asked for, ended ones included.
+pub const ADMIN_RUNS: usize = 64;
+/// Records of one kind that a service names of those that a verification has found.
+pub const VERIFY_NAMED: usize = 1000;
 /// How long a backup waits for a collection that is being closed, in milliseconds.
 pub const BACKUP_WAIT_MS: u64 = 30_000;

@@ -74,8 +74,7 @@ impl Test {
         let clock = ManualClock::at(NOW_MS);
         let mut config = Config::default();
         if let Some(token) = &token {
-            config.keystore =
-                if token.label == SOFTHSM { CustodyKind::Pkcs11Wrapped } else { CustodyKind::Pkcs11 };
+            config.keystore = if token.label == SOFTHSM { CustodyKind::Pkcs11Wrapped } else { CustodyKind::Pkcs11 };
             config.pkcs11_module = token.module.clone();
             config.pkcs11_token = token.label.clone();
         }
@@ -273,7 +272,12 @@ async fn one_that_may_be_known_goes_at_once_with_all_its_epochs() {
     let record = test.keys(&acme()).await;
     assert_eq!(
         roots(&record)[1..],
-        [(RootKeyState::Deactivated, vec![3]), (RootKeyState::Deactivated, vec![4]), (Destroyed, vec![]), (Active, vec![6])]
+        [
+            (RootKeyState::Deactivated, vec![3]),
+            (RootKeyState::Deactivated, vec![4]),
+            (Destroyed, vec![]),
+            (Active, vec![6])
+        ]
     );
     reads(&tenant, RECORDS).await;
     is_clean(&test.store).await;

@@ -88,8 +88,10 @@ impl Tenant<'_> {
         };
         stored.job = Some(job.clone());
         self.save(&stored)?;
-        if job.phase == Phase::Planned {
-            self.announce(&job, with.admin)?;
+        if job.phase == Phase::Planned
+            && let Err(e) = self.announce(&job, with.admin)
+        {
+            return Err(self.refused(&mut stored, e)?);
         }
         // Also after an interruption: the epoch may have become active without this process being told.
         self.keyring.refresh(self.data)?;
@@ -160,6 +162,18 @@ impl Tenant<'_> {
             damaged: 0,
             root: options.root_key.then_some(record.root_fingerprint),
         })
+    }
+
+    /// A root key that cannot be had must not keep the tenant from being rotated without: nothing has happened yet then,
+    /// and the job is forgotten.
+    fn refused(&self, stored: &mut Stored, e: Error) -> Result<Error> {
+        let asked = stored.job.as_ref().and_then(|job| job.root.clone());
+        let refused = matches!(e.kind(), ErrorKind::Conflict | ErrorKind::InvalidInput | ErrorKind::Denied);
+        if refused && asked.is_some_and(|before| self.record().is_ok_and(|now| now.root_fingerprint == before)) {
+            stored.job = None;
+            self.save(stored)?;
+        }
+        Ok(e)
     }
 
     /// Makes another epoch the one that seals, unless that was done before an interruption.

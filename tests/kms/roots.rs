@@ -31,7 +31,8 @@ fn what_was_issued_before_is_good_until_it_expires() {
         assert_ne!(after.certificates[1], before.certificates[1]);
 
         // Both chains are looked at for the first time now.
-        let send = |chain: &[Vec<u8>]| ours.encapsulate(&tenant, &[Recipient::Credential(chain.to_vec())]).unwrap().remove(0);
+        let send =
+            |chain: &[Vec<u8>]| ours.encapsulate(&tenant, &[Recipient::Credential(chain.to_vec())]).unwrap().remove(0);
         let sent = send(&session.chain).unwrap();
         let item = Decapsulation { session: session.id, ciphertext: Some(sent.ciphertext) };
         assert!(theirs.decapsulate(&other, &[item]).unwrap().remove(0).unwrap() == sent.key);
@@ -73,10 +74,10 @@ fn data_keys_stay_the_same_and_end_with_their_epoch() {
     admin.destroy_root_key(&tenant, &first).unwrap();
     assert!(dek(1).is_err() && dek(2).is_ok());
     let record = store.tenant(&tenant).unwrap();
-    assert_eq!(record.root_keys.iter().map(|r| r.state).collect::<Vec<_>>(), [
-        RootKeyState::Destroyed,
-        RootKeyState::Active
-    ]);
+    assert_eq!(
+        record.root_keys.iter().map(|r| r.state).collect::<Vec<_>>(),
+        [RootKeyState::Destroyed, RootKeyState::Active]
+    );
     let ended = |what: &What| matches!(what, What::RootKeyDestroyed { .. } | What::RootKeyRotated { .. });
     let outcomes: Vec<_> = world.audit.events().into_iter().filter(|e| ended(&e.what)).map(|e| e.outcome).collect();
     use Outcome::{Begun, Done, Failed};

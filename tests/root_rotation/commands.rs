@@ -34,7 +34,8 @@ fn it_is_shown_which_root_key_is_kept_for_what() {
         { "fingerprint": before["root_fingerprint"], "state": "deactivated", "epochs": [1] },
         { "fingerprint": after["root_fingerprint"], "state": "active", "epochs": [2] },
     ]);
-    for shown in [&rotated[0]["root_keys"], &after["root_keys"], &cli.json(&["epoch", "list", "-t", "acme"])["root_keys"]]
+    for shown in
+        [&rotated[0]["root_keys"], &after["root_keys"], &cli.json(&["epoch", "list", "-t", "acme"])["root_keys"]]
     {
         let shown = shown.as_array().unwrap().iter();
         let brief = |r: &Value| json!({"fingerprint": r["fingerprint"], "state": r["state"], "epochs": r["epochs"]});

@@ -60,7 +60,6 @@ async fn an_old_copy_opens_nothing(token: TokenConfig) {
     assert_eq!(opened.err().unwrap().kind(), strongroom::ErrorKind::NotFound);
 }
 
-
 #[test]
 fn an_old_copy_over_a_token_opens_nothing() {
     in_token("copies::an_old_copy_over_a_token_opens_nothing", async {

@@ -71,9 +71,9 @@ impl Keystore {
         let _changing = self.changing.lock();
         let mut stored = self.live(tenant)?;
         let active_fingerprint = stored.key(KeyPurpose::Root)?.fingerprint(self.provider);
-        let found = stored.roots().find(|key| {
-            key.state != RootKeyState::PreActive && key.fingerprint(self.provider) == *fingerprint
-        });
+        let found = stored
+            .roots()
+            .find(|key| key.state != RootKeyState::PreActive && key.fingerprint(self.provider) == *fingerprint);
         let found = found.ok_or_else(|| {
             Error::not_found(format!("there is no root key {fingerprint}"))
                 .with_remedy("`strongroom tenant show` shows the root keys of a tenant")

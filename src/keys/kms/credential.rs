@@ -94,7 +94,8 @@ impl Credentials {
         let public = known.public(keystore)?;
         let [authority, own] = &public.certificates;
         // What was issued before the root key was rotated is good until it expires.
-        let is_own = |der: &[u8]| der == own.as_slice() || public.earlier.iter().any(|earlier| der == earlier.as_slice());
+        let is_own =
+            |der: &[u8]| der == own.as_slice() || public.earlier.iter().any(|earlier| der == earlier.as_slice());
         if !certificates.iter().any(|certificate| is_own(certificate.as_der())) {
             return Err(stranger());
         }

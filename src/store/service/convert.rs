@@ -40,11 +40,7 @@ pub(super) fn to_wire(state: &RotationState) -> Result<wire::RotationState> {
         due: state.due,
         running: state.running,
         root_keys: status.root_keys.iter().map(root_to_wire).collect::<Result<_>>()?,
-        failure: state.failure.as_ref().map(|e| wire::RotationFailure {
-            kind: e.kind().exit_code().into(),
-            message: e.to_string(),
-            remedy: e.remedy().map(str::to_owned),
-        }),
+        failure: state.failure.as_ref().map(failure_to_wire),
     })
 }
 
@@ -63,14 +59,19 @@ pub(super) fn from_wire(state: wire::RotationState) -> Result<RotationState> {
         last: state.last.map(last).transpose()?,
         root_keys: state.root_keys.into_iter().map(root).collect::<Result<_>>()?,
     };
-    let failure = state.failure.map(|failure| {
-        let made = Error::new(kind(failure.kind), failure.message);
-        match failure.remedy {
-            Some(remedy) => made.with_remedy(remedy),
-            None => made,
-        }
-    });
-    Ok(RotationState { status, due: state.due, running: state.running, failure })
+    Ok(RotationState { status, due: state.due, running: state.running, failure: state.failure.map(failure) })
+}
+
+pub(super) fn failure_to_wire(e: &Error) -> wire::Failure {
+    wire::Failure { kind: e.kind().exit_code().into(), message: e.to_string(), remedy: e.remedy().map(str::to_owned) }
+}
+
+pub(super) fn failure(failure: wire::Failure) -> Error {
+    let made = Error::new(kind(failure.kind), failure.message);
+    match failure.remedy {
+        Some(remedy) => made.with_remedy(remedy),
+        None => made,
+    }
 }
 
 fn kind(code: i32) -> crate::error::ErrorKind {
@@ -173,7 +174,7 @@ fn named<'a, T: Deserialize<'a>>(name: &'a str) -> Result<T> {
     T::deserialize(name).map_err(|_| bad())
 }
 
-fn bad() -> Error {
+pub(super) fn bad() -> Error {
     Error::invalid("the answer of the store says something that this program does not know")
         .with_remedy("use the same release on both sides")
 }

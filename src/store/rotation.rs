@@ -126,7 +126,9 @@ impl Store {
         let inner = self.inner.clone();
         blocking(move || {
             let _rotating = open.rotating.try_lock().ok_or_else(under_way)?;
-            let destroyed = inner.rotation(&open).destroy(epoch, &*inner.keys.admin)?;
+            let (tenant, admin) = (inner.rotation(&open), &*inner.keys.admin);
+            let destroyed = tenant.destroy(epoch, admin)?;
+            tenant.destroy_idle_roots(admin)?;
             destroyed.ok_or_else(|| Error::new(ErrorKind::Conflict, format!("epoch {epoch} is destroyed already")))
         })
         .await

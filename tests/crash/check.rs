@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use strongroom::{Collection, MemoryItem, RecallRequest, RecordId, SearchRequest, Tenant};
+use strongroom::keys::RootKeyState;
+use strongroom::{Collection, MemoryItem, RecallRequest, RecordId, SearchRequest, Store, Tenant};
 
 use super::child;
 use super::model::{Model, Remembered, Version};
@@ -14,6 +15,7 @@ use super::op::{self, Op, Stamp};
 pub async fn check(dir: &Path, model: &mut Model, in_flight: &[(Stamp, Op)], query: u64, close: bool) -> usize {
     let store = child::open(dir).await.unwrap();
     let tenant = store.tenant(&child::tenant_id()).await.unwrap();
+    root_keys(&store).await;
     let found = read(&tenant, model, in_flight).await;
     for (stamp, op) in in_flight {
         let mut made = model.clone();
@@ -33,6 +35,22 @@ pub async fn check(dir: &Path, model: &mut Model, in_flight: &[(Stamp, Op)], que
         store.close().await.unwrap();
     }
     indexed
+}
+
+/// Each epoch has its root key, one is active, and none is left over that nothing opens with.
+async fn root_keys(store: &Store) {
+    store.destroy_retained(&child::tenant_id()).await.unwrap();
+    let keys = store.tenant_keys(&child::tenant_id()).await.unwrap();
+    let active: Vec<_> = keys.root_keys.iter().filter(|root| root.state == RootKeyState::Active).collect();
+    assert_eq!(active.len(), 1, "{keys:?}");
+    assert_eq!(active[0].fingerprint, keys.root_fingerprint);
+    for root in &keys.root_keys {
+        match root.state {
+            RootKeyState::Deactivated => assert!(!root.epochs.is_empty(), "{keys:?}"),
+            RootKeyState::Destroyed => assert!(root.epochs.is_empty(), "{keys:?}"),
+            RootKeyState::Active | RootKeyState::PreActive => {}
+        }
+    }
 }
 
 async fn read(tenant: &Tenant, model: &Model, in_flight: &[(Stamp, Op)]) -> Model {

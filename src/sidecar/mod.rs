@@ -18,10 +18,12 @@ mod rest;
 mod throttle;
 pub mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::alert::{Alerts, Breaker, Operator, Trip};
 use crate::audit::{Arrival, AuditSink, Event, Outcome, What};
 use crate::clock::Clock;
 use crate::crypto::Provider;
@@ -109,6 +111,7 @@ pub struct Sidecar {
     keys: TenantKeys,
     throttle: Throttle,
     metrics: Metrics,
+    breaker: Option<Arc<Breaker>>,
 }
 
 impl Sidecar {
@@ -126,6 +129,7 @@ impl Sidecar {
             keys: TenantKeys::new(keys, provider, options.idle_ms),
             throttle: Throttle::new(&options)?,
             metrics: Metrics::default(),
+            breaker: None,
             provider,
             clock,
             audit,
@@ -134,6 +138,14 @@ impl Sidecar {
             source,
             options,
         })
+    }
+
+    /// The same, with the breaker of `alerts`, who also counts among its metrics. They watch what goes into its audit log.
+    #[must_use]
+    pub fn watched_by(mut self, alerts: &Alerts) -> Self {
+        self.metrics.watched_by(alerts);
+        self.breaker = Some(alerts.breaker().clone());
+        self
     }
 
     /// What tokens call it.
@@ -202,6 +214,45 @@ impl Sidecar {
         self.clock.now_ms() >= self.ledger.usable_from_ms()
     }
 
+    /// The tenants for whom nothing is opened, of those that the caller works for all: by pseudonym.
+    pub fn paused(&self, caller: &Caller) -> Result<BTreeMap<String, Trip>> {
+        may(caller, Role::Admin)?;
+        if !caller.works_for_all() {
+            return Err(outside(caller));
+        }
+        Ok(self.breaker.as_ref().map(|breaker| breaker.list()).unwrap_or_default())
+    }
+
+    /// Opens nothing for a tenant any more, until it is [released](Self::release). Says whether that is new.
+    pub fn pause(&self, caller: &Caller, tenant: &TenantId) -> Result<bool> {
+        let (breaker, who, pseudonym) = self.operator(caller, tenant)?;
+        breaker.trip(&who, &pseudonym, "operator")
+    }
+
+    /// Opens again for a tenant. Says whether it was paused.
+    pub fn release(&self, caller: &Caller, tenant: &TenantId) -> Result<bool> {
+        let (breaker, who, pseudonym) = self.operator(caller, tenant)?;
+        breaker.release(&who, &pseudonym)
+    }
+
+    fn operator(&self, caller: &Caller, tenant: &TenantId) -> Result<(&Breaker, Operator, String)> {
+        may(caller, Role::Admin)?;
+        if !caller.works_for(tenant) {
+            return Err(outside(caller));
+        }
+        let breaker = self.breaker.as_deref().ok_or_else(|| {
+            Error::invalid("this sidecar has no breaker").with_remedy("revoke the tenant's tokens instead")
+        })?;
+        let who = Operator { service: caller.service().to_owned(), role: Some(caller.role()) };
+        Ok((breaker, who, self.ledger.pseudonym(tenant)))
+    }
+
+    /// Whether nothing is opened for the tenant for now.
+    fn is_paused(&self, tenant: &TenantId) -> bool {
+        let tripped = self.breaker.as_ref().filter(|breaker| breaker.count() > 0);
+        tripped.is_some_and(|breaker| breaker.gate(&self.ledger.pseudonym(tenant)).is_tripped())
+    }
+
     /// The metrics, in the text form of OpenMetrics 1.0.
     pub fn metrics(&self) -> String {
         self.metrics.render(self.contacts.len(), self.keys.len(), self.ledger.len())
@@ -223,15 +274,10 @@ impl Sidecar {
     }
 
     fn record_of(&self, caller: &Caller, tenant: Option<&TenantId>, what: What, outcome: Outcome) -> Result<()> {
-        self.audit.record(&Event {
-            at_ms: self.clock.now_ms(),
-            service: caller.service().to_owned(),
-            role: Some(caller.role()),
-            operation: None,
-            tenant: tenant.map(|tenant| self.ledger.pseudonym(tenant)),
-            what,
-            outcome,
-        })
+        let mut event = Event::new(self.clock.now_ms(), caller.service(), what, outcome);
+        event.role = Some(caller.role());
+        event.tenant = tenant.map(|tenant| self.ledger.pseudonym(tenant));
+        self.audit.record(&event)
     }
 
     fn revocation_event(&self, revocation: &Revocation) -> What {
@@ -252,11 +298,12 @@ fn check_scope(caller: &Caller, revocation: &Revocation) -> Result<()> {
         Revocation::Holder(_) => caller.works_for_all(),
         Revocation::Token(_) => true,
     };
-    if may {
-        return Ok(());
-    }
+    if may { Ok(()) } else { Err(outside(caller)) }
+}
+
+fn outside(caller: &Caller) -> Error {
     let words = format!("service `{}` does not work for everybody whom this is about", caller.service());
-    Err(Error::new(ErrorKind::Denied, words).with_remedy("let a service do it whose scope is large enough"))
+    Error::new(ErrorKind::Denied, words).with_remedy("let a service do it whose scope is large enough")
 }
 
 /// Refuses a caller of another role.

@@ -104,14 +104,17 @@ impl Sidecar {
         }
         check_size(request)?;
         let started = Instant::now();
-        match self.try_redeem(caller, request) {
+        // Known once the token is verified: what a stranger says of a tenant is not written down as that tenant's.
+        let mut tenant = None;
+        match self.try_redeem(caller, request, &mut tenant) {
             Ok(outputs) => {
                 self.metrics.answered(outputs.len(), started.elapsed());
                 Ok(outputs)
             }
             Err(Stop::Refused(refusal)) => {
                 self.metrics.refused(refusal);
-                self.record(caller, What::RedeemRefused { reason: refusal }, Outcome::Refused)?;
+                let what = What::RedeemRefused { reason: refusal };
+                self.record_of(caller, tenant.as_ref(), what, Outcome::Refused)?;
                 Err(refusal.into())
             }
             Err(Stop::Failed(e)) => {
@@ -124,11 +127,20 @@ impl Sidecar {
         }
     }
 
-    fn try_redeem(&self, caller: &Caller, request: &RedeemRequest) -> Result<Vec<Output>, Stop> {
+    fn try_redeem(
+        &self,
+        caller: &Caller,
+        request: &RedeemRequest,
+        tenant: &mut Option<TenantId>,
+    ) -> Result<Vec<Output>, Stop> {
         let now_ms = self.clock.now_ms();
         let token = self.verified(caller, &request.token, now_ms)?;
+        *tenant = Some(token.claims().tenant.clone());
         if !caller.works_for(&token.claims().tenant) {
             return Err(Refusal::Tenant.into());
+        }
+        if self.is_paused(&token.claims().tenant) {
+            return Err(Refusal::Paused.into());
         }
         let _place = self.throttle.admit(&token.claims().tenant)?;
         let contact = self.contacts.get(caller.service(), &request.contact).ok_or(Refusal::Contact)?;

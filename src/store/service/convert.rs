@@ -39,11 +39,7 @@ pub(super) fn to_wire(state: &RotationState) -> Result<wire::RotationState> {
         last: status.last.as_ref().map(last_to_wire),
         due: state.due,
         running: state.running,
-        failure: state.failure.as_ref().map(|e| wire::RotationFailure {
-            kind: e.kind().exit_code().into(),
-            message: e.to_string(),
-            remedy: e.remedy().map(str::to_owned),
-        }),
+        failure: state.failure.as_ref().map(failure_to_wire),
     })
 }
 
@@ -61,14 +57,21 @@ pub(super) fn from_wire(state: wire::RotationState) -> Result<RotationState> {
         retained: state.retained.into_iter().map(retained).collect::<Result<_>>()?,
         last: state.last.map(last).transpose()?,
     };
-    let failure = state.failure.map(|failure| {
-        let made = Error::new(kind(failure.kind), failure.message);
-        match failure.remedy {
-            Some(remedy) => made.with_remedy(remedy),
-            None => made,
-        }
-    });
-    Ok(RotationState { status, due: state.due, running: state.running, failure })
+    Ok(RotationState { status, due: state.due, running: state.running, failure: state.failure.map(failure) })
+}
+
+/// An error as it is told over the wire: without what it came from, which stays here.
+pub(super) fn failure_to_wire(e: &Error) -> wire::Failure {
+    let remedy = e.remedy().map(str::to_owned);
+    wire::Failure { kind: e.kind().exit_code().into(), message: e.to_string(), remedy }
+}
+
+pub(super) fn failure(failure: wire::Failure) -> Error {
+    let made = Error::new(kind(failure.kind), failure.message);
+    match failure.remedy {
+        Some(remedy) => made.with_remedy(remedy),
+        None => made,
+    }
 }
 
 fn kind(code: i32) -> crate::error::ErrorKind {

@@ -134,7 +134,7 @@ pub const BASELINE_BYTES: u64 = 64 << 20;
 pub const BREAKERS: usize = 65_536;
 /// Alerts that may wait for the webhook.
 pub const WEBHOOK_QUEUE: usize = 256;
-/// Attempts at posting an alert: over about four minutes.
+/// Attempts at posting an alert: over about two minutes.
 pub const WEBHOOK_ATTEMPTS: usize = 8;
 /// Longest wait between two of them, in milliseconds.
 pub const WEBHOOK_WAIT_MS: u64 = 60_000;

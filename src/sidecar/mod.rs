@@ -24,7 +24,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::alert::{Alerts, Breaker, Operator, Trip};
-use crate::audit::{Arrival, AuditSink, Event, Outcome, What};
+use crate::audit::{Arrival, AuditSink, Event, Outcome, Reason, What};
 use crate::clock::Clock;
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};
@@ -155,7 +155,7 @@ impl Sidecar {
 
     /// Agrees on keys with a holder.
     pub fn contact(&self, caller: &Caller, hello: &Hello) -> Result<Welcome> {
-        may(caller, Role::Node)?;
+        self.may(caller, Role::Node)?;
         let now_ms = self.clock.now_ms();
         let (contact, welcome) = Contact::accept(self.provider, &self.audience, hello, now_ms)?;
         self.contacts.insert(caller.service(), contact, now_ms)?;
@@ -165,8 +165,8 @@ impl Sidecar {
 
     /// Revokes at once, for good.
     pub fn revoke(&self, caller: &Caller, revocation: &Revocation) -> Result<()> {
-        may(caller, Role::Admin)?;
-        check_scope(caller, revocation)?;
+        self.may(caller, Role::Admin)?;
+        self.in_scope(caller, revocation)?;
         let what = self.revocation_event(revocation);
         // It has to hold even when that cannot be written down: the last word decides.
         drop(self.record(caller, what.clone(), Outcome::Begun));
@@ -181,8 +181,8 @@ impl Sidecar {
 
     /// Takes a revocation back, and says whether there was one.
     pub fn lift(&self, caller: &Caller, revocation: &Revocation) -> Result<bool> {
-        may(caller, Role::Admin)?;
-        check_scope(caller, revocation)?;
+        self.may(caller, Role::Admin)?;
+        self.in_scope(caller, revocation)?;
         let What::TokensRevoked { kind, id } = self.revocation_event(revocation) else {
             return Err(Error::internal("a revocation without its event"));
         };
@@ -195,9 +195,9 @@ impl Sidecar {
 
     /// What is revoked, and since when; of the tenants that the caller works for.
     pub fn revocations(&self, caller: &Caller) -> Result<Vec<(Revocation, u64)>> {
-        may(caller, Role::Admin)?;
+        self.may(caller, Role::Admin)?;
         let all = self.ledger.revocations().into_iter();
-        Ok(all.filter(|(revocation, _)| check_scope(caller, revocation).is_ok()).collect())
+        Ok(all.filter(|(revocation, _)| covers(caller, revocation)).collect())
     }
 
     /// Lets go of what has expired or is not used any more. To be called every few seconds.
@@ -216,9 +216,9 @@ impl Sidecar {
 
     /// The tenants for whom nothing is opened, of those that the caller works for all: by pseudonym.
     pub fn paused(&self, caller: &Caller) -> Result<BTreeMap<String, Trip>> {
-        may(caller, Role::Admin)?;
+        self.may(caller, Role::Admin)?;
         if !caller.works_for_all() {
-            return Err(outside(caller));
+            return Err(self.outside(caller, None)?);
         }
         Ok(self.breaker.as_ref().map(|breaker| breaker.list()).unwrap_or_default())
     }
@@ -236,9 +236,9 @@ impl Sidecar {
     }
 
     fn operator(&self, caller: &Caller, tenant: &TenantId) -> Result<(&Breaker, Operator, String)> {
-        may(caller, Role::Admin)?;
+        self.may(caller, Role::Admin)?;
         if !caller.works_for(tenant) {
-            return Err(outside(caller));
+            return Err(self.outside(caller, Some(tenant))?);
         }
         let breaker = self.breaker.as_deref().ok_or_else(|| {
             Error::invalid("this sidecar has no breaker").with_remedy("revoke the tenant's tokens instead")
@@ -268,6 +268,33 @@ impl Sidecar {
         self.metrics.connections()
     }
 
+    /// Refuses a caller of another role, and writes that down.
+    fn may(&self, caller: &Caller, role: Role) -> Result<()> {
+        if caller.role() == role {
+            return Ok(());
+        }
+        self.record(caller, What::Refused { reason: Reason::Role }, Outcome::Refused)?;
+        let (service, is) = (caller.service(), caller.role());
+        Err(Error::new(ErrorKind::Denied, format!("service `{service}` is a {is} and may not ask a sidecar for this"))
+            .with_remedy(format!("use a service with the role {role}")))
+    }
+
+    /// Refuses to revoke for a tenant that the caller does not work for, and writes that down.
+    fn in_scope(&self, caller: &Caller, revocation: &Revocation) -> Result<()> {
+        if covers(caller, revocation) {
+            return Ok(());
+        }
+        let tenant = if let Revocation::Tenant(tenant) = revocation { Some(tenant) } else { None };
+        Err(self.outside(caller, tenant)?)
+    }
+
+    /// What somebody is told who asks about tenants outside of its scope, once it is written down.
+    fn outside(&self, caller: &Caller, tenant: Option<&TenantId>) -> Result<Error> {
+        self.record_of(caller, tenant, What::Refused { reason: Reason::Scope }, Outcome::Refused)?;
+        let words = format!("service `{}` does not work for everybody whom this is about", caller.service());
+        Ok(Error::new(ErrorKind::Denied, words).with_remedy("let a service do it whose scope is large enough"))
+    }
+
     /// Writes an event into the audit log.
     fn record(&self, caller: &Caller, what: What, outcome: Outcome) -> Result<()> {
         self.record_of(caller, None, what, outcome)
@@ -290,28 +317,12 @@ impl Sidecar {
     }
 }
 
-/// Refuses to revoke for a tenant that the caller does not work for.
-fn check_scope(caller: &Caller, revocation: &Revocation) -> Result<()> {
-    let may = match revocation {
+/// Whether the caller works for everybody whom a revocation is about.
+fn covers(caller: &Caller, revocation: &Revocation) -> bool {
+    match revocation {
         Revocation::Tenant(tenant) => caller.works_for(tenant),
         // Nobody knows beforehand whose tokens a holder may get.
         Revocation::Holder(_) => caller.works_for_all(),
         Revocation::Token(_) => true,
-    };
-    if may { Ok(()) } else { Err(outside(caller)) }
-}
-
-fn outside(caller: &Caller) -> Error {
-    let words = format!("service `{}` does not work for everybody whom this is about", caller.service());
-    Error::new(ErrorKind::Denied, words).with_remedy("let a service do it whose scope is large enough")
-}
-
-/// Refuses a caller of another role.
-fn may(caller: &Caller, role: Role) -> Result<()> {
-    if caller.role() == role {
-        return Ok(());
     }
-    let (service, is) = (caller.service(), caller.role());
-    Err(Error::new(ErrorKind::Denied, format!("service `{service}` is a {is} and may not ask a sidecar for this"))
-        .with_remedy(format!("use a service with the role {role}")))
 }

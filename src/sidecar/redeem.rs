@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Sidecar, may};
+use super::Sidecar;
 use crate::audit::{Outcome, What};
 use crate::crypto::{self, Provider};
 use crate::error::{Error, ErrorKind, Result};
@@ -97,7 +97,7 @@ impl Sidecar {
     /// after which to retry; [`Unavailable`](ErrorKind::Unavailable) when the key service, the store or the audit log
     /// cannot be reached. A use that was counted is gone in any case.
     pub fn redeem(&self, caller: &Caller, is_local: bool, request: &RedeemRequest) -> Result<Vec<Output>> {
-        may(caller, Role::Node)?;
+        self.may(caller, Role::Node)?;
         if request.form == Form::Clear && !is_local && !self.options.clear_over_tls {
             return Err(Error::invalid("records are not answered in clear to another machine")
                 .with_remedy("ask for them sealed, or have the operator run `sidecar serve --clear-over-tls`"));

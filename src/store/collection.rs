@@ -122,7 +122,7 @@ impl Collection {
         self.desk.check()?;
         let own = self.clone();
         blocking(move || {
-            let page = own.desk.opened(RecordType::Chunk, own.place(), own.inner.scroll(after.as_ref(), limit));
+            let page = own.desk.opened(RecordType::Chunk, || own.place(), own.inner.scroll(after.as_ref(), limit));
             let (chunks, more) = page?;
             Ok((own.reveal(Access::Scroll, Ok(chunks))?, more))
         })
@@ -175,7 +175,7 @@ impl Collection {
     }
 
     fn find(&self, request: &SearchRequest) -> Result<Vec<Hit>> {
-        let found = self.desk.opened(RecordType::Chunk, self.place(), self.inner.search_tagged(request))?;
+        let found = self.desk.opened(RecordType::Chunk, || self.place(), self.inner.search_tagged(request))?;
         let digest: RecordDigest = found.iter().map(|(tag, _)| tag.into_bytes()).collect();
         let bytes = found.iter().map(|(_, hit)| hit.text.len()).sum();
         self.desk.read(Access::Search, self.place(), &digest, bytes)?;
@@ -184,7 +184,7 @@ impl Collection {
 
     /// Gives chunks away once the log says so.
     fn reveal(&self, access: Access, opened: Result<Vec<StoredChunk>>) -> Result<Vec<StoredChunk>> {
-        let chunks = self.desk.opened(RecordType::Chunk, self.place(), opened)?;
+        let chunks = self.desk.opened(RecordType::Chunk, || self.place(), opened)?;
         let bytes = chunks.iter().map(|chunk| chunk.text.len()).sum();
         self.desk.read(access, self.place(), &self.digest(chunks.iter().map(|chunk| &chunk.id))?, bytes)?;
         Ok(chunks)

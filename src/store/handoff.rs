@@ -73,7 +73,7 @@ impl Collection {
         let own = self.clone();
         blocking(move || {
             let found = own.inner.search_sealed(&request);
-            let hits = own.desk.opened(RecordType::Chunk, own.place(), found)?;
+            let hits = own.desk.opened(RecordType::Chunk, || own.place(), found)?;
             let scores = hits.iter().map(|hit| hit.score).collect();
             let record = |chunk: crate::vectors::SealedChunk| {
                 let (scope, record) = (chunk.scope, chunk.record.into_bytes());

@@ -48,7 +48,7 @@ impl Tenant {
     pub fn memory(&self, namespace: &Namespace, key: &str) -> Result<Option<MemoryItem>> {
         let _timed = self.open.foreground.time(Class::Lookup);
         self.desk.check()?;
-        let found = self.desk.opened(RecordType::Memory, None, self.open.memories.get_tagged(namespace, key))?;
+        let found = self.desk.opened(RecordType::Memory, || None, self.open.memories.get_tagged(namespace, key))?;
         let Some((tag, item)) = found else { return Ok(None) };
         self.desk.lookup(&tag, item.json.len())?;
         Ok(Some(item))
@@ -113,7 +113,7 @@ impl Tenant {
         let (own, prefix) = (self.clone(), prefix.to_vec());
         blocking(move || {
             let opened = own.open.memories.list_namespaces(&prefix, max_depth);
-            let namespaces = own.desk.opened(RecordType::Memory, None, opened)?;
+            let namespaces = own.desk.opened(RecordType::Memory, || None, opened)?;
             let bytes = namespaces.iter().flat_map(|namespace| namespace.labels()).map(String::len).sum();
             let tags = namespaces.iter().map(|namespace| own.open.memories.namespace_tag(namespace));
             own.desk.read(Access::Namespaces, None, &tags.collect::<Result<_>>()?, bytes)?;
@@ -149,7 +149,7 @@ impl Tenant {
 
     /// Gives memories away once the log says so.
     fn reveal<T>(&self, access: Access, opened: Result<Vec<T>>, item: impl Fn(&T) -> &MemoryItem) -> Result<Vec<T>> {
-        let opened = self.desk.opened(RecordType::Memory, None, opened)?;
+        let opened = self.desk.opened(RecordType::Memory, || None, opened)?;
         let items = || opened.iter().map(&item);
         let tags = items().map(|item| self.open.memories.tag(&item.namespace, &item.key));
         let digest: RecordDigest = tags.collect::<Result<_>>()?;

@@ -9,7 +9,9 @@
 //! An [`Alert`] never names a tenant but by its pseudonym. `src/manual/alerts.md` says what each [`Rule`] finds and what to
 //! do about it.
 
+mod baseline;
 mod breaker;
+mod heart;
 mod limiter;
 mod metrics;
 mod options;
@@ -28,10 +30,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+pub use baseline::BASELINE_FILE;
 pub use breaker::{Breaker, Gate, Operator, Trip};
 pub use options::AlertOptions;
 pub use target::{WebhookSecret, WebhookTarget};
-pub use watch::{Alerts, BASELINE_FILE, WatchParts};
+pub use watch::{Alerts, WatchParts};
 pub use watched::Watched;
 
 /// What is looked out for.

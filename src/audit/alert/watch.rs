@@ -1,8 +1,7 @@
 //! The thread that looks at events beside their way into the log, tells whom it concerns, and has the log say that it is
 //! written.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -11,38 +10,28 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
 
+use super::baseline::{self, BASELINE_FILE};
 use super::breaker::{Breaker, Operator};
+use super::heart::Heart;
 use super::metrics::Metrics;
-use super::rules::{Known, Rules};
+use super::rules::Rules;
 use super::signal::Signal;
 use super::webhook::Webhook;
 use super::{Alert, AlertOptions, Rule};
 use crate::audit::{AuditSink, Event, Outcome, What};
 use crate::clock::Clock;
 use crate::crypto::Provider;
-use crate::disk;
 use crate::entropy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
-/// The file with what is usual.
-pub const BASELINE_FILE: &str = "baseline.json";
-const BASELINE_VERSION: u8 = 1;
 /// How often is looked at the time.
 const TICK: Duration = Duration::from_secs(1);
 /// How often what is usual is written down.
 const SAVE: Duration = Duration::from_secs(60);
 /// What alerts and heartbeats call the process that they are of.
-const SERVICE: &str = "watch";
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stored {
-    v: u8,
-    known: Known,
-}
+pub(super) const SERVICE: &str = "watch";
 
 /// What alerts work with.
 pub struct WatchParts {
@@ -69,13 +58,13 @@ pub struct Alerts {
 }
 
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     metrics: Metrics,
-    events: AtomicU64,
+    pub(super) events: AtomicU64,
     missed: AtomicU64,
-    unwritten: AtomicU64,
+    pub(super) unwritten: AtomicU64,
     /// Whether a heartbeat is on its way into the log.
-    beating: AtomicBool,
+    pub(super) beating: AtomicBool,
     recent: Mutex<Vec<Alert>>,
 }
 
@@ -99,7 +88,7 @@ impl Alerts {
         let webhook = options.webhook.take();
         let webhook = webhook.map(|target| Webhook::start(target, provider, clock.clone(), shared.metrics.clone()));
         let path = dir.join(BASELINE_FILE);
-        let rules = Rules::new(options, read(&path));
+        let rules = Rules::new(options, baseline::read(&path));
         let (sender, receiver) = sync_channel(limits::ALERT_QUEUE);
         let (beat, beats) = sync_channel(1);
         let failures = entropy::health().failures;
@@ -327,59 +316,9 @@ impl Watch {
 
     fn save(&mut self) {
         self.saved = Instant::now();
-        let written = write(&self.path, self.rules.known());
+        let written = baseline::write(&self.path, self.rules.known());
         if let Err(e) = written {
             tracing::warn!(error = %e, "what is usual could not be written down and will be again");
         }
     }
-}
-
-/// Has the log say that it is written, on a thread of its own: a log that hangs must not keep anybody from noticing.
-struct Heart {
-    audit: Arc<dyn AuditSink>,
-    clock: Arc<dyn Clock>,
-    shared: Arc<Shared>,
-}
-
-impl Heart {
-    fn run(&self, beats: &Receiver<()>) {
-        while beats.recv().is_ok() {
-            let events = self.shared.events.swap(0, Ordering::Relaxed);
-            let now_ms = self.clock.now_ms();
-            match self.audit.record(&Event::new(now_ms, SERVICE, What::Heartbeat { events }, Outcome::Done)) {
-                Ok(()) => {}
-                Err(_) => _ = self.shared.unwritten.fetch_add(1, Ordering::Relaxed),
-            }
-            self.shared.beating.store(false, Ordering::Release);
-        }
-    }
-}
-
-/// What was learnt before. What cannot be read is learnt anew: that takes a day, and is said.
-fn read(path: &Path) -> Known {
-    let stored = match fs::metadata(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Known::default(),
-        Ok(found) if found.len() <= limits::BASELINE_BYTES => {
-            fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Stored>(&bytes).ok())
-        }
-        _ => None,
-    };
-    match stored {
-        Some(Stored { v: BASELINE_VERSION, known }) => known,
-        _ => {
-            tracing::warn!("what is usual cannot be read and is learnt anew: no volume raises an alert for a day");
-            Known::default()
-        }
-    }
-}
-
-fn write(path: &Path, known: &Known) -> Result<()> {
-    #[derive(Serialize)]
-    struct Borrowed<'a> {
-        v: u8,
-        known: &'a Known,
-    }
-    let stored = Borrowed { v: BASELINE_VERSION, known };
-    let json = serde_json::to_vec(&stored).map_err(|e| Error::internal("encoding").with_source(e))?;
-    disk::replace(path, &json)
 }

@@ -89,7 +89,7 @@ impl Desk {
     pub(in crate::store) fn opened<T>(
         &self,
         record: RecordType,
-        place: Option<String>,
+        place: impl FnOnce() -> Option<String>,
         opened: Result<T>,
     ) -> Result<T> {
         opened.map_err(|e| {
@@ -97,7 +97,7 @@ impl Desk {
                 return e;
             }
             let id = e.record().map(|id| crate::audit::hex(id));
-            if self.record(What::OpenFailed { record, place, id }, Outcome::Failed).is_err() {
+            if self.record(What::OpenFailed { record, place: place(), id }, Outcome::Failed).is_err() {
                 tracing::error!("a record that does not open could not be written into the audit log");
             }
             e

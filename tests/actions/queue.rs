@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use strongroom::audit::actions::{Action, ActionLog, ActionRecord, Actions, ActionsOptions, SignedAction, Taker};
-use strongroom::crypto::{Provider as _, default_provider};
+use strongroom::crypto::default_provider;
 use strongroom::keys::Profile;
 use strongroom::keys::certificate::SignerUse;
 use strongroom::{Error, ErrorKind, Result, TenantId};

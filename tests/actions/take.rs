@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use strongroom::audit::actions::{ActionId, ActionLog, ActionRecord, Refusal, SignedAction, action_message};
 use strongroom::audit::{Event, Outcome, What};
-use strongroom::crypto::{Provider as _, default_provider};
+use strongroom::crypto::default_provider;
 use strongroom::keys::certificate::SignerUse;
 use strongroom::keys::kms::{Kms as _, Role};
 use strongroom::keys::{Profile, Signer, Signers};

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use strongroom::audit::alert::{AlertOptions, WebhookSecret, WebhookTarget};
 use strongroom::audit::{RecordType, What};
-use strongroom::crypto::{Provider as _, default_provider};
+use strongroom::crypto::default_provider;
 use strongroom::secret::Secret;
 
 use crate::watch::{NOW_MS, Watch};

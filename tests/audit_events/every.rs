@@ -148,10 +148,11 @@ async fn keys_tokens_and_the_whole_leave_theirs() {
     left(&events, &[("certificates-exported", Done)]);
     let options = RotateOptions { compromised: true, ..RotateOptions::default() };
     let (_, events) = world.events(async || store.rotate(&acme, options, |_| ()).await.unwrap()).await;
-    let steps: Vec<_> = events.iter().filter_map(|event| match &event.what {
+    let steps = events.iter().filter_map(|event| match &event.what {
         What::Rotation { step, from, to, .. } => Some((*step, from.clone(), to.clone())),
         _ => None,
     });
+    let steps: Vec<_> = steps.collect();
     let order: Vec<_> = steps.iter().map(|(step, ..)| *step).collect();
     use RotationStep::{Destroyed, Planned, Reencrypting, Retained, Verified};
     assert_eq!(order, [Planned, Reencrypting, Verified, Retained, Destroyed]);

@@ -15,6 +15,7 @@ mod heart;
 mod limiter;
 mod metrics;
 mod options;
+mod reads;
 mod rules;
 mod signal;
 mod target;

@@ -32,12 +32,16 @@ pub(super) struct Amount {
 impl Signal {
     /// What `event` says; `None` when that is nothing.
     pub(super) fn of(event: &Event) -> Option<Self> {
-        let kind = kind(event)?;
-        Some(Self { at_ms: event.at_ms, tenant: event.tenant.clone(), service: event.service.clone(), kind })
+        kind(event).map(|kind| Self::new(event, kind))
+    }
+
+    pub(super) fn new(event: &Event, kind: Kind) -> Self {
+        Self { at_ms: event.at_ms, tenant: event.tenant.clone(), service: event.service.clone(), kind }
     }
 }
 
-fn kind(event: &Event) -> Option<Kind> {
+/// What is in `event` for the rules; `None` when that is nothing.
+pub(super) fn kind(event: &Event) -> Option<Kind> {
     let once = |rule| Some(Kind::Count(rule, 1));
     match &event.what {
         // What is begun is counted when it is done.

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::signal::Amount;
 use crate::limits;
 
-const HOUR_MS: u64 = 3_600_000;
+/// An hour, in milliseconds.
+pub(super) const HOUR_MS: u64 = 3_600_000;
 const DAY: usize = 24;
 /// Hours that are remembered: a week.
 const HOURS: usize = 7 * DAY;

@@ -15,8 +15,9 @@ use super::baseline::{self, BASELINE_FILE};
 use super::breaker::{Breaker, Operator};
 use super::heart::Heart;
 use super::metrics::Metrics;
+use super::reads::Reads;
 use super::rules::Rules;
-use super::signal::Signal;
+use super::signal::{self, Kind, Signal};
 use super::webhook::Webhook;
 use super::{Alert, AlertOptions, Rule};
 use crate::audit::{AuditSink, Event, Outcome, What};
@@ -63,6 +64,7 @@ pub(super) struct Shared {
     pub(super) events: AtomicU64,
     missed: AtomicU64,
     pub(super) unwritten: AtomicU64,
+    reads: Mutex<Reads>,
     /// Whether a heartbeat is on its way into the log.
     pub(super) beating: AtomicBool,
     recent: Mutex<Vec<Alert>>,
@@ -150,8 +152,15 @@ impl Alerts {
             shared.metrics.unwritten.inc_by(events.len() as u64);
         }
         // Also what could not be recorded: an attack on a full disk is an attack.
-        for signal in events.iter().filter_map(Signal::of) {
-            if self.sender.try_send(Message::Signal(signal)).is_err() {
+        for event in events {
+            let seen = match (signal::kind(event), &event.tenant) {
+                (Some(Kind::Read(amount)), Some(tenant)) => {
+                    shared.reads.lock().add(tenant, &event.service, event.at_ms, amount)
+                }
+                (None | Some(Kind::Read(_)), _) => true,
+                (Some(kind), _) => self.sender.try_send(Message::Signal(Signal::new(event, kind))).is_ok(),
+            };
+            if !seen {
                 shared.missed.fetch_add(1, Ordering::Relaxed);
                 shared.metrics.missed.inc();
             }
@@ -211,7 +220,17 @@ impl Watch {
                 looked = Instant::now();
             }
         }
+        self.take_reads();
         self.save();
+    }
+
+    /// What was read since the last look.
+    fn take_reads(&mut self) {
+        let reads = self.shared.reads.lock().take();
+        for signal in reads {
+            let found = self.rules.take(signal);
+            self.tell(found);
+        }
     }
 
     /// What the time says, and what could not be said otherwise.
@@ -224,6 +243,7 @@ impl Watch {
             }
             Err(e) => tracing::debug!(error = %e, "the time since the machine was started is not known"),
         }
+        self.take_reads();
         self.look_at_log(now_ms);
         let missed = self.shared.missed.swap(0, Ordering::Relaxed);
         if missed > 0 {

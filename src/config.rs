@@ -98,6 +98,36 @@ pub struct Config {
     /// How long the slowest in a hundred calls may take while something is rotated before rotations slow down, in percent of
     /// what they take otherwise; 0 is however long. Default: 150.
     pub rotation_p99_percent: u32,
+    /// How often the audit log says that it is written, in seconds; 0 is never. Default: 300.
+    pub audit_heartbeat_s: u32,
+    /// The time that alerts count in, in seconds. Default: 300.
+    pub alert_window_s: u32,
+    /// Records that did not open in that time, of one tenant, for an alert. Default: 1.
+    pub alert_open_failures: u32,
+    /// Signatures that did not verify. Default: 5.
+    pub alert_signature_failures: u32,
+    /// Requests for a tenant by who does not work for it. Default: 3.
+    pub alert_cross_tenant: u32,
+    /// Tokens and proofs that were used before. Default: 3.
+    pub alert_token_replays: u32,
+    /// How many times its usual volume may be read of a tenant in an hour; 0 is any. Default: 10.
+    pub alert_volume_factor: u32,
+    /// Records that may be read of a tenant in an hour whatever is usual. Default: 1000.
+    pub alert_volume_floor: u32,
+    /// How long a tenant is watched before any volume is too much, in minutes. Default: 1440, a day.
+    pub alert_warm_up_min: u32,
+    /// By how much the clock may part from the time that has passed, in seconds. Default: 10.
+    pub alert_clock_jump_s: u32,
+    /// How long further alerts of one rule about one tenant are held back, in seconds. Default: 3600.
+    pub alert_repeat_s: u32,
+    /// Rules that pause the reads of the tenant they are about, separated by commas: `cross-tenant,token-replays`. Default:
+    /// none.
+    pub alert_trips: String,
+    /// Where alerts are posted to: `https://host/path`. Default: none.
+    pub alert_webhook: String,
+    /// The file with the secret that they are signed with; relative to the store's directory. Default: none, the
+    /// environment variable `STRONGROOM_WEBHOOK_SECRET`.
+    pub alert_webhook_secret_file: PathBuf,
     /// Whether resident indexes, and all memory of a sidecar, must be locked: `prefer`, `require` or `never`. Default:
     /// `prefer`.
     pub memory_lock: LockPolicy,
@@ -149,6 +179,20 @@ impl Default for Config {
             rotation_threads: 0,
             rotation_mib_per_s: 0,
             rotation_p99_percent: 150,
+            audit_heartbeat_s: 300,
+            alert_window_s: 300,
+            alert_open_failures: 1,
+            alert_signature_failures: 5,
+            alert_cross_tenant: 3,
+            alert_token_replays: 3,
+            alert_volume_factor: 10,
+            alert_volume_floor: 1000,
+            alert_warm_up_min: 1440,
+            alert_clock_jump_s: 10,
+            alert_repeat_s: 3600,
+            alert_trips: String::new(),
+            alert_webhook: String::new(),
+            alert_webhook_secret_file: PathBuf::new(),
             memory_lock: LockPolicy::Prefer,
             cache_mib: 64,
             min_free_mib: 256,

@@ -74,6 +74,8 @@ pub struct Error {
     message: String,
     remedy: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// The blinded id of the stored record that it is about: for the audit log.
+    record: Option<[u8; 16]>,
 }
 
 /// The result of every fallible operation of this crate.
@@ -82,7 +84,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` that says `message`: lower case, no full stop, user input in backticks.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), remedy: None, source: None }
+        Self { kind, message: message.into(), remedy: None, source: None, record: None }
     }
 
     /// The same error with what to do next, shown by the command line as `help:`.
@@ -97,6 +99,18 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// The same error about the stored record with this blinded id.
+    #[must_use]
+    pub(crate) fn about(mut self, record: &[u8; 16]) -> Self {
+        self.record = Some(*record);
+        self
+    }
+
+    /// The blinded id of the stored record that it is about, if it is about one.
+    pub(crate) fn record(&self) -> Option<&[u8; 16]> {
+        self.record.as_ref()
     }
 
     /// [`ErrorKind::InvalidInput`].

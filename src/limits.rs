@@ -96,8 +96,56 @@ pub const VERIFIED_CHAINS: usize = 4096;
 pub const POOL_KEYS: usize = 65_536;
 /// How long onboarding waits for the pool's first session key, in milliseconds.
 pub const POOL_WAIT_MS: u64 = 5_000;
-/// Longest line of the audit journal, in bytes.
-pub const AUDIT_LINE_BYTES: usize = 4096;
+/// Longest event of the audit log as JSON, in bytes: an action signed with ML-DSA-87 takes 7 kB.
+pub const AUDIT_LINE_BYTES: usize = 16 << 10;
+/// Lookups of single memories that one event counts at most, and that a crash leaves without their digest.
+pub const LOOKUPS_PER_EVENT: u64 = 1000;
+/// Longest name of an action, in bytes.
+pub const ACTION_NAME_BYTES: usize = 128;
+/// Largest body of an action, in bytes.
+pub const ACTION_BODY_BYTES: usize = 1 << 20;
+/// Largest record of an action, in bytes.
+pub const ACTION_RECORD_BYTES: usize = 1024;
+/// Most actions in one call.
+pub const ACTIONS: usize = 256;
+/// Most actions that may wait to be signed.
+pub const ACTIONS_QUEUED: usize = 65_536;
+/// Actions that are remembered, so that the same again is no second one.
+pub const ACTIONS_REMEMBERED: usize = 65_536;
+/// How far the time of an action may be from the time where it is taken in, in milliseconds.
+pub const ACTION_SKEW_MS: u64 = 300_000;
+/// Shortest and longest wait before actions are handed over again, in milliseconds.
+pub const ACTION_WAIT_MS: [u64; 2] = [50, 1_000];
+/// Largest threshold of a rule that counts.
+pub const ALERT_COUNT: u32 = 10_000;
+/// Tenants whose usual volume is known.
+pub const ALERT_TENANTS: usize = 4096;
+/// Tenants and services that each rule counts for, and that were told of a moment ago.
+pub const ALERT_SUBJECTS: usize = 4096;
+/// Alerts in a minute, whatever they are about.
+pub const ALERTS_PER_MINUTE: u32 = 60;
+/// Latest alerts that are kept in memory.
+pub const ALERTS_KEPT: usize = 256;
+/// Events that may wait for the rules.
+pub const ALERT_QUEUE: usize = 16_384;
+/// Bytes read of a tenant in an hour that are never too many.
+pub const ALERT_VOLUME_FLOOR_BYTES: u64 = 64 << 20;
+/// A clock that is kept right gains or loses one part in so many at most against the machine's own.
+pub const CLOCK_DRIFT: u64 = 2_000;
+/// Largest file with what is usual, in bytes.
+pub const BASELINE_BYTES: u64 = 64 << 20;
+/// Tenants whose reads may be paused.
+pub const BREAKERS: usize = 65_536;
+/// Alerts that may wait for the webhook.
+pub const WEBHOOK_QUEUE: usize = 256;
+/// Attempts at posting an alert: over about two minutes.
+pub const WEBHOOK_ATTEMPTS: usize = 8;
+/// Longest wait between two of them, in milliseconds.
+pub const WEBHOOK_WAIT_MS: u64 = 60_000;
+/// How long one attempt may take, in milliseconds.
+pub const WEBHOOK_TIMEOUT_MS: u64 = 10_000;
+/// How long a process that ends goes on trying, in milliseconds.
+pub const WEBHOOK_LINGER_MS: u64 = 2_000;
 /// Longest name of a service, in bytes.
 pub const SERVICE_NAME_BYTES: usize = 128;
 /// Shortest time that an epoch seals, in milliseconds: a minute.

@@ -17,6 +17,8 @@ mod prey;
 #[path = "plaintext_hunt/secrets.rs"]
 mod secrets;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::cli::PASSPHRASE;
@@ -24,6 +26,16 @@ use common::dump::dump;
 use orchestrator::Orchestrator;
 use platform::{Platform, TENANT};
 use prey::Prey;
+use strongroom::audit::actions::{Action, Actions, ActionsOptions};
+use strongroom::clock::SystemClock;
+use strongroom::crypto::default_provider;
+use strongroom::keys::Signers;
+use strongroom::keys::certificate::SignerUse;
+use strongroom::server::{Own, RemoteKms, RemoteOptions};
+use strongroom::store::Terms;
+use strongroom::store::service::RemoteStore;
+use strongroom::token::Digest;
+use strongroom::{SearchRequest, TenantId};
 
 /// As in the program itself: what is freed is erased.
 #[global_allocator]
@@ -67,6 +79,55 @@ fn context_is_passed_on_by_who_cannot_read_it_and_read_by_who_has_no_key() {
     // A client that is refused tries once more, in a new contact.
     assert_eq!(audit.matches("\"reason\":\"used-up\"").count(), 4, "{audit}");
     assert!(!audit.contains(TENANT) && !audit.contains(&platform.mark), "{audit}");
+}
+
+/// Guards against a store with its keys elsewhere that takes no actions in, pauses nobody, or keeps no log of its own.
+#[test]
+fn a_store_with_its_keys_elsewhere_takes_actions_in_and_pauses() {
+    let platform = Platform::start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (kms, store) = runtime.block_on(async {
+        let own = || Own::load(Path::new(&platform.orchestrator.cert), Path::new(&platform.orchestrator.key)).unwrap();
+        let remote = |address: &str, sha256: &str| {
+            let pin: Digest = sha256.parse().unwrap();
+            RemoteOptions::new(address.parse().unwrap()).tls(own(), [*pin.as_bytes()])
+        };
+        let kms = RemoteKms::new(remote(&platform.kms_address, &platform.kms_sha256)).unwrap();
+        (kms, RemoteStore::new(remote(&platform.store_address, &platform.store_sha256)).unwrap())
+    });
+    let (tenant, clock): (TenantId, _) = (TENANT.parse().unwrap(), Arc::new(SystemClock));
+    let provider = default_provider();
+    let agent = "planner".parse().unwrap();
+    let signers = Signers::new(Arc::new(kms), provider, clock.clone(), agent, SignerUse::Actions);
+    let taker = Arc::new(store.clone());
+    let actions = Actions::start(tenant, signers, provider, clock, taker, ActionsOptions::default()).unwrap();
+    (0..10)
+        .for_each(|n| _ = actions.note(Action::new("tool.call", format!("{} {n}", platform.mark)).unwrap()).unwrap());
+    assert_eq!(actions.close().unwrap().taken, 10);
+    let of_another = store.append_actions(&"another".parse().unwrap(), &[], &[]);
+    assert!(runtime.block_on(of_another).is_ok(), "the scope is everybody: there is just nothing to take in");
+
+    assert_eq!(platform.operate(&["breaker", "trip", "-t", TENANT])["changed"], true);
+    let terms = Terms::once("sidecar".parse().unwrap(), [7; 32].into());
+    let search = || SearchRequest::new(vec![1.0, 0.0], 3);
+    let tenant = TENANT.parse().unwrap();
+    let refused = runtime.block_on(store.search_sealed(&tenant, platform::COLLECTION, search(), &terms));
+    assert_eq!(refused.err().unwrap().kind(), strongroom::ErrorKind::Denied);
+    let listed = platform.operate(&["breaker", "list"]);
+    assert_eq!((&listed[0]["tenant"], &listed[0]["cause"]), (&TENANT.into(), &"operator".into()), "{listed}");
+    assert_eq!(platform.operate(&["breaker", "release", "-t", TENANT])["changed"], true);
+    runtime.block_on(store.search_sealed(&tenant, platform::COLLECTION, search(), &terms)).unwrap();
+    runtime.block_on(store.breakers()).err().expect("an agent is no admin");
+
+    let audit = platform.store_audit();
+    let count = |what: &str| audit.matches(what).count();
+    assert_eq!(count("\"type\":\"agent-action\""), 10, "{audit}");
+    assert_eq!((count("\"type\":\"breaker-tripped\""), count("\"type\":\"breaker-released\"")), (2, 2), "{audit}");
+    // Who asked stands there, not just that somebody did.
+    assert!(audit.contains("\"service\":\"operator\",\"role\":\"admin\""), "{audit}");
+    assert!(audit.contains("\"service\":\"planner\",\"role\":\"agent\",\"tenant\""), "{audit}");
+    assert!(audit.contains("\"reason\":\"role\""), "{audit}");
+    assert!(!audit.contains(TENANT) && !audit.contains(&platform.mark) && !audit.contains("tool.call"), "{audit}");
 }
 
 /// Guards against a rotation that makes what was handed out useless, whether the records came along or are only named.

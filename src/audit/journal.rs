@@ -99,6 +99,7 @@ mod tests {
 
     fn event(at_ms: u64) -> Event {
         Event {
+            v: crate::audit::EVENT_VERSION,
             at_ms,
             service: "store-1".into(),
             role: Some(Role::Store),
@@ -152,8 +153,7 @@ mod tests {
     #[test]
     fn a_line_is_the_documented_one() {
         let line = serde_json::to_string(&event(7)).unwrap();
-        let expected =
-            "{\"at_ms\":7,\"service\":\"store-1\",\"role\":\"store\",\"operation\":\"derive-dek\",\"tenant\":\"0000";
+        let expected = "{\"v\":1,\"at_ms\":7,\"service\":\"store-1\",\"role\":\"store\",\"operation\":\"derive-dek\",\"tenant\":\"0000";
         assert!(line.starts_with(expected), "{line}");
         assert!(line.ends_with("\"type\":\"refused\",\"reason\":\"scope\",\"outcome\":\"refused\"}"), "{line}");
     }

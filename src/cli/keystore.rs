@@ -7,7 +7,10 @@ use serde_json::json;
 
 use super::Global;
 use super::output::{Output, bytes};
+use crate::audit::{AuditSink as _, Event, Journal, Outcome, What};
+use crate::clock::{Clock as _, SystemClock};
 use crate::crypto::default_provider;
+use crate::disk::DirLock;
 use crate::error::{Error, Result};
 use crate::keys::keystore::copy::{self, KeystoreCopy};
 use crate::keys::keystore::custody::CustodyKind;
@@ -67,7 +70,13 @@ pub(super) fn run(global: &Global, command: KeystoreCommand, output: &Output) ->
         KeystoreCommand::Passphrase(args) => change_passphrase(global, &dir, &args, output),
         KeystoreCommand::Backup { to, passphrase } => {
             let passphrase = passphrase.read(Passphrase::ask_new)?;
-            let made = copy::back_up(&dir, &to, default_provider(), &passphrase, KdfCost::default())?;
+            // While a key service runs, the log is that service's, and does not say it.
+            let held = DirLock::hold(&dir, "keystore").ok();
+            let noted = |outcome| held.as_ref().map_or(Ok(()), |_| note(&dir, "backup", outcome));
+            noted(Outcome::Begun)?;
+            let made = copy::back_up(&dir, &to, default_provider(), &passphrase, KdfCost::default());
+            noted(Outcome::of(&made))?;
+            let made = made?;
             output.answer(&json!({ "file": to, "copied": made }), |_| {
                 format!("copied the keys of {} entries to {}, {}", made.tenants, to.display(), bytes(made.bytes))
             })?;
@@ -77,6 +86,7 @@ pub(super) fn run(global: &Global, command: KeystoreCommand, output: &Output) ->
         KeystoreCommand::Restore { from, passphrase } => {
             let passphrase = passphrase.read(Passphrase::ask_known)?;
             let made = copy::restore(&from, &dir, default_provider(), &passphrase)?;
+            note(&dir, "restore", Outcome::Done)?;
             output.answer(&json!({ "dir": dir, "restored": made }), |_| {
                 format!("restored the keys of {} entries to {}", made.tenants, dir.display())
             })?;
@@ -101,6 +111,12 @@ fn warn(output: &Output, copy: KeystoreCopy) {
     }
 }
 
+/// Writes a change of the keystore into its log. To be called while nobody else works with it: a log has one writer.
+fn note(dir: &Path, change: &'static str, outcome: Outcome) -> Result<()> {
+    let event = Event::new(SystemClock.now_ms(), "keystore", What::KeystoreChanged { change }, outcome);
+    Journal::open(dir)?.record(&event)
+}
+
 fn change_passphrase(global: &Global, dir: &Path, args: &PassphraseArgs, output: &Output) -> Result<()> {
     let old = global.passphrase(false)?;
     let new = match &args.new_passphrase_file {
@@ -109,7 +125,8 @@ fn change_passphrase(global: &Global, dir: &Path, args: &PassphraseArgs, output:
     };
     let cost = args.kdf_memory_mib.zip(args.kdf_passes);
     let cost = cost.map(|(mib, passes)| KdfCost { memory_kib: mib << 10, passes, ..KdfCost::default() });
-    Keystore::change_passphrase(dir, default_provider(), old, new, cost)?;
+    let note = |outcome| note(dir, "passphrase", outcome);
+    Keystore::change_passphrase_noted(dir, default_provider(), old, new, cost, note)?;
     output.answer(&json!({ "changed": dir }), |_| {
         "the passphrase is changed; copies of keystore.json made before still open with the old one".into()
     })

@@ -14,7 +14,10 @@ use crate::error::{Error, Result};
 use crate::keys::kms::{KmsOptions, LocalKms};
 use crate::keys::{Keystore, Passphrase};
 use crate::server::{self, Counts, Listener, Services};
-use crate::store::StoreOptions;
+use crate::store::{StoreOptions, Watching};
+
+/// What the audit log calls it.
+const SERVICE: &str = "kms";
 
 #[derive(Subcommand)]
 pub(super) enum KmsCommand {
@@ -33,19 +36,24 @@ async fn serve(global: &Global, args: ServeArgs, output: &Output) -> Result<()> 
     let services = Arc::new(Services::load(&options.kms_services())?);
     let (address, own) = (options.kms_address()?, options.kms_certificate()?);
     let passphrase = global.passphrase(false)?;
-    let opening = tokio::task::spawn_blocking(move || open(&options, passphrase));
-    let kms = opening.await.map_err(|e| Error::internal("opening the keystore").with_source(e))??;
+    let opening = tokio::task::spawn_blocking(move || open(options, passphrase));
+    let (kms, watching, options) =
+        opening.await.map_err(|e| Error::internal("opening the keystore").with_source(e))??;
     let stop = told_to_stop()?;
     let listener = Listener::bind(&address, own, services).await?;
     output.remark(&format!("listening on {}", listener.address()));
     server::run(listener, Arc::new(kms), Arc::new(Counts::default()), stop).await?;
+    watching.stopped(&options, SERVICE)?;
     output.remark("stopped");
     Ok(())
 }
 
-fn open(options: &StoreOptions, passphrase: Passphrase) -> Result<Arc<LocalKms>> {
+fn open(options: StoreOptions, passphrase: Passphrase) -> Result<(Arc<LocalKms>, Watching, StoreOptions)> {
     let keystore = Keystore::open(&options.keystore_dir(), default_provider(), options.unlock(passphrase))?;
-    let audit = Arc::new(Journal::open(&options.keystore_dir())?);
+    let dir = options.keystore_dir();
+    let watching = options.watch(Arc::new(Journal::open(&dir)?), dir.clone())?;
+    watching.started(&options, &dir, SERVICE)?;
     let kms = KmsOptions { policy: options.policy(), ..KmsOptions::default() };
-    LocalKms::new(Arc::new(keystore), kms, Arc::new(SystemClock), audit)
+    let kms = LocalKms::new(Arc::new(keystore), kms, Arc::new(SystemClock), watching.sink.clone())?;
+    Ok((kms, watching, options))
 }

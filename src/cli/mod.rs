@@ -2,6 +2,7 @@
 
 mod backup;
 mod bench;
+mod breaker;
 mod cert;
 mod chunks;
 mod collection;
@@ -113,6 +114,9 @@ enum Command {
     /// Run a decrypt sidecar, and revoke tokens there
     #[command(subcommand)]
     Sidecar(sidecar::SidecarCommand),
+    /// Pause a tenant's reads, and let them go on
+    #[command(subcommand)]
+    Breaker(breaker::BreakerCommand),
     /// Look into capability tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -195,6 +199,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Kms(command) => kms::run(global, command, output).await,
             Command::Serve(args) => serve::run(global, args, output).await,
             Command::Sidecar(command) => sidecar::run(global, command, output).await,
+            Command::Breaker(command) => breaker::run(global, command, output).await,
             Command::Token(command) => token::run(command, output),
             Command::Context(command) => context::run(global, command, output).await,
             Command::Collection(command) => collection::run(global, command, output).await,

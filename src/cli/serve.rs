@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Global;
 use super::output::Output;
 use super::serving::{ServeArgs, told_to_stop};
-use crate::audit::{Arrival, AuditSink as _, Journal};
+use crate::audit::Arrival;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::Result;
 use crate::server::{self, Listener, Services};
@@ -16,12 +16,11 @@ pub(super) async fn run(global: &Global, args: ServeArgs, output: &Output) -> Re
     let services = Arc::new(Services::load(&options.store_services())?);
     let address = options.store_address()?;
     let own = options.certificate_at(&address)?;
-    let dir = options.data_dir();
     let store = global.open_with(options).await?;
     let stop = told_to_stop()?;
     let listener = Listener::bind(&address, own, services).await?;
     output.remark(&format!("listening on {}", listener.address()));
-    let audit = Journal::open(&dir)?;
+    let audit = store.audit();
     let notice = Arc::new(move |arrival: &Arrival| audit.record(&arrival.event(SystemClock.now_ms())));
     let routes = service::routes(store.clone()).await;
     // Rotations end with the service, whatever ends that.

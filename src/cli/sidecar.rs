@@ -22,9 +22,12 @@ use crate::limits;
 use crate::locked::LockPolicy;
 use crate::server::{self, Listener, RemoteKms, Services};
 use crate::sidecar::{self, Client, ClientOptions, RecordSource, Sidecar, SidecarOptions, SidecarParts};
-use crate::store::StoreOptions;
 use crate::store::service::RemoteStore;
+use crate::store::{StoreOptions, Watching};
 use crate::token::{Form, Holder, HolderId, Ledger, Revocation, TokenId};
+
+/// What the audit log calls the process itself.
+const SERVICE: &str = "sidecar";
 
 #[derive(Subcommand)]
 pub(super) enum SidecarCommand {
@@ -106,8 +109,10 @@ async fn serve(options: StoreOptions, clear_over_tls: bool, output: &Output) -> 
     let address = options.sidecar_address()?;
     let own = options.certificate_at(&address)?;
     let source = options.remote_store()?.map(RemoteStore::new).transpose()?;
-    let opening = tokio::task::spawn_blocking(move || open(&options, source, clear_over_tls));
-    let sidecar = Arc::new(opening.await.map_err(|e| Error::internal("opening the sidecar").with_source(e))??);
+    let opening = tokio::task::spawn_blocking(move || open(options, source, clear_over_tls));
+    let (sidecar, watching, options) =
+        opening.await.map_err(|e| Error::internal("opening the sidecar").with_source(e))??;
+    let sidecar = Arc::new(sidecar);
     let stop = told_to_stop()?;
     let listener = Listener::bind(&address, own, services).await?;
     let ready = async {
@@ -134,11 +139,16 @@ async fn serve(options: StoreOptions, clear_over_tls: bool, output: &Output) -> 
     let served = server::serve(listener, routes, notice, counts, stop).await;
     sweeping.abort();
     served?;
+    watching.stopped(&options, SERVICE)?;
     output.remark("stopped");
     Ok(())
 }
 
-fn open(options: &StoreOptions, source: Option<RemoteStore>, clear_over_tls: bool) -> Result<Sidecar> {
+fn open(
+    options: StoreOptions,
+    source: Option<RemoteStore>,
+    clear_over_tls: bool,
+) -> Result<(Sidecar, Watching, StoreOptions)> {
     if !options.has_remote_keys() {
         return Err(Error::invalid("a sidecar needs a key service")
             .with_remedy("run `strongroom kms serve`, and name it by the setting `kms`"));
@@ -148,11 +158,14 @@ fn open(options: &StoreOptions, source: Option<RemoteStore>, clear_over_tls: boo
     let clock = Arc::new(SystemClock);
     let rocks = Rocks::open(&disk.subdir("db")?, disk.clone(), options.cache_bytes(), clock.clone(), |_, _| false)?;
     let kms = Arc::new(RemoteKms::new(options.remote()?)?);
-    Sidecar::new(SidecarParts {
+    let dir = options.sidecar_dir();
+    let watching = options.watch(Arc::new(Journal::open(&dir)?), dir.clone())?;
+    watching.started(&options, &dir, SERVICE)?;
+    let sidecar = Sidecar::new(SidecarParts {
         kms: kms.clone(),
         keys: kms,
         provider: default_provider(),
-        audit: Arc::new(Journal::open(&options.sidecar_dir())?),
+        audit: watching.sink.clone(),
         ledger: Ledger::open(Arc::new(rocks), &boot_id()?, clock.now_ms())?,
         audience: settings.sidecar_audience.parse()?,
         clock,
@@ -163,7 +176,8 @@ fn open(options: &StoreOptions, source: Option<RemoteStore>, clear_over_tls: boo
             clear_over_tls,
             ..SidecarOptions::default()
         },
-    })
+    })?;
+    Ok((sidecar.watched_by(&watching.alerts), watching, options))
 }
 
 /// Lets go of what has expired, now and then.
@@ -180,7 +194,7 @@ async fn sweep(sidecar: Arc<Sidecar>) {
 }
 
 /// The operator's connection to the sidecar of these settings. The holder is nobody's: nothing is redeemed with it.
-fn client(options: &StoreOptions) -> Result<Client> {
+pub(super) fn client(options: &StoreOptions) -> Result<Client> {
     let settings = options.settings();
     let address = options.sidecar_address()?;
     let own = options.certificate_at(&address)?;

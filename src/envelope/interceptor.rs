@@ -291,15 +291,9 @@ impl Interceptor {
 
     /// Records a refusal. It stands whether that can be written or not.
     pub(super) fn refused(&self, reason: Refusal) {
-        let event = Event {
-            at_ms: self.clock.now_ms(),
-            service: self.agent.as_str().to_owned(),
-            role: Some(Role::Agent),
-            operation: None,
-            tenant: None,
-            what: What::EnvelopeRefused { reason },
-            outcome: Outcome::Refused,
-        };
+        let what = What::EnvelopeRefused { reason };
+        let mut event = Event::new(self.clock.now_ms(), self.agent.as_str(), what, Outcome::Refused);
+        event.role = Some(Role::Agent);
         if self.audit.record(&event).is_err() {
             tracing::error!("the audit log cannot be written");
         }

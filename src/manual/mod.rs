@@ -39,3 +39,9 @@ pub mod rotation {}
 
 #[doc = include_str!("backup.md")]
 pub mod backup {}
+
+#[doc = include_str!("audit_events.md")]
+pub mod audit_events {}
+
+#[doc = include_str!("alerts.md")]
+pub mod alerts {}

@@ -12,7 +12,7 @@ mod window;
 pub use job::{Finished, Phase, Retained};
 pub(crate) use pipeline::{Load, Mover, Tally};
 pub use status::RotationStatus;
-pub(crate) use tenant::{Rotating, Tenant};
+pub(crate) use tenant::{Rotating, Step, Tenant};
 pub(crate) use throttle::Throttle;
 pub use window::Windows;
 

@@ -51,6 +51,22 @@ pub(crate) struct Rotating<'a> {
     pub(crate) before: &'a (dyn Fn(usize, usize) -> Result<()> + Sync),
     /// Told after every write.
     pub(crate) watch: &'a (dyn Fn(&RotationStatus) + Sync),
+    /// Told before a step is made, and after the last. What cannot be noted is not done.
+    pub(crate) note: &'a (dyn Fn(Step<'_>) -> Result<()> + Sync),
+}
+
+/// A step of a rotation.
+pub(crate) enum Step<'a> {
+    /// It is to be begun, with another suite if that is named.
+    Planned(&'a RotationStatus, Option<SuiteId>),
+    /// Records are moved.
+    Reencrypting(&'a RotationStatus),
+    /// Nothing is left in the old epochs.
+    Verified(&'a RotationStatus),
+    /// The old epochs only open.
+    Retained(&'a RotationStatus),
+    /// An epoch is gone.
+    Destroyed(&'a Destroyed),
 }
 
 impl Tenant<'_> {
@@ -71,7 +87,7 @@ impl Tenant<'_> {
         if !self.run_job(options, with)? && options.root_key {
             self.run_job(options, with)?;
         }
-        self.destroy_due(with.admin)?;
+        self.destroy_due(with.admin, &|destroyed| (with.note)(Step::Destroyed(destroyed)))?;
         self.status()
     }
 
@@ -86,6 +102,10 @@ impl Tenant<'_> {
             },
             None => self.plan(options)?,
         };
+        if job.phase == Phase::Planned {
+            let suite = job.suite.map(SuiteId::try_from).transpose()?;
+            (with.note)(Step::Planned(&self.status()?, suite))?;
+        }
         stored.job = Some(job.clone());
         self.save(&stored)?;
         if job.phase == Phase::Planned
@@ -95,13 +115,20 @@ impl Tenant<'_> {
         }
         // Also after an interruption: the epoch may have become active without this process being told.
         self.keyring.refresh(self.data)?;
+        (with.note)(Step::Reencrypting(&self.status()?))?;
         self.reencrypt(&mut stored, with)?;
+        (with.note)(Step::Verified(&self.describe(&stored, &self.record()?, 0)?))?;
         self.retain(&mut stored, with)?;
+        (with.note)(Step::Retained(&self.status()?))?;
         Ok(job.root.is_some())
     }
 
-    /// Destroys the epochs whose time has come. Returns which.
-    pub(crate) fn destroy_due(&self, admin: &dyn Keys) -> Result<Vec<Destroyed>> {
+    /// Destroys the epochs whose time has come, and has each noted. Returns which.
+    pub(crate) fn destroy_due(
+        &self,
+        admin: &dyn Keys,
+        note: &dyn Fn(&Destroyed) -> Result<()>,
+    ) -> Result<Vec<Destroyed>> {
         let mut stored = self.stored()?;
         if stored.retained.is_empty() {
             self.destroy_idle_roots(admin)?;
@@ -113,7 +140,7 @@ impl Tenant<'_> {
         let mut destroyed = Vec::new();
         for epoch in due {
             // One that a kill came after is destroyed already.
-            destroyed.extend(self.destroy(epoch, admin)?);
+            destroyed.extend(self.destroy(epoch, admin, note)?);
             stored.retained.retain(|kept| kept.retained.epoch != epoch);
             self.save(&stored)?;
         }
@@ -122,7 +149,12 @@ impl Tenant<'_> {
     }
 
     /// Destroys an epoch that nothing stored is sealed in. `None` when it is destroyed already.
-    pub(crate) fn destroy(&self, epoch: Epoch, admin: &dyn Keys) -> Result<Option<Destroyed>> {
+    pub(crate) fn destroy(
+        &self,
+        epoch: Epoch,
+        admin: &dyn Keys,
+        note: &dyn Fn(&Destroyed) -> Result<()>,
+    ) -> Result<Option<Destroyed>> {
         let record = self.record()?;
         if record.epochs.iter().any(|e| e.epoch == epoch && e.state == EpochState::Destroyed) {
             return Ok(None);
@@ -135,6 +167,7 @@ impl Tenant<'_> {
         self.memories.remove_labels(epoch)?;
         let destroyed = admin.destroy_epoch(self.keyring.tenant(), epoch)?;
         self.keyring.refresh(self.data)?;
+        note(&destroyed)?;
         Ok(Some(destroyed))
     }
 

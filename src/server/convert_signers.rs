@@ -12,6 +12,7 @@ pub(super) fn purpose(number: i32) -> Result<SignerUse> {
     match wire::SignerUse::try_from(number) {
         Ok(wire::SignerUse::Tokens) => Ok(SignerUse::Tokens),
         Ok(wire::SignerUse::Envelopes) => Ok(SignerUse::Envelopes),
+        Ok(wire::SignerUse::Actions) => Ok(SignerUse::Actions),
         _ => Err(Error::invalid("the message has no use of a signer that is known")),
     }
 }
@@ -20,6 +21,7 @@ pub(super) fn purpose_to_wire(purpose: SignerUse) -> i32 {
     i32::from(match purpose {
         SignerUse::Tokens => wire::SignerUse::Tokens,
         SignerUse::Envelopes => wire::SignerUse::Envelopes,
+        SignerUse::Actions => wire::SignerUse::Actions,
     })
 }
 

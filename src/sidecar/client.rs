@@ -14,9 +14,11 @@ use tonic::transport::Channel;
 use super::redeem::{RedeemRequest, Token, Wanted, unseal};
 use super::wire::sidecar_client::SidecarClient;
 use super::{convert, wire};
+use crate::audit::alert::Trip;
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::default_provider;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::TenantId;
 use crate::limits;
 use crate::secret::SecretBytes;
 use crate::server::connect::Connector;
@@ -126,6 +128,25 @@ impl Client {
         let asked = wire::RevocationsRequest {};
         let answer = self.call(|mut client| async move { client.revocations(asked).await }).await?;
         answer.revocations.into_iter().map(|r| (r.at_ms, convert::revocation(r))).map(|(at, r)| Ok((r?, at))).collect()
+    }
+
+    /// Has nothing opened for a tenant any more, for a caller who is an admin there. Says whether that is new.
+    pub async fn pause(&self, tenant: &TenantId) -> Result<bool> {
+        let asked = wire::PauseRequest { tenant: tenant.as_str().to_owned() };
+        Ok(self.call(|mut client| async move { client.pause(asked).await }).await?.changed)
+    }
+
+    /// Has records opened again for a tenant. Says whether that is new.
+    pub async fn release(&self, tenant: &TenantId) -> Result<bool> {
+        let asked = wire::PauseRequest { tenant: tenant.as_str().to_owned() };
+        Ok(self.call(|mut client| async move { client.release(asked).await }).await?.changed)
+    }
+
+    /// The tenants for whom nothing is opened, by what the sidecar's audit log calls them.
+    pub async fn paused(&self) -> Result<Vec<(String, Trip)>> {
+        let answer = self.call(|mut client| async move { client.paused(wire::PausedRequest {}).await }).await?;
+        let paused = answer.paused.into_iter();
+        Ok(paused.map(|p| (p.pseudonym, Trip { since_ms: p.since_ms, cause: p.cause })).collect())
     }
 
     /// One try, and another with all that the sidecar may have forgotten.

@@ -105,4 +105,26 @@ impl sidecar_server::Sidecar for Service {
         let revocations = all.iter().map(|(revocation, at_ms)| convert::revocation_to_wire(revocation, *at_ms));
         Ok(Response::new(wire::RevocationsResponse { revocations: revocations.collect() }))
     }
+
+    async fn pause(&self, request: Request<wire::PauseRequest>) -> Result<Response<wire::PauseResponse>, Status> {
+        let paused =
+            self.answer(request, |sidecar, known, asked| sidecar.pause(known.caller(), &asked.tenant.parse()?));
+        paused.await.map(|changed| Response::new(wire::PauseResponse { changed }))
+    }
+
+    async fn release(&self, request: Request<wire::PauseRequest>) -> Result<Response<wire::PauseResponse>, Status> {
+        let released =
+            self.answer(request, |sidecar, known, asked| sidecar.release(known.caller(), &asked.tenant.parse()?));
+        released.await.map(|changed| Response::new(wire::PauseResponse { changed }))
+    }
+
+    async fn paused(&self, request: Request<wire::PausedRequest>) -> Result<Response<wire::PausedResponse>, Status> {
+        let all = self.answer(request, |sidecar, known, _| sidecar.paused(known.caller())).await?;
+        let paused = all.into_iter().map(|(pseudonym, trip)| wire::PausedTenant {
+            pseudonym,
+            since_ms: trip.since_ms,
+            cause: trip.cause,
+        });
+        Ok(Response::new(wire::PausedResponse { paused: paused.collect() }))
+    }
 }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::audit::alert::Alerts;
 use crate::server::Counts;
 use crate::token::Refusal;
 
@@ -85,6 +86,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Shows what alerts count too.
+    pub(super) fn watched_by(&mut self, alerts: &Alerts) {
+        alerts.register(&mut self.registry);
+    }
+
     /// What its server counts.
     pub(super) fn connections(&self) -> &Arc<Counts> {
         &self.connections

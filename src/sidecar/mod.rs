@@ -18,11 +18,13 @@ mod rest;
 mod throttle;
 pub mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{Arrival, AuditSink, Event, Outcome, What};
+use crate::audit::alert::{Alerts, Breaker, Operator, Trip};
+use crate::audit::{Arrival, AuditSink, Event, Outcome, Reason, What};
 use crate::clock::Clock;
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};
@@ -109,6 +111,7 @@ pub struct Sidecar {
     keys: TenantKeys,
     throttle: Throttle,
     metrics: Metrics,
+    breaker: Option<Arc<Breaker>>,
 }
 
 impl Sidecar {
@@ -126,6 +129,7 @@ impl Sidecar {
             keys: TenantKeys::new(keys, provider, options.idle_ms),
             throttle: Throttle::new(&options)?,
             metrics: Metrics::default(),
+            breaker: None,
             provider,
             clock,
             audit,
@@ -136,6 +140,14 @@ impl Sidecar {
         })
     }
 
+    /// The same, with the breaker of `alerts`, who also counts among its metrics. They watch what goes into its audit log.
+    #[must_use]
+    pub fn watched_by(mut self, alerts: &Alerts) -> Self {
+        self.metrics.watched_by(alerts);
+        self.breaker = Some(alerts.breaker().clone());
+        self
+    }
+
     /// What tokens call it.
     pub fn audience(&self) -> &Audience {
         &self.audience
@@ -143,7 +155,7 @@ impl Sidecar {
 
     /// Agrees on keys with a holder.
     pub fn contact(&self, caller: &Caller, hello: &Hello) -> Result<Welcome> {
-        may(caller, Role::Node)?;
+        self.may(caller, Role::Node)?;
         let now_ms = self.clock.now_ms();
         let (contact, welcome) = Contact::accept(self.provider, &self.audience, hello, now_ms)?;
         self.contacts.insert(caller.service(), contact, now_ms)?;
@@ -153,8 +165,8 @@ impl Sidecar {
 
     /// Revokes at once, for good.
     pub fn revoke(&self, caller: &Caller, revocation: &Revocation) -> Result<()> {
-        may(caller, Role::Admin)?;
-        check_scope(caller, revocation)?;
+        self.may(caller, Role::Admin)?;
+        self.in_scope(caller, revocation)?;
         let what = self.revocation_event(revocation);
         // It has to hold even when that cannot be written down: the last word decides.
         drop(self.record(caller, what.clone(), Outcome::Begun));
@@ -169,8 +181,8 @@ impl Sidecar {
 
     /// Takes a revocation back, and says whether there was one.
     pub fn lift(&self, caller: &Caller, revocation: &Revocation) -> Result<bool> {
-        may(caller, Role::Admin)?;
-        check_scope(caller, revocation)?;
+        self.may(caller, Role::Admin)?;
+        self.in_scope(caller, revocation)?;
         let What::TokensRevoked { kind, id } = self.revocation_event(revocation) else {
             return Err(Error::internal("a revocation without its event"));
         };
@@ -183,9 +195,9 @@ impl Sidecar {
 
     /// What is revoked, and since when; of the tenants that the caller works for.
     pub fn revocations(&self, caller: &Caller) -> Result<Vec<(Revocation, u64)>> {
-        may(caller, Role::Admin)?;
+        self.may(caller, Role::Admin)?;
         let all = self.ledger.revocations().into_iter();
-        Ok(all.filter(|(revocation, _)| check_scope(caller, revocation).is_ok()).collect())
+        Ok(all.filter(|(revocation, _)| covers(caller, revocation)).collect())
     }
 
     /// Lets go of what has expired or is not used any more. To be called every few seconds.
@@ -200,6 +212,45 @@ impl Sidecar {
     /// Whether it takes tokens already: a new ledger does from the next second on.
     pub fn is_ready(&self) -> bool {
         self.clock.now_ms() >= self.ledger.usable_from_ms()
+    }
+
+    /// The tenants for whom nothing is opened, of those that the caller works for all: by pseudonym.
+    pub fn paused(&self, caller: &Caller) -> Result<BTreeMap<String, Trip>> {
+        self.may(caller, Role::Admin)?;
+        if !caller.works_for_all() {
+            return Err(self.outside(caller, None)?);
+        }
+        Ok(self.breaker.as_ref().map(|breaker| breaker.list()).unwrap_or_default())
+    }
+
+    /// Opens nothing for a tenant any more, until it is [released](Self::release). Says whether that is new.
+    pub fn pause(&self, caller: &Caller, tenant: &TenantId) -> Result<bool> {
+        let (breaker, who, pseudonym) = self.operator(caller, tenant)?;
+        breaker.trip(&who, &pseudonym, "operator")
+    }
+
+    /// Opens again for a tenant. Says whether it was paused.
+    pub fn release(&self, caller: &Caller, tenant: &TenantId) -> Result<bool> {
+        let (breaker, who, pseudonym) = self.operator(caller, tenant)?;
+        breaker.release(&who, &pseudonym)
+    }
+
+    fn operator(&self, caller: &Caller, tenant: &TenantId) -> Result<(&Breaker, Operator, String)> {
+        self.may(caller, Role::Admin)?;
+        if !caller.works_for(tenant) {
+            return Err(self.outside(caller, Some(tenant))?);
+        }
+        let breaker = self.breaker.as_deref().ok_or_else(|| {
+            Error::invalid("this sidecar has no breaker").with_remedy("revoke the tenant's tokens instead")
+        })?;
+        let who = Operator { service: caller.service().to_owned(), role: Some(caller.role()) };
+        Ok((breaker, who, self.ledger.pseudonym(tenant)))
+    }
+
+    /// Whether nothing is opened for the tenant for now.
+    fn is_paused(&self, tenant: &TenantId) -> bool {
+        let tripped = self.breaker.as_ref().filter(|breaker| breaker.count() > 0);
+        tripped.is_some_and(|breaker| breaker.gate(&self.ledger.pseudonym(tenant)).is_tripped())
     }
 
     /// The metrics, in the text form of OpenMetrics 1.0.
@@ -217,21 +268,43 @@ impl Sidecar {
         self.metrics.connections()
     }
 
+    /// Refuses a caller of another role, and writes that down.
+    fn may(&self, caller: &Caller, role: Role) -> Result<()> {
+        if caller.role() == role {
+            return Ok(());
+        }
+        self.record(caller, What::Refused { reason: Reason::Role }, Outcome::Refused)?;
+        let (service, is) = (caller.service(), caller.role());
+        Err(Error::new(ErrorKind::Denied, format!("service `{service}` is a {is} and may not ask a sidecar for this"))
+            .with_remedy(format!("use a service with the role {role}")))
+    }
+
+    /// Refuses to revoke for a tenant that the caller does not work for, and writes that down.
+    fn in_scope(&self, caller: &Caller, revocation: &Revocation) -> Result<()> {
+        if covers(caller, revocation) {
+            return Ok(());
+        }
+        let tenant = if let Revocation::Tenant(tenant) = revocation { Some(tenant) } else { None };
+        Err(self.outside(caller, tenant)?)
+    }
+
+    /// What somebody is told who asks about tenants outside of its scope, once it is written down.
+    fn outside(&self, caller: &Caller, tenant: Option<&TenantId>) -> Result<Error> {
+        self.record_of(caller, tenant, What::Refused { reason: Reason::Scope }, Outcome::Refused)?;
+        let words = format!("service `{}` does not work for everybody whom this is about", caller.service());
+        Ok(Error::new(ErrorKind::Denied, words).with_remedy("let a service do it whose scope is large enough"))
+    }
+
     /// Writes an event into the audit log.
     fn record(&self, caller: &Caller, what: What, outcome: Outcome) -> Result<()> {
         self.record_of(caller, None, what, outcome)
     }
 
     fn record_of(&self, caller: &Caller, tenant: Option<&TenantId>, what: What, outcome: Outcome) -> Result<()> {
-        self.audit.record(&Event {
-            at_ms: self.clock.now_ms(),
-            service: caller.service().to_owned(),
-            role: Some(caller.role()),
-            operation: None,
-            tenant: tenant.map(|tenant| self.ledger.pseudonym(tenant)),
-            what,
-            outcome,
-        })
+        let mut event = Event::new(self.clock.now_ms(), caller.service(), what, outcome);
+        event.role = Some(caller.role());
+        event.tenant = tenant.map(|tenant| self.ledger.pseudonym(tenant));
+        self.audit.record(&event)
     }
 
     fn revocation_event(&self, revocation: &Revocation) -> What {
@@ -244,27 +317,12 @@ impl Sidecar {
     }
 }
 
-/// Refuses to revoke for a tenant that the caller does not work for.
-fn check_scope(caller: &Caller, revocation: &Revocation) -> Result<()> {
-    let may = match revocation {
+/// Whether the caller works for everybody whom a revocation is about.
+fn covers(caller: &Caller, revocation: &Revocation) -> bool {
+    match revocation {
         Revocation::Tenant(tenant) => caller.works_for(tenant),
         // Nobody knows beforehand whose tokens a holder may get.
         Revocation::Holder(_) => caller.works_for_all(),
         Revocation::Token(_) => true,
-    };
-    if may {
-        return Ok(());
     }
-    let words = format!("service `{}` does not work for everybody whom this is about", caller.service());
-    Err(Error::new(ErrorKind::Denied, words).with_remedy("let a service do it whose scope is large enough"))
-}
-
-/// Refuses a caller of another role.
-fn may(caller: &Caller, role: Role) -> Result<()> {
-    if caller.role() == role {
-        return Ok(());
-    }
-    let (service, is) = (caller.service(), caller.role());
-    Err(Error::new(ErrorKind::Denied, format!("service `{service}` is a {is} and may not ask a sidecar for this"))
-        .with_remedy(format!("use a service with the role {role}")))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Sidecar, may};
+use super::Sidecar;
 use crate::audit::{Outcome, What};
 use crate::crypto::{self, Provider};
 use crate::error::{Error, ErrorKind, Result};
@@ -97,21 +97,24 @@ impl Sidecar {
     /// after which to retry; [`Unavailable`](ErrorKind::Unavailable) when the key service, the store or the audit log
     /// cannot be reached. A use that was counted is gone in any case.
     pub fn redeem(&self, caller: &Caller, is_local: bool, request: &RedeemRequest) -> Result<Vec<Output>> {
-        may(caller, Role::Node)?;
+        self.may(caller, Role::Node)?;
         if request.form == Form::Clear && !is_local && !self.options.clear_over_tls {
             return Err(Error::invalid("records are not answered in clear to another machine")
                 .with_remedy("ask for them sealed, or have the operator run `sidecar serve --clear-over-tls`"));
         }
         check_size(request)?;
         let started = Instant::now();
-        match self.try_redeem(caller, request) {
+        // Known once the token is verified: what a stranger says of a tenant is not written down as that tenant's.
+        let mut tenant = None;
+        match self.try_redeem(caller, request, &mut tenant) {
             Ok(outputs) => {
                 self.metrics.answered(outputs.len(), started.elapsed());
                 Ok(outputs)
             }
             Err(Stop::Refused(refusal)) => {
                 self.metrics.refused(refusal);
-                self.record(caller, What::RedeemRefused { reason: refusal }, Outcome::Refused)?;
+                let what = What::RedeemRefused { reason: refusal };
+                self.record_of(caller, tenant.as_ref(), what, Outcome::Refused)?;
                 Err(refusal.into())
             }
             Err(Stop::Failed(e)) => {
@@ -124,11 +127,20 @@ impl Sidecar {
         }
     }
 
-    fn try_redeem(&self, caller: &Caller, request: &RedeemRequest) -> Result<Vec<Output>, Stop> {
+    fn try_redeem(
+        &self,
+        caller: &Caller,
+        request: &RedeemRequest,
+        tenant: &mut Option<TenantId>,
+    ) -> Result<Vec<Output>, Stop> {
         let now_ms = self.clock.now_ms();
         let token = self.verified(caller, &request.token, now_ms)?;
+        *tenant = Some(token.claims().tenant.clone());
         if !caller.works_for(&token.claims().tenant) {
             return Err(Refusal::Tenant.into());
+        }
+        if self.is_paused(&token.claims().tenant) {
+            return Err(Refusal::Paused.into());
         }
         let _place = self.throttle.admit(&token.claims().tenant)?;
         let contact = self.contacts.get(caller.service(), &request.contact).ok_or(Refusal::Contact)?;

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::audit::Asker;
 use super::{FORMAT_VERSION, Inner, Store, StoreOptions, blocking, names};
+use crate::audit::What;
 use crate::backup::{Archive, Bucket, CopiedCollection, CopiedFile, Manifest, Progress, Writer, cut, encode_bucket};
 use crate::crypto::MacKey;
 use crate::entropy;
@@ -72,9 +74,16 @@ impl Store {
         let (inner, dir) = (self.inner.clone(), dir.into());
         blocking(move || {
             refuse_own(&inner, &dir)?;
-            let archive = Archive::create(&dir)?;
-            let writer = Writer::new(&archive)?;
-            Copy { inner: &inner, archive: &archive, writer, progress: &mut progress, at: Progress::default() }.run()
+            let copy = || {
+                let archive = Archive::create(&dir)?;
+                let (writer, at) = (Writer::new(&archive)?, Progress::default());
+                Copy { inner: &inner, archive: &archive, writer, progress: &mut progress, at }.run()
+            };
+            let made = |report: Option<&BackupReport>| What::BackupMade {
+                number: report.map(|report| report.number),
+                records: report.map_or(0, |report| report.points),
+            };
+            inner.recorder.change(&Asker::own(), None, made(None), copy, made)
         })
         .await
     }

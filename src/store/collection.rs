@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::audit::{Access, RecordDigest, RecordType, WriteKind, hex};
 use crate::error::Result;
 use crate::id::RecordId;
 use crate::vectors::{self, Chunk, CollectionSpec, Hit, SearchRequest, StoredChunk};
 
+use super::audit::Desk;
 use super::foreground::Class;
 use super::{blocking, tenant};
 
@@ -22,6 +24,7 @@ pub struct Collection {
     pub(super) inner: Arc<vectors::Collection>,
     /// Keeps the tenant open: two of them must never work on one collection.
     pub(super) tenant: Arc<tenant::Open>,
+    pub(super) desk: Desk,
 }
 
 /// What a collection holds and keeps in memory.
@@ -38,8 +41,8 @@ pub struct CollectionStatus {
 }
 
 impl Collection {
-    pub(super) fn new(inner: Arc<vectors::Collection>, tenant: Arc<tenant::Open>) -> Self {
-        Self { inner, tenant }
+    pub(super) fn new(inner: Arc<vectors::Collection>, tenant: Arc<tenant::Open>, desk: Desk) -> Self {
+        Self { inner, tenant, desk }
     }
 
     /// Its name.
@@ -56,55 +59,74 @@ impl Collection {
     ///
     /// Up to 512 chunks and about 8 MiB are written all or nothing; more are written in such parts, in order.
     pub async fn ingest(&self, mut chunks: Vec<Chunk>) -> Result<usize> {
-        let (inner, tenant) = (self.inner.clone(), self.tenant.clone());
+        let own = self.clone();
         blocking(move || {
             let count = chunks.len();
             // Nothing of a call that cannot be done whole is done at all.
-            chunks.iter().try_for_each(|chunk| chunk.validate(inner.spec()))?;
-            while !chunks.is_empty() {
-                let rest = chunks.split_off(part(&chunks));
-                {
-                    let _timed = tenant.foreground.time(Class::Write);
-                    inner.upsert(std::mem::replace(&mut chunks, rest))?;
+            chunks.iter().try_for_each(|chunk| chunk.validate(own.inner.spec()))?;
+            let digest = own.digest(chunks.iter().map(|chunk| &chunk.id))?;
+            own.desk.write(WriteKind::Ingest, own.place(), &digest, || {
+                while !chunks.is_empty() {
+                    let rest = chunks.split_off(part(&chunks));
+                    {
+                        let _timed = own.tenant.foreground.time(Class::Write);
+                        own.inner.upsert(std::mem::replace(&mut chunks, rest))?;
+                    }
+                    if own.inner.flush_is_due() {
+                        own.inner.flush()?;
+                    }
                 }
-                if inner.flush_is_due() {
-                    inner.flush()?;
-                }
-            }
-            Ok(count)
+                Ok(count)
+            })
         })
         .await
     }
 
     /// The nearest chunks, best first.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](crate::ErrorKind::Denied) while the tenant's reads are paused: so for everything that opens records.
     pub async fn search(&self, request: SearchRequest) -> Result<Vec<Hit>> {
         let _timed = self.tenant.foreground.time(Class::Search);
+        self.desk.check()?;
         // What lies in memory is found in about the time that another thread takes to wake up.
         if self.inner.searches_at_once() {
-            return self.inner.search(&request);
+            return self.find(&request);
         }
-        let inner = self.inner.clone();
-        blocking(move || inner.search(&request)).await
+        let own = self.clone();
+        blocking(move || own.find(&request)).await
     }
 
     /// The chunks with `ids` that are there, in the order of `ids`.
     pub async fn get(&self, ids: Vec<RecordId>) -> Result<Vec<StoredChunk>> {
         let _timed = self.tenant.foreground.time(Class::Search);
-        let inner = self.inner.clone();
-        blocking(move || inner.get(&ids)).await
+        self.desk.check()?;
+        let own = self.clone();
+        blocking(move || own.reveal(Access::Get, own.inner.get(&ids))).await
     }
 
     /// Deletes the chunks with `ids`, all or nothing, and returns how many were there.
     pub async fn delete(&self, ids: Vec<RecordId>) -> Result<usize> {
         let _timed = self.tenant.foreground.time(Class::Write);
-        let inner = self.inner.clone();
-        blocking(move || inner.delete(ids)).await
+        let own = self.clone();
+        blocking(move || {
+            let digest = own.digest(&ids)?;
+            own.desk.write(WriteKind::Delete, own.place(), &digest, || own.inner.delete(ids))
+        })
+        .await
     }
 
     /// Up to `limit` chunks after the one called `after`, in an order that stays the same, and whether there are more.
     pub async fn scroll(&self, after: Option<RecordId>, limit: usize) -> Result<(Vec<StoredChunk>, bool)> {
-        let inner = self.inner.clone();
-        blocking(move || inner.scroll(after.as_ref(), limit)).await
+        self.desk.check()?;
+        let own = self.clone();
+        blocking(move || {
+            let page = own.desk.opened(RecordType::Chunk, || own.place(), own.inner.scroll(after.as_ref(), limit));
+            let (chunks, more) = page?;
+            Ok((own.reveal(Access::Scroll, Ok(chunks))?, more))
+        })
+        .await
     }
 
     /// How many chunks there are.
@@ -138,6 +160,34 @@ impl Collection {
     pub async fn optimize(&self) -> Result<bool> {
         let inner = self.inner.clone();
         blocking(move || inner.optimize()).await
+    }
+}
+
+impl Collection {
+    /// What the log calls it: an id that is random.
+    pub(super) fn place(&self) -> Option<String> {
+        Some(hex(self.inner.id().as_bytes()))
+    }
+
+    /// What the log keeps of these ids.
+    fn digest<'a>(&self, ids: impl IntoIterator<Item = &'a RecordId>) -> Result<RecordDigest> {
+        ids.into_iter().map(|id| self.inner.tag(id).map(uuid::Uuid::into_bytes)).collect()
+    }
+
+    fn find(&self, request: &SearchRequest) -> Result<Vec<Hit>> {
+        let found = self.desk.opened(RecordType::Chunk, || self.place(), self.inner.search_tagged(request))?;
+        let digest: RecordDigest = found.iter().map(|(tag, _)| tag.into_bytes()).collect();
+        let bytes = found.iter().map(|(_, hit)| hit.text.len()).sum();
+        self.desk.read(Access::Search, self.place(), &digest, bytes)?;
+        Ok(found.into_iter().map(|(_, hit)| hit).collect())
+    }
+
+    /// Gives chunks away once the log says so.
+    fn reveal(&self, access: Access, opened: Result<Vec<StoredChunk>>) -> Result<Vec<StoredChunk>> {
+        let chunks = self.desk.opened(RecordType::Chunk, || self.place(), opened)?;
+        let bytes = chunks.iter().map(|chunk| chunk.text.len()).sum();
+        self.desk.read(access, self.place(), &self.digest(chunks.iter().map(|chunk| &chunk.id))?, bytes)?;
+        Ok(chunks)
     }
 }
 

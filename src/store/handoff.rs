@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::audit::{Access, Outcome, RecordDigest, RecordType, What, hex};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::id::TenantId;
@@ -14,6 +15,7 @@ use crate::secret::SecretBytes;
 use crate::token::{self, Audience, ChunkPlace, Digest, HandoffRecord, HolderId, MintRequest, Operation, Token};
 use crate::vectors::SearchRequest;
 
+use super::audit::Desk;
 use super::foreground::Class;
 use super::{Collection, Store, Tenant, blocking, tenant};
 
@@ -67,17 +69,19 @@ impl Collection {
             return Err(Error::invalid(format!("a sealed search finds at most {}", limits::REDEEM_RECORDS)));
         }
         let _timed = self.tenant.foreground.time(Class::Search);
-        let (inner, tenant) = (self.inner.clone(), self.tenant.clone());
+        self.desk.check()?;
+        let own = self.clone();
         blocking(move || {
-            let hits = inner.search_sealed(&request)?;
+            let found = own.inner.search_sealed(&request);
+            let hits = own.desk.opened(RecordType::Chunk, || own.place(), found)?;
             let scores = hits.iter().map(|hit| hit.score).collect();
             let record = |chunk: crate::vectors::SealedChunk| {
                 let (scope, record) = (chunk.scope, chunk.record.into_bytes());
                 let place = ChunkPlace { scope, record, version: chunk.version, embedding: chunk.embedding };
-                token::of_chunk(tenant.keyring(), &place, chunk.sealed)
+                token::of_chunk(own.tenant.keyring(), &place, chunk.sealed)
             };
             let records = hits.into_iter().map(|hit| record(hit.chunk)).collect::<Result<_>>()?;
-            tenant.mint(records, scores, &terms)
+            own.tenant.mint(&own.desk, records, scores, &terms)
         })
         .await
     }
@@ -86,10 +90,11 @@ impl Collection {
 impl Tenant {
     /// Seals a context window, which is kept nowhere else, and mints a token for it.
     pub async fn seal_context(&self, context: Vec<u8>, terms: Terms) -> Result<Handoff> {
-        let (open, context) = (self.open.clone(), SecretBytes::new(context));
+        self.desk.check()?;
+        let (own, context) = (self.clone(), SecretBytes::new(context));
         blocking(move || {
-            let record = token::seal_context(open.keyring(), context.expose_secret())?;
-            open.mint(vec![record], Vec::new(), &terms)
+            let record = token::seal_context(own.open.keyring(), context.expose_secret())?;
+            own.open.mint(&own.desk, vec![record], Vec::new(), &terms)
         })
         .await
     }
@@ -109,18 +114,28 @@ impl Store {
         version: u64,
     ) -> Result<Vec<u8>> {
         let tenant = self.tenant(tenant).await?;
+        tenant.fetch_sealed(scope, record, version).await
+    }
+}
+
+impl Tenant {
+    pub(super) async fn fetch_sealed(&self, scope: [u8; 16], record: [u8; 16], version: u64) -> Result<Vec<u8>> {
+        self.desk.check()?;
+        let tenant = self.clone();
         blocking(move || {
             let all = tenant.open.catalog.all();
             let found = all.into_iter().find(|collection| *collection.id().as_bytes() == scope);
             let collection = found.ok_or_else(|| Error::not_found("the collection has been dropped"))?;
-            collection.fetch_sealed(&Uuid::from_bytes(record), version)
+            let sealed = collection.fetch_sealed(&Uuid::from_bytes(record), version)?;
+            tenant.desk.read(Access::Fetch, Some(hex(&scope)), &RecordDigest::from_iter([record]), sealed.len())?;
+            Ok(sealed)
         })
         .await
     }
 }
 
 impl tenant::Open {
-    fn mint(&self, records: Vec<HandoffRecord>, scores: Vec<f32>, terms: &Terms) -> Result<Handoff> {
+    fn mint(&self, desk: &Desk, records: Vec<HandoffRecord>, scores: Vec<f32>, terms: &Terms) -> Result<Handoff> {
         if records.is_empty() {
             return Ok(Handoff { records, scores, token: None, issuer: Vec::new() });
         }
@@ -137,6 +152,15 @@ impl tenant::Open {
             life_ms: terms.life_ms,
         };
         let token = token::mint(provider, &signer, &request, self.minting.clock.now_ms())?;
+        let all: Vec<u8> = digests.iter().flat_map(|digest| digest.as_bytes()).copied().collect();
+        let what = What::TokenMinted {
+            token: token.claims().id.to_string(),
+            holder: terms.holder.to_string(),
+            uses: terms.max_uses,
+            records: u32::try_from(digests.len()).unwrap_or(u32::MAX),
+            digest: hex(&provider.sha256(&[&all])),
+        };
+        desk.record(what, Outcome::Done)?;
         Ok(Handoff { records, scores, token: Some(token), issuer: signer.chain().to_vec() })
     }
 }

@@ -1,13 +1,15 @@
 //! Tenants and their keys, as an operator of the store sees them: made, listed, moved on, destroyed.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
+use super::audit::{Asker, SERVICE, Watching};
 use super::tenant::Open;
 use super::{Inner, Store, StoreOptions, Tenant, blocking};
-use crate::audit::Journal;
+use crate::audit::{AuditSink, Journal, What};
 use crate::clock::Clock;
 use crate::crypto::{Provider, SuiteId};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,9 +19,6 @@ use crate::keys::kms::{Caller, Keys, Kms, LocalKms, Onboarded, PublicTenant, Rol
 use crate::keys::{DataKeys, EpochRecord, Keystore, Passphrase, Profile, Signers, TenantRecord};
 use crate::server::RemoteKms;
 
-/// The name under which the store's own calls stand in the audit log.
-const SERVICE: &str = "store";
-
 /// The keys of a store, by what may be asked of them.
 pub(super) struct StoreKeys {
     /// Where data keys come from.
@@ -28,6 +27,9 @@ pub(super) struct StoreKeys {
     pub(super) signing: Arc<dyn Kms>,
     /// Who makes and destroys keys.
     pub(super) admin: Arc<dyn Keys>,
+    /// The log of the key service in this process, and its keystore, which the store shares. A store whose keys are
+    /// elsewhere has a log of its own.
+    pub(super) shared: Option<(Watching, Arc<Keystore>)>,
 }
 
 impl StoreKeys {
@@ -43,18 +45,27 @@ pub(super) fn open(
     provider: &'static dyn Provider,
     passphrase: Passphrase,
 ) -> Result<StoreKeys> {
-    let keystore = Keystore::open(&options.keystore_dir(), provider, options.unlock(passphrase))?;
-    let audit = Arc::new(Journal::open(&options.keystore_dir())?);
-    let kms = LocalKms::new(Arc::new(keystore), options.kms(), options.clock.clone(), audit)?;
+    let keystore = Arc::new(Keystore::open(&options.keystore_dir(), provider, options.unlock(passphrase))?);
+    let watching = watched(options, options.keystore_dir())?;
+    let kms = LocalKms::new(keystore.clone(), options.kms(), options.clock.clone(), watching.sink.clone())?;
     let own = Arc::new(kms.caller(Caller::new(SERVICE, Role::Store, Scope::All)));
     let admin = Arc::new(kms.caller(Caller::new(SERVICE, Role::Admin, Scope::All)));
-    Ok(StoreKeys { data: own.clone(), signing: own, admin })
+    Ok(StoreKeys { data: own.clone(), signing: own, admin, shared: Some((watching, keystore)) })
+}
+
+/// The log of the options, or else the one in `dir`, which this process holds.
+pub(super) fn watched(options: &StoreOptions, dir: PathBuf) -> Result<Watching> {
+    let log: Arc<dyn AuditSink> = match &options.audit {
+        Some(log) => log.clone(),
+        None => Arc::new(Journal::open(&dir)?),
+    };
+    options.watch(log, dir)
 }
 
 /// Calls the key service of `options`. What may be administered depends on the role that it gives this process.
 pub(super) fn connect(options: &StoreOptions) -> Result<StoreKeys> {
     let kms = Arc::new(RemoteKms::new(options.remote()?)?);
-    Ok(StoreKeys { data: kms.clone(), signing: kms.clone(), admin: kms })
+    Ok(StoreKeys { data: kms.clone(), signing: kms.clone(), admin: kms, shared: None })
 }
 
 impl Store {
@@ -158,7 +169,11 @@ impl Store {
             };
             // Without its keys nobody can open the tenant any more.
             if record.is_ok() || inner.keys.admin.is_shredded(&id)? {
-                inner.remove_data(&id)?;
+                let tenant = inner.recorder.pseudonym(&id)?;
+                let remove = || inner.remove_data(&id);
+                inner
+                    .recorder
+                    .change(&Asker::own(), Some(&tenant), What::DataRemoved, remove, |_| What::DataRemoved)?;
             }
             record
         })

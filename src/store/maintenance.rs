@@ -100,6 +100,9 @@ fn refresh(tenants: &Tenants, keys: &dyn DataKeys) {
 fn tend(tenants: &Tenants, flush_all: bool, reap: bool, idle_close: Duration, optimizing: &Arc<AtomicBool>) {
     let open: Vec<_> = tenants.lock().values().cloned().collect();
     for tenant in &open {
+        if let Err(e) = tenant.book.flush() {
+            tracing::warn!(error = %e, "lookups could not be written into the audit log and will be again");
+        }
         if reap && let Err(e) = tenant.memories.reap(REAP_AT_A_TIME) {
             tracing::warn!(error = %e, "expired memories could not be removed and will be tried again");
         }

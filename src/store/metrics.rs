@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::audit::alert::Alerts;
 use crate::error::{ErrorKind, Result};
 use crate::rotation::RotationStatus;
 use crate::server::Counts;
@@ -55,8 +56,9 @@ pub(super) struct Epochs {
     pub(super) active_since_ms: Option<u64>,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// All of them, with those of `alerts`.
+    pub(super) fn new(alerts: &Alerts) -> Self {
         let mut registry = Registry::with_prefix("strongroom_store");
         let (records, bytes, destroyed) = <(Counter, Counter, Counter)>::default();
         let rotations = Family::<Ended, Counter>::default();
@@ -64,6 +66,7 @@ impl Default for Metrics {
         let (overdue, retained, oldest) = <(Gauge, Gauge, Gauge<f64, AtomicU64>)>::default();
         let connections = Arc::<Counts>::default();
         registry.register_collector(Box::new(connections.clone()));
+        alerts.register(&mut registry);
         registry.register("rotated_records", "Records that rotations moved", records.clone());
         registry.register_with_unit("rotated", "Sealed bytes that rotations moved", Unit::Bytes, bytes.clone());
         registry.register("rotations", "Rotations that ended, by outcome", rotations.clone());

@@ -25,7 +25,10 @@
 //! # }
 //! ```
 
+mod actions;
+mod audit;
 mod backup;
+mod breaker;
 mod collection;
 mod foreground;
 mod handoff;
@@ -48,6 +51,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::audit::actions::ActionLog;
 use crate::crypto::{self, Provider};
 use crate::disk::DataDir;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,7 +65,9 @@ use crate::scrub::{blocking, scrub};
 use crate::vectors::edge::Edge;
 use crate::vectors::{CollectionContext, HandedOut, JournalPins};
 
+pub use audit::Watching;
 pub use backup::BackupReport;
+pub use breaker::Paused;
 pub use collection::{Collection, CollectionStatus};
 pub use handoff::{Handoff, Terms};
 pub use options::StoreOptions;
@@ -92,6 +98,8 @@ struct Inner {
     /// Who wants journals whole.
     pins: JournalPins,
     handed: HandedOut,
+    recorder: Arc<audit::Recorder>,
+    actions: ActionLog,
     rotations: rotation::Rotations,
     metrics: metrics::Metrics,
     tenants: Arc<Mutex<HashMap<TenantId, Arc<tenant::Open>>>>,
@@ -159,13 +167,16 @@ impl Store {
         let provider = crypto::default_provider();
         let disk = Arc::new(DataDir::hold(&options.data_dir(), options.min_free_bytes())?);
         let system = Keyring::open(&*keys.data, provider, &TenantId::system())?;
+        let recorder = Arc::new(Self::recorder(&options, &keys, provider)?);
         backup::remove_interrupted(&options.data_dir())?;
         let Engines { kv, engine } = Engines::open(&options, &disk)?;
         let signers = Arc::new(keys.signers(provider, options.clock.clone())?);
         let tenants = Arc::default();
         let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), keys.data.clone(), &options)?;
         let (pins, handed) = (JournalPins::default(), HandedOut::default());
-        let (rotations, metrics) = (rotation::Rotations::new(&options)?, metrics::Metrics::default());
+        let (rotations, metrics) = (rotation::Rotations::new(&options)?, metrics::Metrics::new(recorder.alerts()));
+        let actions = ActionLog::new(keys.signing.clone(), provider, options.clock.clone(), recorder.sink().clone());
+        recorder.started(&options.data_dir(), &options.config)?;
         let inner = Inner {
             options,
             provider,
@@ -176,12 +187,30 @@ impl Store {
             engine,
             pins,
             handed,
+            recorder,
+            actions,
             rotations,
             metrics,
             tenants,
             maintenance,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Who writes the store's events: into the log of the key service in this process, or one of its own.
+    fn recorder(
+        options: &StoreOptions,
+        keys: &keys::StoreKeys,
+        provider: &'static dyn Provider,
+    ) -> Result<audit::Recorder> {
+        let (watching, pseudonyms) = match &keys.shared {
+            Some((watching, keystore)) => (watching.clone(), audit::Pseudonyms::Keystore(keystore.clone())),
+            None => {
+                let system = Keyring::open(&*keys.data, provider, &TenantId::system())?;
+                (keys::watched(options, options.data_dir())?, audit::Pseudonyms::Own(Box::new(system)))
+            }
+        };
+        Ok(audit::Recorder::new(watching, options.clock.clone(), provider, pseudonyms))
     }
 
     /// The tenant called `id`, opened if it is not open yet.
@@ -237,7 +266,9 @@ impl Store {
             // Whatever fails, the others are closed.
             let closed: Vec<Result<()>> = open.iter().map(|tenant| tenant.close()).collect();
             inner.kv.sync()?;
-            closed.into_iter().collect()
+            let stopped = inner.recorder.stopped();
+            closed.into_iter().collect::<Result<()>>()?;
+            stopped
         })
         .await
     }
@@ -269,7 +300,8 @@ impl Inner {
             handed: self.handed.clone(),
         };
         let minting = handoff::Minting { signers: self.signers.clone(), clock: self.options.clock.clone() };
-        let open = tenant::Open::new(tag, context, minting, self.rotations.foreground.clone())?;
+        let book = Arc::new(audit::Book::open(self.recorder.clone(), id)?);
+        let open = tenant::Open::new(tag, context, minting, self.rotations.foreground.clone(), book)?;
         open.rotation(&*self.keys.data, &*self.options.clock).settle()?;
         Ok(open)
     }

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::audit::AuditSink;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -24,12 +25,19 @@ pub struct StoreOptions {
     pub(super) config: Config,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) kdf_cost: KdfCost,
+    pub(super) audit: Option<Arc<dyn AuditSink>>,
 }
 
 impl StoreOptions {
     /// A store in `dir` that runs by the defaults.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), config: Config::default(), clock: Arc::new(SystemClock), kdf_cost: KdfCost::default() }
+        Self {
+            dir: dir.into(),
+            config: Config::default(),
+            clock: Arc::new(SystemClock),
+            kdf_cost: KdfCost::default(),
+            audit: None,
+        }
     }
 
     /// The same, run by `config`.
@@ -50,6 +58,14 @@ impl StoreOptions {
     #[must_use]
     pub fn kdf_cost(mut self, cost: KdfCost) -> Self {
         self.kdf_cost = cost;
+        self
+    }
+
+    /// The same, with `log` as its audit log. Without one, a store has a log of its own: with its keys, or with its data
+    /// when the keys are with a key service.
+    #[must_use]
+    pub fn audit(mut self, log: Arc<dyn AuditSink>) -> Self {
+        self.audit = Some(log);
         self
     }
 

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::audit::{Asker, SERVICE};
 use super::backup::signing_key;
 use super::keys::{self, StoreKeys};
 use super::unreadable::{self, Unreadable};
 use super::{Engines, FORMAT_VERSION, Store, StoreOptions, TenantReport, blocking, names};
+use crate::audit::{Event, Outcome, What};
 use crate::backup::{Archive, CopiedCollection, Manifest, Progress, decode_bucket};
 use crate::crypto::default_provider;
 use crate::disk::{self, DataDir};
@@ -70,6 +72,10 @@ impl Store {
                 Some(passphrase) => keys::open(&options, default_provider(), passphrase)?,
                 None => keys::connect(&options)?,
             };
+            if let Some((watching, _)) = &keys.shared {
+                let begun = What::BackupRestored { number: Some(number), records: 0 };
+                watching.sink.record(&Event::new(options.clock.now_ms(), SERVICE, begun, Outcome::Begun))?;
+            }
             let system = Keyring::open(&*keys.data, default_provider(), &TenantId::system())?;
             let manifest = signed.check(&*signing_key(&system)?)?;
             if manifest.store_format != FORMAT_VERSION {
@@ -81,8 +87,18 @@ impl Store {
             }
             let rebuild =
                 Rebuild { options: &options, keys: &keys, system: &system, archive: &archive, manifest: &manifest };
-            let (report, readable) = rebuild.run(&mut progress)?;
-            Ok((Store::open_with(options, keys)?, report, readable))
+            let rebuilt = rebuild.run(&mut progress);
+            if let (Err(e), Some((watching, _))) = (&rebuilt, &keys.shared) {
+                let failed = What::BackupRestored { number: Some(number), records: 0 };
+                let event = Event::new(options.clock.now_ms(), SERVICE, failed, Outcome::of_error(e));
+                watching.sink.record(&event)?;
+            }
+            let (report, readable) = rebuilt?;
+            let store = Store::open_with(options, keys)?;
+            // With a key service elsewhere, the log is in the directory that was just made.
+            let restored = What::BackupRestored { number: Some(number), records: report.points };
+            store.inner.recorder.record(&Asker::own(), None, restored, Outcome::Done)?;
+            Ok((store, report, readable))
         })
         .await?;
         for id in readable {

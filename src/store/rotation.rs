@@ -8,12 +8,14 @@ use rayon::ThreadPool;
 use super::foreground::Foreground;
 use super::tenant::Open;
 use super::{Inner, Store, StoreOptions, blocking};
+use crate::audit::{Outcome, RotationStep, What};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
+use crate::keys::Fingerprint;
 use crate::keys::keystore::Destroyed;
 use crate::keys::policy::Due;
 use crate::limits;
-use crate::rotation::{self, Phase, RotateOptions, Rotating, RotationStatus, Throttle, Windows};
+use crate::rotation::{self, Phase, RotateOptions, Rotating, RotationStatus, Step, Throttle, Windows};
 
 /// How much less often than others the threads of a rotation run.
 const NICE: i32 = 10;
@@ -75,6 +77,9 @@ impl Store {
             let _rotating = open.rotating.try_lock().ok_or_else(under_way)?;
             let done = inner.rotate(&open, &options, &watch);
             inner.metrics.rotated(&done);
+            if let Err(e) = &done {
+                inner.rotation_failed(&open, e);
+            }
             done
         })
         .await
@@ -108,7 +113,8 @@ impl Store {
         let inner = self.inner.clone();
         blocking(move || {
             let _rotating = open.rotating.try_lock().ok_or_else(under_way)?;
-            let destroyed = inner.rotation(&open).destroy_due(&*inner.keys.admin)?;
+            let note = |destroyed: &Destroyed| inner.note(&open, &Step::Destroyed(destroyed));
+            let destroyed = inner.rotation(&open).destroy_due(&*inner.keys.admin, &note)?;
             inner.metrics.destroyed(destroyed.len());
             Ok(destroyed)
         })
@@ -126,8 +132,9 @@ impl Store {
         let inner = self.inner.clone();
         blocking(move || {
             let _rotating = open.rotating.try_lock().ok_or_else(under_way)?;
+            let note = |destroyed: &Destroyed| inner.note(&open, &Step::Destroyed(destroyed));
             let (tenant, admin) = (inner.rotation(&open), &*inner.keys.admin);
-            let destroyed = tenant.destroy(epoch, admin)?;
+            let destroyed = tenant.destroy(epoch, admin, &note)?;
             tenant.destroy_idle_roots(admin)?;
             destroyed.ok_or_else(|| Error::new(ErrorKind::Conflict, format!("epoch {epoch} is destroyed already")))
         })
@@ -176,6 +183,7 @@ impl Inner {
                 let speed_percent = if urgent { 100 } else { rotations.throttle.percent() };
                 watch(&RotationStatus { speed_percent, ..status.clone() });
             },
+            note: &|step| self.note(open, &step),
         };
         if urgent {
             return tenant.rotate(options, &with);
@@ -191,6 +199,56 @@ impl Inner {
             rotating.join().map_err(|_| Error::internal("a rotation ended unexpectedly"))?
         })
     }
+
+    /// Writes a step into the audit log.
+    fn note(&self, open: &Open, step: &Step<'_>) -> Result<()> {
+        open.book.record(event_of(step), Outcome::Done)
+    }
+
+    /// That it failed is told whoever asked, whether it can be written down or not.
+    fn rotation_failed(&self, open: &Arc<Open>, e: &Error) {
+        let status = self.rotation(open).status().ok();
+        let what = status.as_ref().map_or_else(
+            || rotation(RotationStep::Failed, Vec::new(), Vec::new(), 0),
+            |status| moving(RotationStep::Failed, status),
+        );
+        if open.book.record(what, Outcome::of_error(e)).is_err() {
+            tracing::error!("a rotation that failed could not be written into the audit log");
+        }
+    }
+}
+
+/// What the log says of a step.
+fn event_of(step: &Step<'_>) -> What {
+    match step {
+        Step::Planned(status, suite) => {
+            let suites = suite.map(|suite| vec![status.active.suite.clone(), suite.as_str().to_owned()]);
+            let (step, from) = (RotationStep::Planned, vec![status.active.fingerprint.clone()]);
+            What::Rotation { step, from, to: Vec::new(), suites: suites.unwrap_or_default(), records: 0 }
+        }
+        Step::Reencrypting(status) => moving(RotationStep::Reencrypting, status),
+        Step::Verified(status) => moving(RotationStep::Verified, status),
+        Step::Retained(status) => {
+            let from = status.retained.iter().map(|retained| retained.fingerprint.clone()).collect();
+            rotation(RotationStep::Retained, from, vec![status.active.fingerprint.clone()], status.records)
+        }
+        Step::Destroyed(destroyed) => {
+            let Destroyed { fingerprint, active_fingerprint, .. } = destroyed;
+            rotation(RotationStep::Destroyed, vec![fingerprint.clone()], vec![active_fingerprint.clone()], 0)
+        }
+    }
+}
+
+fn moving(step: RotationStep, status: &RotationStatus) -> What {
+    let from = status.from.iter().map(|epoch| epoch.fingerprint.clone()).collect();
+    let before = status.from.last().map(|epoch| &epoch.suite).filter(|suite| **suite != status.active.suite);
+    let suites = before.map(|before| vec![before.clone(), status.active.suite.clone()]).unwrap_or_default();
+    let to = vec![status.active.fingerprint.clone()];
+    What::Rotation { step, from, to, suites, records: status.records }
+}
+
+fn rotation(step: RotationStep, from: Vec<Fingerprint>, to: Vec<Fingerprint>, records: u64) -> What {
+    What::Rotation { step, from, to, suites: Vec::new(), records }
 }
 
 /// `threads` threads, 0 for one for each core, that run less often than others by `nice`.

@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::audit::{self, CollectionChange, What};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::id::{Name, TenantId};
+use crate::keys::kms::Caller;
 use crate::keys::{DataKeys, Keyring};
 use crate::memory::{Memories, MemoryContext, MemoryReport};
 use crate::rotation;
 use crate::scrub::scrub_workers;
-use crate::vectors::{Catalog, CollectionContext, CollectionReport, CollectionSpec};
+use crate::vectors::{self, Catalog, CollectionContext, CollectionReport, CollectionSpec};
 
+use super::audit::{Asker, Book, Desk};
 use super::foreground::Foreground;
 use super::handoff::Minting;
 use super::{Collection, blocking};
@@ -25,6 +28,7 @@ use super::{Collection, blocking};
 #[derive(Clone)]
 pub struct Tenant {
     pub(super) open: Arc<Open>,
+    pub(super) desk: Desk,
 }
 
 /// What is in memory of an open tenant.
@@ -33,6 +37,7 @@ pub(super) struct Open {
     pub(super) memories: Memories,
     pub(super) minting: Minting,
     pub(super) foreground: Arc<Foreground>,
+    pub(super) book: Arc<Book>,
     /// Held while the tenant is rotated.
     pub(super) rotating: Mutex<()>,
     tag: [u8; 16],
@@ -66,6 +71,7 @@ impl Open {
         context: CollectionContext,
         minting: Minting,
         foreground: Arc<Foreground>,
+        book: Arc<Book>,
     ) -> Result<Self> {
         let clock = minting.clock.clone();
         let catalog = Arc::new(Catalog::open(tenant_tag, context.clone())?);
@@ -78,6 +84,7 @@ impl Open {
             memories,
             minting,
             foreground,
+            book,
             rotating: Mutex::new(()),
             tag: tenant_tag,
             context,
@@ -105,7 +112,9 @@ impl Open {
     pub(super) fn close(&self) -> Result<()> {
         self.minting.signers.forget(self.keyring().tenant());
         let closed: Vec<Result<bool>> = self.catalog.all().iter().map(|collection| collection.close()).collect();
-        closed.into_iter().try_for_each(|closed| closed.map(|_| ()))
+        let written = self.book.flush();
+        closed.into_iter().try_for_each(|closed| closed.map(|_| ()))?;
+        written
     }
 
     pub(super) fn idle(&self) -> Duration {
@@ -127,7 +136,18 @@ impl Drop for Open {
 impl Tenant {
     pub(super) fn new(open: Arc<Open>) -> Self {
         open.touch();
-        Self { open }
+        let desk = Desk::new(open.book.clone(), Asker::own());
+        Self { open, desk }
+    }
+
+    /// The same for another who asks: their name stands in the audit log.
+    pub(super) fn asked_by(self, caller: &Caller) -> Self {
+        let desk = Desk::new(self.open.book.clone(), Asker::of(caller));
+        Self { desk, ..self }
+    }
+
+    fn hold(&self, collection: Arc<vectors::Collection>) -> Collection {
+        Collection::new(collection, self.open.clone(), self.desk.clone())
     }
 
     /// Its id.
@@ -141,25 +161,39 @@ impl Tenant {
     ///
     /// [`Conflict`](crate::ErrorKind::Conflict) when there is one with this name.
     pub async fn create_collection(&self, name: &str, spec: CollectionSpec) -> Result<Collection> {
-        let (open, name) = (self.open.clone(), name.parse::<Name>()?);
-        blocking(move || Ok(Collection::new(open.catalog.create(&name, spec)?, open.clone()))).await
+        let (tenant, name) = (self.clone(), name.parse::<Name>()?);
+        blocking(move || {
+            let (change, mode) = (CollectionChange::Made, Some(spec.mode));
+            let made = |place| What::CollectionChanged { change, place, mode };
+            let create = || tenant.open.catalog.create(&name, spec);
+            let ended =
+                |created: Option<&Arc<vectors::Collection>>| made(created.map(|c| audit::hex(c.id().as_bytes())));
+            Ok(tenant.hold(tenant.desk.change(made(None), create, ended)?))
+        })
+        .await
     }
 
     /// The collection called `name`.
     pub fn collection(&self, name: &str) -> Result<Collection> {
         self.open.touch();
-        Ok(Collection::new(self.open.catalog.get(&name.parse()?)?, self.open.clone()))
+        Ok(self.hold(self.open.catalog.get(&name.parse()?)?))
     }
 
     /// Its collections, in the order of their names.
     pub fn collections(&self) -> Vec<Collection> {
-        self.open.catalog.list().into_iter().map(|c| Collection::new(c, self.open.clone())).collect()
+        self.open.catalog.list().into_iter().map(|collection| self.hold(collection)).collect()
     }
 
     /// Drops the collection called `name` and everything in it.
     pub async fn drop_collection(&self, name: &str) -> Result<()> {
-        let (open, name) = (self.open.clone(), name.parse::<Name>()?);
-        blocking(move || open.catalog.drop_collection(&name)).await
+        let (tenant, name) = (self.clone(), name.parse::<Name>()?);
+        blocking(move || {
+            let place = Some(audit::hex(tenant.open.catalog.get(&name)?.id().as_bytes()));
+            let dropped =
+                || What::CollectionChanged { change: CollectionChange::Dropped, place: place.clone(), mode: None };
+            tenant.desk.change(dropped(), || tenant.open.catalog.drop_collection(&name), |_| dropped())
+        })
+        .await
     }
 
     /// Opens every record of the tenant and compares it with the registry. Writes wait meanwhile; `progress` is told

@@ -46,11 +46,13 @@ pub enum Refusal {
     Open,
     /// The keys of the record's epoch are gone, or out of reach.
     Key,
+    /// Nothing is opened for the tenant until an operator releases it.
+    Paused,
 }
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Refusal; 18] = [
+    pub const ALL: [Refusal; 19] = [
         Refusal::Malformed,
         Refusal::Issuer,
         Refusal::Signature,
@@ -69,6 +71,7 @@ impl Refusal {
         Refusal::UsedUp,
         Refusal::Open,
         Refusal::Key,
+        Refusal::Paused,
     ];
 
     /// The name in metrics and the audit log.
@@ -92,6 +95,7 @@ impl Refusal {
             Refusal::UsedUp => "used-up",
             Refusal::Open => "open",
             Refusal::Key => "key",
+            Refusal::Paused => "paused",
         }
     }
 }

@@ -132,7 +132,8 @@ impl PointSealer {
 
     /// Opens the vector field of `point`, which must be what the registry's `entry` says.
     pub(super) fn open_vector(&self, point: &Point, entry: &Entry) -> Result<OpenedVector> {
-        self.parse_vector(point, entry, &self.open_vector_plain(point, entry)?)
+        let opened = self.open_vector_plain(point, entry).and_then(|plain| self.parse_vector(point, entry, &plain));
+        opened.map_err(|e| e.about(point.id.as_bytes()))
     }
 
     fn open_vector_plain(&self, point: &Point, entry: &Entry) -> Result<SecretBytes> {
@@ -188,10 +189,13 @@ impl PointSealer {
 
     /// Opens the payload field of `point`, which must be what the registry's `entry` says and belong to `embedding`.
     pub(super) fn open_payload(&self, point: &Point, entry: &Entry, embedding: &Embedding) -> Result<OpenedPayload> {
-        record::with_payload(&self.open_payload_plain(point, entry, embedding)?, |text, metadata| {
-            let metadata = serde_json::from_str(metadata).map_err(|_| crypto::open_failed())?;
-            Ok(OpenedPayload { text: text.to_owned(), metadata })
-        })
+        let opened = self.open_payload_plain(point, entry, embedding).and_then(|plain| {
+            record::with_payload(&plain, |text, metadata| {
+                let metadata = serde_json::from_str(metadata).map_err(|_| crypto::open_failed())?;
+                Ok(OpenedPayload { text: text.to_owned(), metadata })
+            })
+        });
+        opened.map_err(|e| e.about(point.id.as_bytes()))
     }
 
     fn open_payload_plain(&self, point: &Point, entry: &Entry, embedding: &Embedding) -> Result<SecretBytes> {

@@ -44,6 +44,8 @@ pub struct Platform {
     pub mark: String,
     /// The keystore as it was before the key service took it.
     pub keys_copy: PathBuf,
+    pub kms_address: String,
+    pub kms_sha256: String,
     pub store_address: String,
     pub store_sha256: String,
     pub orchestrator: Party,
@@ -87,8 +89,10 @@ impl Platform {
                 std::fs::copy(file.path(), keys_copy.join(file.file_name())).unwrap();
             }
         }
-        let services =
-            keys.file("services.toml", entry("store", "store", &store) + &entry("sidecar", "sidecar", &sidecar));
+        let services = entry("store", "store", &store)
+            + &entry("sidecar", "sidecar", &sidecar)
+            + &entry("planner", "agent", &orchestrator);
+        let services = keys.file("services.toml", services);
         let kms_service = serve(&keys, &["kms"], &services, &kms);
 
         let of_kms = [("kms", kms_service.address.as_str()), ("kms_server_sha256", &kms.sha256)];
@@ -119,6 +123,8 @@ impl Platform {
             root,
             mark,
             keys_copy,
+            kms_address: kms_service.address.clone(),
+            kms_sha256: kms.sha256.clone(),
             store_address: store_service.address.clone(),
             store_sha256: store.sha256,
             orchestrator,
@@ -130,6 +136,16 @@ impl Platform {
             services: vec![sidecar_service, store_service, kms_service],
             keys,
         }
+    }
+
+    /// The store's own log.
+    pub fn store_audit(&self) -> String {
+        std::fs::read_to_string(self.data().join("audit.jsonl")).unwrap()
+    }
+
+    /// A command of the store's operator, from elsewhere.
+    pub fn operate(&self, args: &[&str]) -> Value {
+        self.operator.json(args)
     }
 
     pub fn data(&self) -> PathBuf {

@@ -61,7 +61,7 @@ fn what_a_signer_signs_is_believed_in_every_profile_and_use() {
         }
     }
     let certified = |e: &&strongroom::audit::Event| matches!(e.what, What::SignerCertified { .. });
-    assert_eq!(world.audit.events().iter().filter(certified).count(), 8);
+    assert_eq!(world.audit.events().iter().filter(certified).count(), 12);
 }
 
 #[test]
@@ -77,7 +77,8 @@ fn only_stores_have_keys_for_tokens() {
         (Role::Reader, false, false),
     ] {
         let kms = world.of(role, &tenant);
-        for (purpose, may) in [(SignerUse::Tokens, tokens), (SignerUse::Envelopes, envelopes)] {
+        let uses = [(SignerUse::Tokens, tokens), (SignerUse::Envelopes, envelopes), (SignerUse::Actions, envelopes)];
+        for (purpose, may) in uses {
             let certified = kms.certify_signer(&tenant, &asked(purpose));
             assert_eq!(certified.is_ok(), may, "{role} {purpose}");
             assert!(certified.err().is_none_or(|e| e.kind() == ErrorKind::Denied));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! authority (pinned) → tenant: signing key + root key → session: the key that one agent's session is sealed to
-//!                                                      └→ signer: a key that one process signs tokens or envelopes with
+//!                                                      └→ signer: a key that one process signs tokens, envelopes or actions with
 //! ```
 //!
 //! X.509 version 3 (RFC 5280) in a narrow form that `schema/certificate.md` draws. Values in and out; the time is passed

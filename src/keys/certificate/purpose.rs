@@ -15,17 +15,20 @@ pub enum SignerUse {
     Tokens,
     /// Handoff envelopes.
     Envelopes,
+    /// Records of an agent's actions.
+    Actions,
 }
 
 impl SignerUse {
     /// Every use.
-    pub const ALL: [SignerUse; 2] = [SignerUse::Tokens, SignerUse::Envelopes];
+    pub const ALL: [SignerUse; 3] = [SignerUse::Tokens, SignerUse::Envelopes, SignerUse::Actions];
 
     /// The name in certificates and output.
     pub fn as_str(self) -> &'static str {
         match self {
             SignerUse::Tokens => "tokens",
             SignerUse::Envelopes => "envelopes",
+            SignerUse::Actions => "actions",
         }
     }
 }
@@ -41,6 +44,8 @@ impl FromStr for SignerUse {
 
     fn from_str(name: &str) -> Result<Self> {
         let found = SignerUse::ALL.into_iter().find(|purpose| purpose.as_str() == name);
-        found.ok_or_else(|| Error::invalid("this is not a use of a signer").with_remedy("use tokens or envelopes"))
+        found.ok_or_else(|| {
+            Error::invalid("this is not a use of a signer").with_remedy("use tokens, envelopes or actions")
+        })
     }
 }

@@ -40,7 +40,7 @@ pub struct CertificateView {
     /// The profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// What a signer's key is for: `tokens` or `envelopes`.
+    /// What a signer's key is for: `tokens`, `envelopes` or `actions`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signs: Option<&'static str>,
     /// First second of its validity (RFC 3339).

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::audit::Outcome;
 use crate::clock::Clock;
 use crate::crypto::{Provider, SigningKey, SuiteId, composite};
 use crate::disk::DirLock;
@@ -120,11 +121,29 @@ impl Keystore {
         new: Passphrase,
         cost: Option<file::KdfCost>,
     ) -> Result<()> {
+        Self::change_passphrase_noted(dir, provider, old, new, cost, |_| Ok(()))
+    }
+
+    /// The same, with `note` told that it is begun and how it ended, while nobody else works with the keystore.
+    pub(crate) fn change_passphrase_noted(
+        dir: &Path,
+        provider: &'static dyn Provider,
+        old: Passphrase,
+        new: Passphrase,
+        cost: Option<file::KdfCost>,
+        note: impl Fn(Outcome) -> Result<()>,
+    ) -> Result<()> {
         header::exists(dir)?;
         let _lock = hold(dir)?;
-        let before = header::cost(dir)?;
-        let (_, master) = header::open(dir, provider, Unlock::Passphrase(old, before))?;
-        header::write(dir, provider, Unlock::Passphrase(new, cost.unwrap_or(before)), &master).map(|_| ())
+        note(Outcome::Begun)?;
+        let change = || {
+            let before = header::cost(dir)?;
+            let (_, master) = header::open(dir, provider, Unlock::Passphrase(old, before))?;
+            header::write(dir, provider, Unlock::Passphrase(new, cost.unwrap_or(before)), &master).map(|_| ())
+        };
+        let changed = change();
+        note(Outcome::of(&changed))?;
+        changed
     }
 
     fn with_master(

@@ -110,7 +110,7 @@ impl KeyAdmin for Handle {
     }
 
     fn public(&self, tenant: &TenantId) -> Result<PublicTenant> {
-        self.kms.public(self.permit(Operation::Describe, tenant)?)
+        self.kms.public(&self.caller, self.permit(Operation::Describe, tenant)?)
     }
 }
 

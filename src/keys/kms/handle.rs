@@ -59,13 +59,13 @@ impl Kms for Handle {
     }
 
     fn verify(&self, tenant: &TenantId, items: &[Signed<'_>]) -> Result<Vec<Result<()>>> {
-        self.kms.verify(self.permit(Operation::Verify, tenant)?, items)
+        self.kms.verify(&self.caller, self.permit(Operation::Verify, tenant)?, items)
     }
 
     fn certify_signer(&self, tenant: &TenantId, request: &SignerRequest) -> Result<SignerCredential> {
         let operation = match request.purpose {
             SignerUse::Tokens => Operation::CertifyTokens,
-            SignerUse::Envelopes => Operation::Sign,
+            SignerUse::Envelopes | SignerUse::Actions => Operation::Sign,
         };
         self.kms.certify_signer(&self.caller, self.permit(operation, tenant)?, request)
     }

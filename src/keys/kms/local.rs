@@ -21,7 +21,6 @@ use crate::id::TenantId;
 use crate::keys::keystore::Serving;
 use crate::keys::policy::Policy;
 use crate::keys::{DataKeys as _, Keystore};
-use crate::limits;
 
 /// How the service keeps things. All times in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,14 +264,9 @@ impl LocalKms {
         what: What,
         outcome: Outcome,
     ) -> Result<()> {
-        self.audit.record(&Event {
-            at_ms: self.clock.now_ms(),
-            service: caller.service().chars().take(limits::SERVICE_NAME_BYTES).collect(),
-            role: Some(caller.role()),
-            operation: Some(operation),
-            tenant: Some(self.keystore.pseudonym(tenant)),
-            what,
-            outcome,
-        })
+        let mut event = Event::new(self.clock.now_ms(), caller.service(), what, outcome);
+        event.role = Some(caller.role());
+        event.operation = Some(operation);
+        self.audit.record(&event.tenant(self.keystore.pseudonym(tenant)))
     }
 }

@@ -80,7 +80,7 @@ pub trait Kms: Send + Sync {
 
     /// Whose key stands at the end of `chain` (DER: the tenant's certificate and the signer's), if it leads to this
     /// platform's authority, is for `purpose`, and its session is open. `tenant` is who wants to know; a signer of tokens
-    /// must be its own. [`Denied`](crate::ErrorKind::Denied) otherwise.
+    /// or actions must be its own. [`Denied`](crate::ErrorKind::Denied) otherwise.
     fn believe_signer(&self, tenant: &TenantId, purpose: SignerUse, chain: &[Vec<u8>]) -> Result<VerifiedSigner>;
 
     /// Derives data keys. For stores and sidecars only.

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use super::caller::Permit;
+use super::caller::{Caller, Permit};
 use super::local::LocalKms;
 use super::tenants::ReadyTenant;
 use super::{DekRequest, MESSAGE_PREFIX, PublicTenant, Signed};
+use crate::audit::{Outcome, What};
 use crate::error::{Error, Result};
 use crate::id::Epoch;
 use crate::keys::keystore::HeldEpoch;
@@ -22,9 +23,11 @@ impl LocalKms {
         Ok(self.ready(&permit)?.record.clone())
     }
 
-    pub(super) fn public(&self, permit: Permit) -> Result<PublicTenant> {
+    pub(super) fn public(&self, caller: &Caller, permit: Permit) -> Result<PublicTenant> {
         let ready = self.ready(&permit)?;
         let public = ready.public(&self.keystore)?;
+        let what = What::CertificatesExported { fingerprints: vec![ready.record.certificate_fingerprint.clone()] };
+        self.record(caller, permit.operation(), permit.tenant(), what, Outcome::Done)?;
         Ok(PublicTenant {
             record: ready.record.clone(),
             root_public_key: public.keys.root.clone(),
@@ -46,13 +49,18 @@ impl LocalKms {
         Ok(counted(&self.served.signed, bulk(messages, |message| signer.sign(b"", &prefixed(message)))))
     }
 
-    pub(super) fn verify(&self, permit: Permit, items: &[Signed<'_>]) -> Result<Vec<Result<()>>> {
+    pub(super) fn verify(&self, caller: &Caller, permit: Permit, items: &[Signed<'_>]) -> Result<Vec<Result<()>>> {
         check_bulk(items.len(), items.iter().map(|i| i.message.len() + i.signature.len()).sum())?;
         let tenant = self.ready(&permit)?;
         let public = tenant.public(&self.keystore)?;
         let (algorithm, key) = (tenant.record.profile.signature(), &public.keys.signing);
         let provider = self.keystore.provider();
         let done = bulk(items, |i| provider.verify(algorithm, key, b"", &prefixed(i.message), i.signature));
+        let bad = done.iter().filter(|verified| verified.is_err()).count();
+        if bad > 0 {
+            let what = What::SignaturesRefused { signatures: u32::try_from(bad).unwrap_or(u32::MAX) };
+            self.record(caller, permit.operation(), permit.tenant(), what, Outcome::Refused)?;
+        }
         Ok(counted(&self.served.verified, done))
     }
 

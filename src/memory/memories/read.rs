@@ -10,7 +10,7 @@ use crate::keys::Live;
 use crate::kv::Table;
 use crate::limits;
 use crate::memory::address::{self, Address, RowKind, TAG_LEN};
-use crate::memory::{MemoryItem, MemoryVersion, RecallRequest, Recalled};
+use crate::memory::{Memory, MemoryItem, MemoryOp, MemoryVersion, RecallRequest, Recalled};
 use crate::vectors::{Entry, SearchRequest, expired};
 
 use super::{Memories, Places};
@@ -21,19 +21,56 @@ type Found = (Address, Arc<[u8]>, MemoryItem);
 impl Memories {
     /// The memory under `key` in `namespace`.
     pub fn get(&self, namespace: &Namespace, key: &str) -> Result<Option<MemoryItem>> {
+        Ok(self.get_tagged(namespace, key)?.map(|(_, item)| item))
+    }
+
+    /// The same, with what the database knows it by.
+    pub(crate) fn get_tagged(&self, namespace: &Namespace, key: &str) -> Result<Option<([u8; TAG_LEN], MemoryItem)>> {
         self.context.keyring.looking(|live| {
             let places = self.places(live, namespace, key)?;
+            let at = |address: &Address| Ok(self.at(address)?.map(|item| (*address.record(), item)));
             for address in &places.0 {
-                if let Some(item) = self.at(address)? {
-                    return Ok(Some(item));
+                if let Some(found) = at(address)? {
+                    return Ok(Some(found));
                 }
             }
             match places.0.as_slice() {
                 // It may have moved while we looked, and then to where we looked first.
-                [first, _, ..] => self.at(first),
+                [first, _, ..] => at(first),
                 _ => Ok(None),
             }
         })
+    }
+
+    /// What the database knows the memory under `key` by in the epoch that seals, whether there is one or not.
+    pub(crate) fn tag(&self, namespace: &Namespace, key: &str) -> Result<[u8; TAG_LEN]> {
+        crate::memory::item::check_key(key)?;
+        Ok(*self.addresses.of(self.context.keyring.active(), namespace, key)?.record())
+    }
+
+    /// The same of a memory that is to be written.
+    pub(crate) fn tag_of(&self, memory: &Memory) -> Result<[u8; TAG_LEN]> {
+        self.tag(&memory.namespace, &memory.key)
+    }
+
+    /// What the database knows a namespace by in the epoch that seals.
+    pub(crate) fn namespace_tag(&self, namespace: &Namespace) -> Result<[u8; TAG_LEN]> {
+        let chain = self.prefix_tags(namespace.labels())?;
+        Ok(chain.last_chunk::<TAG_LEN>().copied().unwrap_or_default())
+    }
+
+    /// The same of what a batch is about, in its order.
+    pub(crate) fn batch_tags(&self, ops: &[MemoryOp]) -> Result<Vec<[u8; TAG_LEN]>> {
+        let tag = |op: &MemoryOp| match op {
+            MemoryOp::Put(memory) => self.tag_of(memory),
+            MemoryOp::Delete(namespace, key) => self.tag(namespace, key),
+        };
+        ops.iter().map(tag).collect()
+    }
+
+    /// What the database knows these labels by in the epoch that seals, one tag after the other.
+    pub(crate) fn prefix_tags(&self, prefix: &[String]) -> Result<Vec<u8>> {
+        self.addresses.chain(self.context.keyring.active(), prefix)
     }
 
     /// Every kept version of a memory, oldest first, also after it was deleted.
@@ -229,8 +266,8 @@ impl Memories {
             (None, None) => Ok(None),
             // Compaction drops the rows of expired memories, their registry rows stay until they are reaped.
             (Some(entry), None) if self.has_expired(entry.expires_at_ms) => Ok(None),
-            (None, Some(_)) => Err(Error::integrity("a memory that the database made up")),
-            (Some(_), None) => Err(Error::integrity("a memory that the database dropped")),
+            (None, Some(_)) => Err(Error::integrity("a memory that the database made up").about(address.record())),
+            (Some(_), None) => Err(Error::integrity("a memory that the database dropped").about(address.record())),
             (Some(entry), Some(row)) => {
                 // Opened even when it has expired: only the sealed expiry is to be believed.
                 let item = self.open_row(address, &entry, &row)?;
@@ -240,12 +277,13 @@ impl Memories {
     }
 
     pub(super) fn open_row(&self, address: &Address, entry: &Entry, row: &[u8]) -> Result<MemoryItem> {
+        let failed = |e: Error| e.about(address.record());
         if self.digest(row) != entry.digest {
-            return Err(crypto::open_failed());
+            return Err(failed(crypto::open_failed()));
         }
-        let opened = self.sealer.open(address, entry.version, row)?;
+        let opened = self.sealer.open(address, entry.version, row).map_err(failed)?;
         if opened.deleted || opened.item.expires_at_ms.unwrap_or(0) != entry.expires_at_ms {
-            return Err(crypto::open_failed());
+            return Err(failed(crypto::open_failed()));
         }
         Ok(opened.item)
     }

@@ -13,12 +13,12 @@ use super::verify::Verifications;
 use super::wire::{self, admin_server};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
-use crate::keys::kms::Role;
+use crate::keys::kms::{Caller, Role};
 use crate::keys::policy::Due;
 use crate::rotation::{Phase, RotateOptions, RotationStatus};
 use crate::server::error::to_status;
-use crate::store::Store;
 use crate::store::rotation::under_way;
+use crate::store::{Paused, Store};
 
 /// The service, and the rotations that it was asked for.
 pub(super) struct Admin {
@@ -41,6 +41,10 @@ impl Admin {
     pub(super) fn new(store: Store) -> Self {
         let (backups, verifications) = (Backups::new(store.clone()), Verifications::new(store.clone()));
         Self { store, runs: Arc::default(), backups, verifications }
+    }
+
+    fn permitted<Q>(&self, request: &Request<Q>, tenant: &str) -> Result<(Caller, TenantId), Status> {
+        permitted(&self.store, request, Role::Admin, tenant).map_err(|e| to_status(&e))
     }
 
     async fn state(&self, tenant: &TenantId) -> Result<RotationState> {
@@ -119,14 +123,14 @@ pub(crate) async fn is_due(store: &Store, tenant: &TenantId, status: &RotationSt
 #[tonic::async_trait]
 impl admin_server::Admin for Admin {
     async fn tenants(&self, request: Request<wire::TenantsRequest>) -> Result<Response<wire::TenantsResponse>, Status> {
-        let caller = caller(&request, Role::Admin).map_err(|e| to_status(&e))?.clone();
+        let caller = caller(&self.store, &request, Role::Admin).map_err(|e| to_status(&e))?;
         let tenants = self.store.tenants().await.map_err(|e| to_status(&e))?;
         let tenants = tenants.into_iter().filter(|tenant| caller.works_for(tenant));
         Ok(Response::new(wire::TenantsResponse { tenants: tenants.map(|t| t.as_str().to_owned()).collect() }))
     }
 
     async fn rotate(&self, request: Request<wire::RotateRequest>) -> Result<Response<wire::RotateResponse>, Status> {
-        let tenant = permitted(&request, Role::Admin, &request.get_ref().tenant).map_err(|e| to_status(&e))?;
+        let (_, tenant) = self.permitted(&request, &request.get_ref().tenant)?;
         self.begin(tenant, request.into_inner()).await.map(Response::new).map_err(|e| to_status(&e))
     }
 
@@ -134,12 +138,13 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<wire::RotationStatusRequest>,
     ) -> Result<Response<wire::RotationState>, Status> {
-        let tenant = permitted(&request, Role::Admin, &request.get_ref().tenant).map_err(|e| to_status(&e))?;
+        let (_, tenant) = self.permitted(&request, &request.get_ref().tenant)?;
         let state = self.state(&tenant).await.and_then(|state| to_wire(&state));
         state.map(Response::new).map_err(|e| to_status(&e))
     }
     async fn backup(&self, request: Request<wire::BackupRequest>) -> Result<Response<wire::RunResponse>, Status> {
-        let begun = super::backup::permitted(&request).and_then(|by| self.backups.begin(&request.get_ref().to, by));
+        let begun = super::backup::permitted(&self.store, &request)
+            .and_then(|by| self.backups.begin(&request.get_ref().to, by));
         begun.map(|run| Response::new(wire::RunResponse { run })).map_err(|e| to_status(&e))
     }
 
@@ -147,12 +152,13 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<wire::RunStatusRequest>,
     ) -> Result<Response<wire::BackupState>, Status> {
-        let state = super::backup::permitted(&request).and_then(|_| self.backups.state(request.get_ref().run));
+        let state =
+            super::backup::permitted(&self.store, &request).and_then(|_| self.backups.state(request.get_ref().run));
         state.map(Response::new).map_err(|e| to_status(&e))
     }
 
     async fn verify(&self, request: Request<wire::VerifyRequest>) -> Result<Response<wire::RunResponse>, Status> {
-        let tenant = permitted(&request, Role::Admin, &request.get_ref().tenant).map_err(|e| to_status(&e))?;
+        let (_, tenant) = self.permitted(&request, &request.get_ref().tenant)?;
         let begun = self.verifications.begin(tenant).await;
         begun.map(|run| Response::new(wire::RunResponse { run })).map_err(|e| to_status(&e))
     }
@@ -161,8 +167,45 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<wire::RunStatusRequest>,
     ) -> Result<Response<wire::VerifyState>, Status> {
-        let caller = caller(&request, Role::Admin).map_err(|e| to_status(&e))?;
+        let caller = caller(&self.store, &request, Role::Admin).map_err(|e| to_status(&e))?;
         let state = self.verifications.state(caller, request.get_ref().run);
         state.map(Response::new).map_err(|e| to_status(&e))
+    }
+
+    async fn trip_breaker(
+        &self,
+        request: Request<wire::BreakerRequest>,
+    ) -> Result<Response<wire::BreakerResponse>, Status> {
+        let (caller, tenant) = self.permitted(&request, &request.get_ref().tenant)?;
+        let changed = self.store.trip_as(&caller, &tenant).await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(wire::BreakerResponse { changed }))
+    }
+
+    async fn release_breaker(
+        &self,
+        request: Request<wire::BreakerRequest>,
+    ) -> Result<Response<wire::BreakerResponse>, Status> {
+        let (caller, tenant) = self.permitted(&request, &request.get_ref().tenant)?;
+        let changed = self.store.release_as(&caller, &tenant).await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(wire::BreakerResponse { changed }))
+    }
+
+    async fn breakers(
+        &self,
+        request: Request<wire::BreakersRequest>,
+    ) -> Result<Response<wire::BreakersResponse>, Status> {
+        let caller = caller(&self.store, &request, Role::Admin).map_err(|e| to_status(&e))?;
+        let paused = self.store.breakers().await.map_err(|e| to_status(&e))?.into_iter();
+        let works_for = |paused: &Paused| match paused.tenant.as_ref().and_then(|tenant| tenant.parse().ok()) {
+            Some(tenant) => caller.works_for(&tenant),
+            None => caller.works_for_all(),
+        };
+        let paused = paused.filter(works_for).map(|paused| wire::PausedTenant {
+            tenant: paused.tenant,
+            pseudonym: paused.pseudonym,
+            since_ms: paused.since_ms,
+            cause: paused.cause,
+        });
+        Ok(Response::new(wire::BreakersResponse { paused: paused.collect() }))
     }
 }

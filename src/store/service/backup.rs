@@ -40,8 +40,8 @@ pub(super) struct Backups {
 }
 
 /// By whom a backup is asked for, if that is an admin of all tenants: all of them are in it.
-pub(super) fn permitted<Q>(request: &Request<Q>) -> Result<By> {
-    let caller = caller(request, Role::Admin)?;
+pub(super) fn permitted<Q>(store: &Store, request: &Request<Q>) -> Result<By> {
+    let caller = caller(store, request, Role::Admin)?;
     if !caller.works_for_all() {
         let message = format!("service `{}` does not work for all tenants", caller.service());
         return Err(Error::new(ErrorKind::Denied, message)

@@ -9,11 +9,12 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use super::backup::BackupState;
-use super::convert::{RotationState, from_wire};
+use super::convert::{RotationState, failure, from_wire};
 use super::verify::VerifyState;
 use super::wire::admin_client::AdminClient;
 use super::wire::store_client::StoreClient;
 use super::{backup, verify, wire};
+use crate::audit::actions::{SignedAction, Taker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
 use crate::limits;
@@ -22,7 +23,7 @@ use crate::server::RemoteOptions;
 use crate::server::connect::Connector;
 use crate::server::error::from_status;
 use crate::sidecar::RecordSource;
-use crate::store::Terms;
+use crate::store::{Paused, Terms};
 use crate::token::{HandoffRecord, OpenedPlace};
 use crate::vectors::SearchRequest;
 
@@ -144,6 +145,61 @@ impl RemoteStore {
         verify::from_wire(self.answer(async move { client.verify_status(asked).await }).await?)
     }
 
+    /// As [`Store::trip_breaker`](crate::Store::trip_breaker).
+    pub async fn trip_breaker(&self, tenant: &TenantId) -> Result<bool> {
+        let (mut client, asked) = (self.admin(), wire::BreakerRequest { tenant: tenant.as_str().to_owned() });
+        Ok(self.answer(async move { client.trip_breaker(asked).await }).await?.changed)
+    }
+
+    /// As [`Store::release_breaker`](crate::Store::release_breaker).
+    pub async fn release_breaker(&self, tenant: &TenantId) -> Result<bool> {
+        let (mut client, asked) = (self.admin(), wire::BreakerRequest { tenant: tenant.as_str().to_owned() });
+        Ok(self.answer(async move { client.release_breaker(asked).await }).await?.changed)
+    }
+
+    /// The tenants whose reads are paused, of those that this caller works for.
+    pub async fn breakers(&self) -> Result<Vec<Paused>> {
+        let mut client = self.admin();
+        let answer = self.answer(async move { client.breakers(wire::BreakersRequest {}).await }).await?;
+        let paused = answer.paused.into_iter().map(|paused| Paused {
+            tenant: paused.tenant,
+            pseudonym: paused.pseudonym,
+            since_ms: paused.since_ms,
+            cause: paused.cause,
+        });
+        Ok(paused.collect())
+    }
+
+    /// As [`Store::append_actions`](crate::Store::append_actions).
+    pub async fn append_actions(
+        &self,
+        tenant: &TenantId,
+        chain: &[Vec<u8>],
+        actions: &[SignedAction],
+    ) -> Result<Vec<Result<()>>> {
+        let signed = |action: &SignedAction| wire::SignedAction {
+            record: action.record.clone(),
+            signature: action.signature.clone(),
+        };
+        let asked = wire::AppendActionsRequest {
+            tenant: tenant.as_str().to_owned(),
+            chain: chain.to_vec(),
+            actions: actions.iter().map(signed).collect(),
+        };
+        let answer = self.call(asked, |mut client, asked| async move { client.append_actions(asked).await }).await?;
+        Ok(answer.outcomes.into_iter().map(|outcome| outcome.failure.map_or(Ok(()), |e| Err(failure(e)))).collect())
+    }
+
+    /// Has `work` done by the runtime while this thread waits.
+    fn wait<A: Send + 'static>(&self, work: impl Future<Output = Result<A>> + Send + 'static) -> Result<A> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.runtime.spawn(async move {
+            // Nobody waits only when the caller is gone.
+            let _ = sender.send(work.await);
+        });
+        receiver.recv().map_err(|e| Error::internal("the client of the store was closed").with_source(e))?
+    }
+
     fn admin(&self) -> AdminClient<Channel> {
         AdminClient::new(self.channel.clone()).max_decoding_message_size(limits::RPC_BYTES)
     }
@@ -178,14 +234,19 @@ impl RecordSource for RemoteStore {
             record: place.record().to_vec(),
             version: place.version(),
         };
-        let (sender, receiver) = mpsc::sync_channel(1);
         let store = self.clone();
-        self.runtime.spawn(async move {
+        self.wait(async move {
             let fetched = store.call(asked, |mut client, asked| async move { client.fetch(asked).await }).await;
-            // Nobody waits only when the caller is gone.
-            let _ = sender.send(fetched.map(|answer| answer.sealed));
-        });
-        receiver.recv().map_err(|e| Error::internal("the client of the store was closed").with_source(e))?
+            fetched.map(|answer| answer.sealed)
+        })
+    }
+}
+
+impl Taker for RemoteStore {
+    /// Blocks: not to be called on a thread that drives the runtime.
+    fn append(&self, tenant: &TenantId, chain: &[Vec<u8>], actions: &[SignedAction]) -> Result<Vec<Result<()>>> {
+        let (store, tenant, chain, actions) = (self.clone(), tenant.clone(), chain.to_vec(), actions.to_vec());
+        self.wait(async move { store.append_actions(&tenant, &chain, &actions).await })
     }
 }
 

@@ -62,8 +62,10 @@ pub(super) fn from_wire(state: wire::RotationState) -> Result<RotationState> {
     Ok(RotationState { status, due: state.due, running: state.running, failure: state.failure.map(failure) })
 }
 
+/// An error as it is told over the wire: without what it came from, which stays here.
 pub(super) fn failure_to_wire(e: &Error) -> wire::Failure {
-    wire::Failure { kind: e.kind().exit_code().into(), message: e.to_string(), remedy: e.remedy().map(str::to_owned) }
+    let remedy = e.remedy().map(str::to_owned);
+    wire::Failure { kind: e.kind().exit_code().into(), message: e.to_string(), remedy }
 }
 
 pub(super) fn failure(failure: wire::Failure) -> Error {

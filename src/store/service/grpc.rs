@@ -7,7 +7,10 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use super::admin::Admin;
+use super::convert::failure_to_wire;
 use super::wire::{self, admin_server, store_server};
+use crate::audit::Reason;
+use crate::audit::actions::SignedAction;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
 use crate::keys::kms::{Caller, Role};
@@ -40,8 +43,9 @@ struct Service(Store);
 impl Service {
     /// The tenant, if the caller has the role and works for it.
     async fn tenant<Q>(&self, request: &Request<Q>, role: Role, tenant: &str) -> Result<Tenant, Status> {
-        let tenant = permitted(request, role, tenant).map_err(|e| to_status(&e))?;
-        self.0.tenant(&tenant).await.map_err(|e| to_status(&e))
+        let (caller, tenant) = permitted(&self.0, request, role, tenant).map_err(|e| to_status(&e))?;
+        let tenant = self.0.tenant(&tenant).await.map_err(|e| to_status(&e))?;
+        Ok(tenant.asked_by(&caller))
     }
 }
 
@@ -70,38 +74,70 @@ impl store_server::Store for Service {
     }
 
     async fn fetch(&self, request: Request<wire::FetchRequest>) -> Result<Response<wire::FetchResponse>, Status> {
-        let tenant = permitted(&request, Role::Sidecar, &request.get_ref().tenant).map_err(|e| to_status(&e))?;
+        let tenant = self.tenant(&request, Role::Sidecar, &request.get_ref().tenant).await?;
         let asked = request.into_inner();
         let fixed = |bytes: &[u8]| bytes.try_into().map_err(|_| Error::invalid("an id has 16 bytes"));
         let sealed = match (fixed(&asked.scope), fixed(&asked.record)) {
-            (Ok(scope), Ok(record)) => self.0.fetch_sealed(&tenant, scope, record, asked.version).await,
+            (Ok(scope), Ok(record)) => tenant.fetch_sealed(scope, record, asked.version).await,
             (Err(e), _) | (_, Err(e)) => Err(e),
         };
         sealed.map(|sealed| Response::new(wire::FetchResponse { sealed })).map_err(|e| to_status(&e))
     }
+
+    async fn append_actions(
+        &self,
+        request: Request<wire::AppendActionsRequest>,
+    ) -> Result<Response<wire::AppendActionsResponse>, Status> {
+        let (_, tenant) =
+            permitted(&self.0, &request, Role::Agent, &request.get_ref().tenant).map_err(|e| to_status(&e))?;
+        let asked = request.into_inner();
+        let actions =
+            asked.actions.into_iter().map(|action| SignedAction { record: action.record, signature: action.signature });
+        let answers =
+            self.0.append_actions(&tenant, asked.chain, actions.collect()).await.map_err(|e| to_status(&e))?;
+        let outcomes =
+            answers.iter().map(|answer| wire::ActionOutcome { failure: answer.as_ref().err().map(failure_to_wire) });
+        Ok(Response::new(wire::AppendActionsResponse { outcomes: outcomes.collect() }))
+    }
 }
 
-/// Who asks, if that is a service with the role.
-pub(super) fn caller<Q>(request: &Request<Q>, role: Role) -> Result<&Caller> {
+/// Who asks.
+fn known<Q>(request: &Request<Q>) -> Result<&Caller> {
     let known = request.extensions().get::<Known>();
-    let caller = known.ok_or_else(|| Error::internal("a request came in without its caller"))?.caller();
+    Ok(known.ok_or_else(|| Error::internal("a request came in without its caller"))?.caller())
+}
+
+/// Who asks, if that is a service with the role. A refusal is written down first.
+pub(super) fn caller<Q>(store: &Store, request: &Request<Q>, role: Role) -> Result<Caller> {
+    let caller = known(request)?;
     if caller.role() == role {
-        return Ok(caller);
+        return Ok(caller.clone());
     }
+    store.refused(caller, None, Reason::Role)?;
     let (service, has) = (caller.service(), caller.role());
     let message = format!("service `{service}` is a {has} and may not ask a store for this");
     Err(Error::new(ErrorKind::Denied, message).with_remedy(format!("use a service with the role {role}")))
 }
 
-/// The tenant that is asked about, if the caller has the role and works for it.
-pub(super) fn permitted<Q>(request: &Request<Q>, role: Role, tenant: &str) -> Result<TenantId> {
-    let caller = caller(request, role)?;
+/// Who asks and the tenant that is asked about, if the caller has the role and works for it. A refusal is written down
+/// first.
+pub(super) fn permitted<Q>(
+    store: &Store,
+    request: &Request<Q>,
+    role: Role,
+    tenant: &str,
+) -> Result<(Caller, TenantId)> {
+    let caller = caller(store, request, role)?;
+    let named = tenant.parse::<TenantId>().ok();
     // The same words whether there is such a tenant or not.
-    let tenant = tenant.parse().ok().filter(|tenant| caller.works_for(tenant));
-    tenant.ok_or_else(|| {
-        Error::new(ErrorKind::Denied, format!("service `{}` does not work for this tenant", caller.service()))
-            .with_remedy("add the tenant to the service's scope in the configuration, if it should")
-    })
+    match named.as_ref().filter(|tenant| caller.works_for(tenant)) {
+        Some(tenant) => Ok((caller, tenant.clone())),
+        None => {
+            store.refused(&caller, named.as_ref(), Reason::Scope)?;
+            Err(Error::new(ErrorKind::Denied, format!("service `{}` does not work for this tenant", caller.service()))
+                .with_remedy("add the tenant to the service's scope in the configuration, if it should"))
+        }
+    }
 }
 
 async fn search(tenant: &Tenant, asked: wire::SearchSealedRequest) -> Result<Handoff> {

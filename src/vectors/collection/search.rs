@@ -33,6 +33,11 @@ type Filter<'a> = Option<&'a (dyn Fn(&RecordId) -> bool + Sync)>;
 impl Collection {
     /// The nearest chunks, best first.
     pub fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>> {
+        Ok(self.search_tagged(request)?.into_iter().map(|(_, hit)| hit).collect())
+    }
+
+    /// The same, each with what the engine knows it by.
+    pub(crate) fn search_tagged(&self, request: &SearchRequest) -> Result<Vec<(Uuid, Hit)>> {
         let open = self.open()?;
         match self.spec().mode {
             Mode::Sealed => {
@@ -43,11 +48,16 @@ impl Collection {
                 let found = self.nearest_by_engine(&open, request, None)?;
                 let hits = found.into_iter().map(|(chunk, score)| {
                     let StoredChunk { id, text, metadata, .. } = chunk;
-                    Hit { id, score, text, metadata }
+                    Ok((self.tag(&id)?, Hit { id, score, text, metadata }))
                 });
-                Ok(hits.collect())
+                hits.collect()
             }
         }
+    }
+
+    /// What the engine knows the record `id` by in the epoch that seals, whether there is such a record or not.
+    pub(crate) fn tag(&self, id: &RecordId) -> Result<Uuid> {
+        self.sealer.blind(self.context.keyring.active(), id)
     }
 
     /// The ids and exact scores of the nearest records, best first; with a filter, among those whose ids pass.
@@ -104,11 +114,11 @@ impl Collection {
 
     /// The payloads of what was found in memory. Their vectors were opened when the index took them in; a payload opens
     /// only beside the embedding that was scored.
-    fn open_hits(&self, open: &Open, nearest: Vec<(RecordId, f32)>) -> Result<Vec<Hit>> {
+    fn open_hits(&self, open: &Open, nearest: Vec<(RecordId, f32)>) -> Result<Vec<(Uuid, Hit)>> {
         let opened = self.each_found(open, &nearest, |found| {
             let OpenedPayload { text, metadata } =
                 self.sealer.open_payload(found.point, &found.entry, found.embedding)?;
-            Ok(Hit { id: found.id.clone(), score: found.score, text, metadata })
+            Ok((found.point.id, Hit { id: found.id.clone(), score: found.score, text, metadata }))
         });
         match opened {
             Err(e) if e.kind() == ErrorKind::Integrity => {
@@ -118,9 +128,10 @@ impl Collection {
                 // What was deleted since the index was asked is left out.
                 let hits = nearest.into_iter().zip(chunks).filter_map(|((id, score), found)| {
                     let (_, chunk) = found?;
-                    Some(Hit { id, score, text: chunk.text, metadata: chunk.metadata })
+                    let tag = self.tag(&id);
+                    Some(tag.map(|tag| (tag, Hit { id, score, text: chunk.text, metadata: chunk.metadata })))
                 });
-                Ok(hits.collect())
+                hits.collect()
             }
             other => other,
         }

@@ -108,7 +108,9 @@ fn what_an_agent_signed_is_proven_by_its_event_in_every_profile() {
             default_provider().verify(algorithm, key, b"", &message, &signature).unwrap();
             let json = serde_json::to_string(event).unwrap();
             assert!(json.len() < strongroom::limits::AUDIT_LINE_BYTES, "{}", json.len());
-            assert!(!json.contains("tool.call") && !json.contains(scene.tenant.as_str()), "{json}");
+            for name in ["tool.call", scene.tenant.as_str(), agent().as_str()] {
+                assert!(!json.contains(name), "{json}");
+            }
         }
     }
 }

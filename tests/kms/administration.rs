@@ -54,7 +54,8 @@ fn onboarding_ends_with_a_session_that_works() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["type"].as_str().unwrap().to_owned())
         .collect();
     let (begun_and_done, begun_and_failed) = (["tenant-onboarded"; 2], ["tenant-onboarded"; 2]);
-    assert_eq!(types, [&begun_and_done[..], &["session-opened"], &begun_and_failed].concat().repeat(4));
+    let exported = ["certificates-exported"];
+    assert_eq!(types, [&begun_and_done[..], &["session-opened"], &begun_and_failed, &exported].concat().repeat(4));
     for profile in Profile::ALL {
         assert!(!journal.contains(tenant_of(profile).as_str()));
         assert!(!journal.contains(agent().as_str()));

@@ -19,6 +19,9 @@ use crate::keys::kms::{Kms, Role};
 use crate::keys::{VerifiedSigner, VerifiedSigners};
 use crate::limits;
 
+/// What agents are called in the log: which one it was, the signer's digest says to who has its credential.
+const SERVICE: &str = "agent";
+
 /// Takes in the actions of agents. Calls wait: for the key service, and for the log.
 pub struct ActionLog {
     signers: VerifiedSigners,
@@ -99,8 +102,7 @@ impl ActionLog {
                 }
                 Err(reason) => {
                     let what = What::ActionRefused { reason };
-                    let service = signer.as_ref().map_or("agent", |signer| signer.agent().as_str());
-                    let mut refused = Event::new(now_ms, service, what, Outcome::Refused).tenant(pseudonym);
+                    let mut refused = Event::new(now_ms, SERVICE, what, Outcome::Refused).tenant(pseudonym);
                     refused.role = Some(Role::Agent);
                     events.push(refused);
                     Err(reason.into())
@@ -164,7 +166,7 @@ fn event(checked: &Checked, pseudonym: &str, now_ms: u64) -> Event {
         digest: hex(digest),
         signature: signature.clone(),
     };
-    let mut event = Event::new(now_ms, signer.agent().as_str(), what, Outcome::Done).tenant(pseudonym);
+    let mut event = Event::new(now_ms, SERVICE, what, Outcome::Done).tenant(pseudonym);
     event.role = Some(Role::Agent);
     event
 }

@@ -54,7 +54,7 @@ mod tests {
         }
         let taken = reads.take();
         let sums: Vec<_> = taken.iter().map(|s| (s.tenant.as_deref().unwrap(), s.at_ms, s.kind)).collect();
-        let sum = |n| Kind::Read(Amount { records: 2 * n, bytes: 3 * n });
+        let sum = |n: u64| Kind::Read(Amount { records: 2 * n, bytes: 3 * n });
         assert_eq!(sums, [("a", 1, sum(2)), ("b", 1, sum(2)), ("a", HOUR_MS, sum(2))]);
         assert!(reads.take().is_empty());
         let added = (0..limits::ALERT_QUEUE + 5).filter(|n| reads.add(&n.to_string(), "s", 1, amount)).count();

@@ -92,15 +92,14 @@ impl Desk {
         place: impl FnOnce() -> Option<String>,
         opened: Result<T>,
     ) -> Result<T> {
-        opened.map_err(|e| {
+        opened.inspect_err(|e| {
             if e.kind() != ErrorKind::Integrity {
-                return e;
+                return;
             }
             let id = e.record().map(|id| crate::audit::hex(id));
             if self.record(What::OpenFailed { record, place: place(), id }, Outcome::Failed).is_err() {
                 tracing::error!("a record that does not open could not be written into the audit log");
             }
-            e
         })
     }
 

@@ -1,8 +1,18 @@
 //! The audit log: who asked for what, and what became of it. Never key bytes, names of tenants or payloads.
 //!
-//! [`AuditSink`] is the joint. `schema/audit-event.schema.json` describes an [`Event`] as JSON.
+//! [`AuditSink`] is the joint. `schema/audit-event.schema.json` describes an [`Event`] as JSON, `schema/audit.md` the log
+//! that keeps them, [`crate::manual::audit`] how it is used.
+//!
+//! [`log`] writes, [`export`] makes files of it, and [`verify`], which shares nothing with either, says whether to believe
+//! them.
 
-mod journal;
+pub mod checkpoint;
+pub mod export;
+pub mod log;
+pub mod path;
+pub mod proof;
+pub mod tree;
+pub mod verify;
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -16,7 +26,7 @@ use crate::keys::{EpochState, Fingerprint, Profile};
 use crate::limits;
 use crate::token::Refusal;
 
-pub use journal::{JOURNAL_FILE, Journal};
+pub use log::{Log, LogOptions};
 
 /// Where events go.
 pub trait AuditSink: Send + Sync {
@@ -24,9 +34,14 @@ pub trait AuditSink: Send + Sync {
     fn record(&self, event: &Event) -> Result<()>;
 }
 
+/// The version of the form of an event.
+pub const EVENT_VERSION: u8 = 1;
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
+    /// The version of its form: [`EVENT_VERSION`].
+    pub v: u8,
     /// When: Unix time in milliseconds.
     pub at_ms: u64,
     /// The service that asked; for a peer that nobody knows, what its connection says of it.
@@ -144,6 +159,32 @@ pub enum What {
         /// The key exchanges that it offered.
         groups: String,
     },
+    /// The log was begun: its first entry.
+    LogBegun {
+        /// Its name, which its checkpoints have.
+        origin: String,
+    },
+    /// A service began to write the log.
+    LogOpened {
+        /// How many entries it had.
+        entries: u64,
+    },
+    /// A service that wrote the log ended in good order.
+    LogClosed,
+    /// Old entries are to be removed, or were.
+    LogPruned {
+        /// The first.
+        from: u64,
+        /// The one after the last.
+        to: u64,
+    },
+    /// A checkpoint could not be published. It is tried again; only the first attempt in a row is recorded.
+    CheckpointFailed,
+    /// Events could not be written, and what they were about went on.
+    EventsLost {
+        /// How many.
+        count: u64,
+    },
 }
 
 /// Why a request was refused.
@@ -199,6 +240,7 @@ impl Arrival {
     /// The event.
     pub fn event(&self, at_ms: u64) -> Event {
         Event {
+            v: EVENT_VERSION,
             at_ms,
             service: self.service.chars().take(limits::SERVICE_NAME_BYTES).collect(),
             role: self.role,
@@ -222,6 +264,19 @@ impl Outcome {
 }
 
 impl Event {
+    /// An event of `service`, which has no role, operation or tenant yet.
+    pub fn new(at_ms: u64, service: &str, what: What, outcome: Outcome) -> Self {
+        let service = service.chars().take(limits::SERVICE_NAME_BYTES).collect();
+        Self { v: EVENT_VERSION, at_ms, service, role: None, operation: None, tenant: None, what, outcome }
+    }
+
+    /// The same, about the tenant with this pseudonym.
+    #[must_use]
+    pub fn tenant(mut self, pseudonym: impl Into<String>) -> Self {
+        self.tenant = Some(pseudonym.into());
+        self
+    }
+
     /// Whether the event must be on stable storage before its effect is revealed: every change of keys, and the end of
     /// a session. Refusals, connections and new sessions are not waited for.
     pub fn durable(&self) -> bool {
@@ -233,13 +288,19 @@ impl Event {
             | What::PeerConnected { .. }
             | What::ClassicalRefused { .. }
             | What::Redeemed { .. }
-            | What::RedeemRefused { .. } => false,
+            | What::RedeemRefused { .. }
+            | What::LogOpened { .. }
+            | What::LogClosed
+            | What::CheckpointFailed
+            | What::EventsLost { .. } => false,
             What::TenantOnboarded { .. }
             | What::TenantShredded { .. }
             | What::EpochMoved { .. }
             | What::TokensRevoked { .. }
             | What::RevocationLifted { .. }
-            | What::SessionRevoked { .. } => true,
+            | What::SessionRevoked { .. }
+            | What::LogBegun { .. }
+            | What::LogPruned { .. } => true,
         }
     }
 }
@@ -302,6 +363,12 @@ mod tests {
             What::Redeemed { token: "0".repeat(32), holder: "0".repeat(64), records: 1, digest: "0".repeat(64) },
             What::TokensRevoked { kind: "token", id: "0".repeat(32) },
             What::RevocationLifted { kind: "holder", id: "0".repeat(64) },
+            What::LogBegun { origin: "strongroom.audit/0".into() },
+            What::LogOpened { entries: 1 },
+            What::LogClosed,
+            What::LogPruned { from: 0, to: 256 },
+            What::CheckpointFailed,
+            What::EventsLost { count: 1 },
         ];
         kinds.extend(envelope::Refusal::ALL.map(|reason| What::EnvelopeRefused { reason }));
         kinds.extend(Refusal::ALL.map(|reason| What::RedeemRefused { reason }));
@@ -309,6 +376,7 @@ mod tests {
             [Reason::Scope, Reason::Role, Reason::SingleUse, Reason::Credential, Reason::Profile, Reason::Peer];
         kinds.extend(reasons.map(|reason| What::Refused { reason }));
         let event = |(what, operation): (What, Operation)| Event {
+            v: EVENT_VERSION,
             at_ms: 1,
             service: "s".into(),
             role: Some(Role::Admin),

@@ -6,15 +6,16 @@ use clap::Subcommand;
 
 use super::Global;
 use super::output::Output;
-use super::serving::{ServeArgs, told_to_stop};
-use crate::audit::Journal;
+use super::serving::{ServeArgs, close, told_to_stop};
+use crate::audit::Log;
+use crate::audit::log::KeyKeeper;
 use crate::clock::SystemClock;
 use crate::crypto::default_provider;
 use crate::error::{Error, Result};
 use crate::keys::kms::{KmsOptions, LocalKms};
 use crate::keys::{Keystore, Passphrase};
 use crate::server::{self, Counts, Listener, Services};
-use crate::store::StoreOptions;
+use crate::store::{LogOf, StoreOptions};
 
 #[derive(Subcommand)]
 pub(super) enum KmsCommand {
@@ -34,18 +35,21 @@ async fn serve(global: &Global, args: ServeArgs, output: &Output) -> Result<()> 
     let (address, own) = (options.kms_address()?, options.kms_certificate()?);
     let passphrase = global.passphrase(false)?;
     let opening = tokio::task::spawn_blocking(move || open(&options, passphrase));
-    let kms = opening.await.map_err(|e| Error::internal("opening the keystore").with_source(e))??;
+    let (kms, log) = opening.await.map_err(|e| Error::internal("opening the keystore").with_source(e))??;
     let stop = told_to_stop()?;
     let listener = Listener::bind(&address, own, services).await?;
     output.remark(&format!("listening on {}", listener.address()));
-    server::run(listener, Arc::new(kms), Arc::new(Counts::default()), stop).await?;
+    let served = server::run(listener, Arc::new(kms), Arc::new(Counts::default()), stop).await;
+    close(log).await?;
+    served?;
     output.remark("stopped");
     Ok(())
 }
 
-fn open(options: &StoreOptions, passphrase: Passphrase) -> Result<Arc<LocalKms>> {
+fn open(options: &StoreOptions, passphrase: Passphrase) -> Result<(Arc<LocalKms>, Arc<Log>)> {
     let keystore = Keystore::open(&options.keystore_dir(), default_provider(), options.unlock(passphrase))?;
-    let audit = Arc::new(Journal::open(&options.keystore_dir())?);
+    let keystore = Arc::new(keystore);
+    let audit = Arc::new(options.open_log(LogOf::Keystore, KeyKeeper::Keystore(keystore.clone()), Some("kms"))?);
     let kms = KmsOptions { policy: options.policy(), ..KmsOptions::default() };
-    LocalKms::new(Arc::new(keystore), kms, Arc::new(SystemClock), audit)
+    Ok((LocalKms::new(keystore, kms, Arc::new(SystemClock), audit.clone())?, audit))
 }

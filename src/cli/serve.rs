@@ -4,25 +4,29 @@ use std::sync::Arc;
 
 use super::Global;
 use super::output::Output;
-use super::serving::{ServeArgs, told_to_stop};
-use crate::audit::{Arrival, AuditSink as _, Journal};
+use super::serving::{ServeArgs, close, told_to_stop};
+use crate::audit::log::KeyKeeper;
+use crate::audit::{Arrival, AuditSink as _};
 use crate::clock::{Clock as _, SystemClock};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::server::{self, Listener, Services};
-use crate::store::service;
+use crate::store::{LogOf, service};
 
 pub(super) async fn run(global: &Global, args: ServeArgs, output: &Output) -> Result<()> {
     let options = global.options_with(&args.settings("store")?)?;
     let services = Arc::new(Services::load(&options.store_services())?);
     let address = options.store_address()?;
     let own = options.certificate_at(&address)?;
-    let dir = options.data_dir();
-    let store = global.open_with(options).await?;
+    let store = global.open_with(options.clone()).await?;
     let stop = told_to_stop()?;
     let listener = Listener::bind(&address, own, services).await?;
     output.remark(&format!("listening on {}", listener.address()));
-    let audit = Journal::open(&dir)?;
-    let notice = Arc::new(move |arrival: &Arrival| audit.record(&arrival.event(SystemClock.now_ms())));
+    let opening = tokio::task::spawn_blocking(move || options.open_log(LogOf::Store, KeyKeeper::File, Some("store")));
+    let audit = Arc::new(opening.await.map_err(|e| Error::internal("opening the audit log").with_source(e))??);
+    let notice = {
+        let audit = audit.clone();
+        Arc::new(move |arrival: &Arrival| audit.record(&arrival.event(SystemClock.now_ms())))
+    };
     let routes = service::routes(store.clone()).await;
     // Rotations end with the service, whatever ends that.
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
@@ -34,6 +38,7 @@ pub(super) async fn run(global: &Global, args: ServeArgs, output: &Output) -> Re
     };
     let (served, rotated) = tokio::join!(serving, store.keep_rotating(end));
     let closed = store.close().await;
+    close(audit).await?;
     served.and(rotated).and(closed)?;
     output.remark("stopped");
     Ok(())

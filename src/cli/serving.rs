@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::error::Result;
+use crate::audit::Log;
+use crate::error::{Error, Result};
 
 #[derive(Args)]
 pub(super) struct ServeArgs {
@@ -62,4 +64,10 @@ pub(super) fn told_to_stop() -> Result<impl Future<Output = ()> + Send> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+/// Ends the audit log of a service, whoever still has it: its last entries are signed.
+pub(super) async fn close(log: Arc<Log>) -> Result<()> {
+    let closing = tokio::task::spawn_blocking(move || log.close());
+    closing.await.map_err(|e| Error::internal("closing the audit log").with_source(e))
 }

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::Global;
 use super::output::{Output, time};
-use super::serving::{ServeArgs, told_to_stop};
-use crate::audit::{Arrival, Journal};
+use super::serving::{ServeArgs, close, told_to_stop};
+use crate::audit::log::KeyKeeper;
+use crate::audit::{Arrival, Log};
 use crate::clock::{Clock as _, SystemClock, boot_id};
 use crate::crypto::default_provider;
 use crate::disk::DataDir;
@@ -22,8 +23,8 @@ use crate::limits;
 use crate::locked::LockPolicy;
 use crate::server::{self, Listener, RemoteKms, Services};
 use crate::sidecar::{self, Client, ClientOptions, RecordSource, Sidecar, SidecarOptions, SidecarParts};
-use crate::store::StoreOptions;
 use crate::store::service::RemoteStore;
+use crate::store::{LogOf, StoreOptions};
 use crate::token::{Form, Holder, HolderId, Ledger, Revocation, TokenId};
 
 #[derive(Subcommand)]
@@ -107,7 +108,8 @@ async fn serve(options: StoreOptions, clear_over_tls: bool, output: &Output) -> 
     let own = options.certificate_at(&address)?;
     let source = options.remote_store()?.map(RemoteStore::new).transpose()?;
     let opening = tokio::task::spawn_blocking(move || open(&options, source, clear_over_tls));
-    let sidecar = Arc::new(opening.await.map_err(|e| Error::internal("opening the sidecar").with_source(e))??);
+    let (sidecar, log) = opening.await.map_err(|e| Error::internal("opening the sidecar").with_source(e))??;
+    let sidecar = Arc::new(sidecar);
     let stop = told_to_stop()?;
     let listener = Listener::bind(&address, own, services).await?;
     let ready = async {
@@ -133,12 +135,13 @@ async fn serve(options: StoreOptions, clear_over_tls: bool, output: &Output) -> 
     let routes = sidecar::routes(sidecar).await;
     let served = server::serve(listener, routes, notice, counts, stop).await;
     sweeping.abort();
+    close(log).await?;
     served?;
     output.remark("stopped");
     Ok(())
 }
 
-fn open(options: &StoreOptions, source: Option<RemoteStore>, clear_over_tls: bool) -> Result<Sidecar> {
+fn open(options: &StoreOptions, source: Option<RemoteStore>, clear_over_tls: bool) -> Result<(Sidecar, Arc<Log>)> {
     if !options.has_remote_keys() {
         return Err(Error::invalid("a sidecar needs a key service")
             .with_remedy("run `strongroom kms serve`, and name it by the setting `kms`"));
@@ -148,11 +151,12 @@ fn open(options: &StoreOptions, source: Option<RemoteStore>, clear_over_tls: boo
     let clock = Arc::new(SystemClock);
     let rocks = Rocks::open(&disk.subdir("db")?, disk.clone(), options.cache_bytes(), clock.clone(), |_, _| false)?;
     let kms = Arc::new(RemoteKms::new(options.remote()?)?);
-    Sidecar::new(SidecarParts {
+    let log = Arc::new(options.open_log(LogOf::Sidecar, KeyKeeper::File, Some(&settings.sidecar_audience))?);
+    let sidecar = Sidecar::new(SidecarParts {
         kms: kms.clone(),
         keys: kms,
         provider: default_provider(),
-        audit: Arc::new(Journal::open(&options.sidecar_dir())?),
+        audit: log.clone(),
         ledger: Ledger::open(Arc::new(rocks), &boot_id()?, clock.now_ms())?,
         audience: settings.sidecar_audience.parse()?,
         clock,
@@ -163,7 +167,8 @@ fn open(options: &StoreOptions, source: Option<RemoteStore>, clear_over_tls: boo
             clear_over_tls,
             ..SidecarOptions::default()
         },
-    })
+    })?;
+    Ok((sidecar, log))
 }
 
 /// Lets go of what has expired, now and then.

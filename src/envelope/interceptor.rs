@@ -12,7 +12,7 @@ use super::invitation::Invitation;
 use super::peer::{Claimed, Message, Peer};
 use super::received::{Origin, Received};
 use super::refusal::{Failure, Refusal};
-use crate::audit::{AuditSink, Event, Outcome, What};
+use crate::audit::{AuditSink, EVENT_VERSION, Event, Outcome, What};
 use crate::clock::Clock;
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};
@@ -292,6 +292,7 @@ impl Interceptor {
     /// Records a refusal. It stands whether that can be written or not.
     pub(super) fn refused(&self, reason: Refusal) {
         let event = Event {
+            v: EVENT_VERSION,
             at_ms: self.clock.now_ms(),
             service: self.agent.as_str().to_owned(),
             role: Some(Role::Agent),

@@ -37,5 +37,8 @@ pub mod sidecar {}
 #[doc = include_str!("rotation.md")]
 pub mod rotation {}
 
+#[doc = include_str!("audit.md")]
+pub mod audit {}
+
 #[doc = include_str!("backup.md")]
 pub mod backup {}

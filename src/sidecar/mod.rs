@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{Arrival, AuditSink, Event, Outcome, What};
+use crate::audit::{Arrival, AuditSink, EVENT_VERSION, Event, Outcome, What};
 use crate::clock::Clock;
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};
@@ -224,6 +224,7 @@ impl Sidecar {
 
     fn record_of(&self, caller: &Caller, tenant: Option<&TenantId>, what: What, outcome: Outcome) -> Result<()> {
         self.audit.record(&Event {
+            v: EVENT_VERSION,
             at_ms: self.clock.now_ms(),
             service: caller.service().to_owned(),
             role: Some(caller.role()),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 
 use super::tenant::Open;
-use super::{Inner, Store, StoreOptions, Tenant, blocking};
-use crate::audit::Journal;
+use super::{Inner, LogOf, Store, StoreOptions, Tenant, blocking};
+use crate::audit::Log;
+use crate::audit::log::KeyKeeper;
 use crate::clock::Clock;
 use crate::crypto::{Provider, SuiteId};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +29,8 @@ pub(super) struct StoreKeys {
     pub(super) signing: Arc<dyn Kms>,
     /// Who makes and destroys keys.
     pub(super) admin: Arc<dyn Keys>,
+    /// What is recorded of that, where it is done here.
+    pub(super) log: Option<Arc<Log>>,
 }
 
 impl StoreKeys {
@@ -43,18 +46,18 @@ pub(super) fn open(
     provider: &'static dyn Provider,
     passphrase: Passphrase,
 ) -> Result<StoreKeys> {
-    let keystore = Keystore::open(&options.keystore_dir(), provider, options.unlock(passphrase))?;
-    let audit = Arc::new(Journal::open(&options.keystore_dir())?);
-    let kms = LocalKms::new(Arc::new(keystore), options.kms(), options.clock.clone(), audit)?;
+    let keystore = Arc::new(Keystore::open(&options.keystore_dir(), provider, options.unlock(passphrase))?);
+    let log = Arc::new(options.open_log(LogOf::Keystore, KeyKeeper::Keystore(keystore.clone()), None)?);
+    let kms = LocalKms::new(keystore, options.kms(), options.clock.clone(), log.clone())?;
     let own = Arc::new(kms.caller(Caller::new(SERVICE, Role::Store, Scope::All)));
     let admin = Arc::new(kms.caller(Caller::new(SERVICE, Role::Admin, Scope::All)));
-    Ok(StoreKeys { data: own.clone(), signing: own, admin })
+    Ok(StoreKeys { data: own.clone(), signing: own, admin, log: Some(log) })
 }
 
 /// Calls the key service of `options`. What may be administered depends on the role that it gives this process.
 pub(super) fn connect(options: &StoreOptions) -> Result<StoreKeys> {
     let kms = Arc::new(RemoteKms::new(options.remote()?)?);
-    Ok(StoreKeys { data: kms.clone(), signing: kms.clone(), admin: kms })
+    Ok(StoreKeys { data: kms.clone(), signing: kms.clone(), admin: kms, log: None })
 }
 
 impl Store {

@@ -64,7 +64,7 @@ use crate::vectors::{CollectionContext, HandedOut, JournalPins};
 pub use backup::BackupReport;
 pub use collection::{Collection, CollectionStatus};
 pub use handoff::{Handoff, Terms};
-pub use options::StoreOptions;
+pub use options::{LogOf, StoreOptions};
 pub use restore::RestoreReport;
 pub use tenant::{Tenant, TenantReport};
 pub use unreadable::{Unreadable, Why};
@@ -236,6 +236,9 @@ impl Store {
             open.iter().for_each(|tenant| drop(tenant.rotating.lock()));
             // Whatever fails, the others are closed.
             let closed: Vec<Result<()>> = open.iter().map(|tenant| tenant.close()).collect();
+            if let Some(log) = &inner.keys.log {
+                log.close();
+            }
             inner.kv.sync()?;
             closed.into_iter().collect()
         })

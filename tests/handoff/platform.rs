@@ -167,7 +167,7 @@ impl Platform {
     }
 
     pub fn audit(&self) -> String {
-        std::fs::read_to_string(self.sidecar_dir.dir.join("sidecar/audit.jsonl")).unwrap()
+        crate::common::audit::lines(&self.sidecar_dir.dir.join("sidecar"))
     }
 
     pub fn node(&self, named: bool) -> Node {

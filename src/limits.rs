@@ -104,6 +104,8 @@ pub const AUDIT_CHECKPOINT_MS: u64 = 10_000;
 pub const AUDIT_INTEGRATE_MS: u64 = 250;
 /// Most entries that are put into the tree in one write.
 pub const AUDIT_INTEGRATE_ENTRIES: u64 = 4096;
+/// Most attempts at opening a log to read while another process writes it.
+pub const AUDIT_READ_ATTEMPTS: u32 = 5;
 /// Checkpoints that are kept.
 pub const AUDIT_CHECKPOINTS: usize = 1024;
 /// Largest checkpoint with its signatures, in bytes.

@@ -219,7 +219,8 @@ impl View {
     fn of(scene: &Scene, tenant: &str) -> Self {
         let path = scene.dir.path().join(format!("{tenant}.view"));
         export_view(&scene.reader(), tenant, &path, |_| ()).unwrap();
-        let text = std::fs::read_to_string(path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
         Self { lines: text.lines().map(str::to_owned).collect() }
     }
 

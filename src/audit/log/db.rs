@@ -63,6 +63,21 @@ impl Db {
 
     /// Opens the database in `path` to read along, whoever writes it.
     pub(super) fn read_along(path: &Path) -> Result<Self> {
+        let mut attempts = 1;
+        loop {
+            // What the writer has just replaced is looked for in vain, once.
+            match Self::try_read_along(path) {
+                Err(e) if e.kind() != ErrorKind::Integrity && attempts < limits::AUDIT_READ_ATTEMPTS => {
+                    tracing::debug!(error = %e, "the audit log is opened again");
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                    attempts += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn try_read_along(path: &Path) -> Result<Self> {
         let aside = tempfile::Builder::new().prefix("strongroom-audit-").tempdir()?;
         let mut options = options();
         // What the writer removes meanwhile has to stay open here.

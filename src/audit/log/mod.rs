@@ -345,7 +345,9 @@ impl Shared {
 
 /// The bytes of an event.
 fn encode(event: &Event) -> Result<Vec<u8>> {
-    let entry = serde_json::to_vec(event).map_err(|e| Error::internal("encoding").with_source(e))?;
+    // Growing costs more than writing: what is left behind is erased.
+    let mut entry = Vec::with_capacity(1024);
+    serde_json::to_writer(&mut entry, event).map_err(|e| Error::internal("encoding").with_source(e))?;
     if entry.len() > limits::AUDIT_ENTRY_BYTES {
         return Err(Error::internal("an audit event is too long"));
     }

@@ -170,10 +170,11 @@ pub(super) mod cosignatures {
         for entry in entries {
             let entry = entry?;
             let older = entry.file_name().to_str().and_then(|name| name.parse().ok()).is_some_and(|n: u64| n < size);
-            if older && let Err(e) = std::fs::remove_file(entry.path()).map_err(Error::from) {
-                if e.kind() != ErrorKind::NotFound {
-                    return Err(e);
-                }
+            if older
+                && let Err(e) = std::fs::remove_file(entry.path()).map_err(Error::from)
+                && e.kind() != ErrorKind::NotFound
+            {
+                return Err(e);
             }
         }
         Ok(())

@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
             let what = format!("entry {index} is what was logged as entry {from}: entries are not in their order");
             return Finding::new(Attack::Reordered, what);
         }
-        if shifted(&tile, &entries, first) {
+        if is.is_none() || shifted(&tile, &entries, first) {
             return Finding::new(Attack::DroppedEntry, format!("entry {index} is missing"));
         }
         if was.is_none() || shifted(&entries, &tile, first) {

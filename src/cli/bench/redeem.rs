@@ -152,21 +152,23 @@ impl World {
         })
     }
 
-    /// `n` redeems of one token by a client over a Unix socket, one after the other.
-    pub(super) async fn redeem_over_unix(&self, scratch: &TempDir, n: usize) -> Result<Duration> {
-        let record = seal_context(&self.keyring, &[3; RECORD_BYTES])?;
-        let mut running = Running::start(self, scratch, "unix").await?;
-        let client = running.client(self, Form::Clear)?;
-        let token = self.mint(&client.holder().id()?, &record, 1_000_000)?;
-        let wanted = Wanted::all(self.provider, self.signer.tenant(), std::slice::from_ref(&record));
-        client.redeem(&token, self.signer.chain(), &wanted).await?;
-        let started = Instant::now();
+    /// The time of each of `n` redeems of one token by a client over a Unix socket: by turns of `self` and of `other`.
+    pub(super) async fn over_unix_beside(
+        &self,
+        other: &Self,
+        scratch: [&TempDir; 2],
+        n: usize,
+    ) -> Result<Pair<Vec<Duration>>> {
+        let [mut floor, mut ours] =
+            [OverUnix::start(self, scratch[0]).await?, OverUnix::start(other, scratch[1]).await?];
+        let mut times = Pair::<Vec<Duration>>::default();
         for _ in 0..n {
-            drop(black_box(client.redeem(&token, self.signer.chain(), &wanted).await?));
+            times.floor.push(floor.redeem(self).await?);
+            times.ours.push(ours.redeem(other).await?);
         }
-        let took = started.elapsed();
-        running.end().await?;
-        Ok(took / u32::try_from(n.max(1)).unwrap_or(u32::MAX))
+        floor.running.end().await?;
+        ours.running.end().await?;
+        Ok(times)
     }
 
     /// One redeem of each of `n` tokens that the sidecar has not seen, against verifying as many signatures.
@@ -270,6 +272,33 @@ impl World {
             running.end().await?;
         }
         Ok(())
+    }
+}
+
+/// A client, with a token that the sidecar knows.
+struct OverUnix {
+    running: Running,
+    client: Client,
+    token: Vec<u8>,
+    wanted: Vec<Wanted>,
+}
+
+impl OverUnix {
+    async fn start(world: &World, scratch: &TempDir) -> Result<Self> {
+        let record = seal_context(&world.keyring, &[3; RECORD_BYTES])?;
+        let mut running = Running::start(world, scratch, "unix").await?;
+        let client = running.client(world, Form::Clear)?;
+        let token = world.mint(&client.holder().id()?, &record, 1_000_000)?;
+        let wanted = Wanted::all(world.provider, world.signer.tenant(), std::slice::from_ref(&record));
+        let mut this = Self { running, client, token, wanted };
+        this.redeem(world).await?;
+        Ok(this)
+    }
+
+    async fn redeem(&mut self, world: &World) -> Result<Duration> {
+        let started = Instant::now();
+        drop(black_box(self.client.redeem(&self.token, world.signer.chain(), &self.wanted).await?));
+        Ok(started.elapsed())
     }
 }
 

@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(place(7, 3), (0, 1, 128, 128));
         assert_eq!(place(8, 255), (1, 0, 255, 1));
         assert_eq!(place(9, 128), (1, 1, 0, 2));
-        assert_eq!(place(63, 1), (7, 1, 0, 128));
+        assert_eq!(place(63, 1), (7, 0, 128, 128));
     }
 
     /// C2SP tlog-tiles gives these.

@@ -155,19 +155,16 @@ impl Db {
         self.db.write(batch).map_err(failed)
     }
 
-    /// Removes the entries before `to`.
+    /// Removes the entries before `to`, durably.
     pub(super) fn prune(&self, to: u64) -> Result<()> {
         let mut batch = WriteBatch::default();
         batch.delete_range_cf(self.table(ENTRIES)?, 0_u64.to_be_bytes(), to.to_be_bytes());
         batch.put_cf(self.table(STATE)?, PRUNED, to.to_be_bytes());
         self.db.write(batch).map_err(failed)?;
-        self.sync()
-    }
-
-    /// Has what was removed leave the disk.
-    pub(super) fn compact(&self) -> Result<()> {
-        self.db.compact_range_cf(self.table(ENTRIES)?, None::<&[u8]>, None::<&[u8]>);
-        Ok(())
+        self.sync()?;
+        // Whole files go at once; what shares one with later entries goes when RocksDB rewrites it.
+        let (first, last) = (0_u64.to_be_bytes(), to.saturating_sub(1).to_be_bytes());
+        self.db.delete_file_in_range_cf(self.table(ENTRIES)?, first, last).map_err(failed)
     }
 
     /// Writes the checkpoint of `size` entries durably, and lets go of the oldest beyond those that are kept.

@@ -33,7 +33,6 @@ pub(super) fn prune(shared: &Shared, older_than_ms: u64) -> Result<Pruned> {
     shared.append_event(&shared.own(what.clone(), Outcome::Begun))?;
     shared.db.prune(to)?;
     shared.note(what, Outcome::Done);
-    shared.db.compact()?;
     Ok(Pruned { from, to })
 }
 

@@ -87,6 +87,9 @@ impl Signed {
         if note.chars().any(|c| c.is_control() && c != '\n') {
             return Err(malformed("it has control characters"));
         }
+        if !note.ends_with('\n') {
+            return Err(malformed("its last line has no end"));
+        }
         let blank = note.rfind("\n\n").ok_or_else(|| malformed("it has no signatures"))?;
         let (text, lines) = (note.get(..=blank).unwrap_or_default(), note.get(blank + 2..).unwrap_or_default());
         let (mut verified, mut others) = (false, Vec::new());

@@ -77,6 +77,9 @@ pub struct Config {
     pub store_listen: String,
     /// The file of the services that may call it; relative to the store's directory. Default: `store-services.toml`.
     pub store_services: PathBuf,
+    /// Below which directory those may have backups made who ask `serve` for them; relative to the store's directory.
+    /// Default: none, only the user that `serve` runs as may, on the Unix socket.
+    pub backup_dir: PathBuf,
     /// How long an epoch of keys seals before it is due for rotation, in minutes. Default: 43200, 30 days.
     pub epoch_min: u32,
     /// How long an epoch that seals no more still opens before it is due for destruction, in minutes. Default: 10080.
@@ -146,6 +149,7 @@ impl Default for Config {
             store_server_name: String::new(),
             store_listen: "unix:store.sock".into(),
             store_services: "store-services.toml".into(),
+            backup_dir: PathBuf::new(),
             epoch_min: 43_200,
             epoch_retention_min: 10_080,
             rotation_interval_s: 60,

@@ -62,6 +62,10 @@ pub const KEYSTORE_HEADER_BYTES: u64 = 16 << 10;
 pub const TENANT_FILE_BYTES: u64 = 128 << 20;
 /// Most epochs of one tenant, destroyed ones included.
 pub const EPOCHS: usize = 65_536;
+/// Most root keys of one tenant, destroyed ones included.
+pub const ROOT_KEYS: usize = 4096;
+/// Most root keys that a tenant gets within a day: earlier certificates are kept that long.
+pub const ROOT_KEYS_A_DAY: usize = 32;
 /// Sessions that one token's threads share. Tokens work on few things at once, and some allow only 16 sessions.
 pub const TOKEN_SESSIONS: usize = 8;
 /// Longest wait for a session of a token, in milliseconds.
@@ -272,9 +276,11 @@ pub const INVITATION_BYTES: usize = 224 << 10;
 pub const ENVELOPE_FIELDS: usize = 128;
 
 /// Records that a rotation moves in one write. Who writes the same records waits for it.
-pub const ROTATION_ROWS: usize = 256;
+pub const ROTATION_ROWS: usize = 512;
 /// As many while somebody uses the store: that wait is to go unnoticed.
 pub const ROTATION_ROWS_BESIDE: usize = 8;
+/// Rows that go at a time from which on their whole range is removed at once.
+pub const ROTATION_RANGE: usize = 128;
 /// Bytes of records that a rotation moves in one write, about.
 pub const ROTATION_BYTES: usize = 1 << 20;
 /// Chunks that tokens may name and that a rotation minds when it moves them; of more, those used longest ago are fetched
@@ -302,5 +308,9 @@ pub const BACKUP_MANIFEST_BYTES: u64 = 256 << 20;
 pub const BACKUP_FILE_NAME_BYTES: usize = 64;
 /// Points that a backup reads from an engine at a time.
 pub const BACKUP_PAGE_POINTS: usize = 256;
+/// How many backups and verifications a service remembers that it was asked for, ended ones included.
+pub const ADMIN_RUNS: usize = 64;
+/// Records of one kind that a service names of those that a verification has found.
+pub const VERIFY_NAMED: usize = 1000;
 /// How long a backup waits for a collection that is being closed, in milliseconds.
 pub const BACKUP_WAIT_MS: u64 = 30_000;

@@ -19,3 +19,5 @@ mod kill;
 mod lost;
 #[path = "backup/rotation.rs"]
 mod rotation;
+#[path = "backup/served.rs"]
+mod served;

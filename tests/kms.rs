@@ -11,6 +11,8 @@ mod credentials;
 mod isolation;
 #[path = "kms/pool.rs"]
 mod pool;
+#[path = "kms/roots.rs"]
+mod roots;
 #[path = "kms/sessions.rs"]
 mod sessions;
 #[path = "kms/signers.rs"]

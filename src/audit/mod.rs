@@ -93,6 +93,16 @@ pub enum What {
         /// Its encapsulated secret, by fingerprint; empty when it failed.
         fingerprints: Vec<Fingerprint>,
     },
+    /// A tenant got another root key.
+    RootKeyRotated {
+        /// The one before, the new one and its certificate, by fingerprint; only the one before when it failed.
+        fingerprints: Vec<Fingerprint>,
+    },
+    /// A root key was destroyed that was not active any more.
+    RootKeyDestroyed {
+        /// That one and the active one, by fingerprint; only that one when it failed.
+        fingerprints: Vec<Fingerprint>,
+    },
     /// A session was opened.
     SessionOpened {
         /// Its name.
@@ -296,6 +306,8 @@ impl Event {
             What::TenantOnboarded { .. }
             | What::TenantShredded { .. }
             | What::EpochMoved { .. }
+            | What::RootKeyRotated { .. }
+            | What::RootKeyDestroyed { .. }
             | What::TokensRevoked { .. }
             | What::RevocationLifted { .. }
             | What::SessionRevoked { .. }
@@ -350,6 +362,8 @@ mod tests {
             What::TenantOnboarded { profile: Profile::Hybrid, fingerprints: fingerprints.clone() },
             What::TenantShredded { fingerprints: fingerprints.clone() },
             What::EpochMoved { epoch: None, state: EpochState::PreActive, fingerprints: Vec::new() },
+            What::RootKeyRotated { fingerprints: fingerprints.clone() },
+            What::RootKeyDestroyed { fingerprints: fingerprints.clone() },
             What::EpochMoved { epoch: Some(Epoch::FIRST), state: EpochState::Active, fingerprints },
             What::SessionOpened { session: session.clone() },
             What::SignerCertified {

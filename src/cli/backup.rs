@@ -1,6 +1,7 @@
 //! `backup create|list|verify|prune` and `restore`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
@@ -10,13 +11,20 @@ use super::Global;
 use super::output::{Output, bytes, time};
 use crate::backup::{Archive, Listed, Progress};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{RestoreReport, Store};
+use crate::server::{Address, RemoteOptions};
+use crate::store::service::{BackupState, RemoteStore};
+use crate::store::{BackupReport, RestoreReport, Store};
+
+/// How often another process is asked how far it is.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Subcommand)]
 pub(super) enum BackupCommand {
-    /// Back the data up; what earlier backups in the directory have is not written again. The keys are not in it
+    /// Back the data up; what earlier backups in the directory have is not written again. The keys are not in it. Where
+    /// `serve` runs, that does it, for who is an admin of all tenants in its file of services; Ctrl-C then only stops
+    /// looking
     Create {
-        /// The directory of backups, on another disk
+        /// The directory of backups, on another disk; where `serve` runs, of the machine that it runs on
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
@@ -81,16 +89,10 @@ pub(super) async fn run(global: &Global, command: BackupCommand, output: &Output
 }
 
 async fn create(global: &Global, to: PathBuf, output: &Output) -> Result<()> {
-    let store = global.open().await.map_err(|e| match e.kind() {
-        ErrorKind::Busy => Error::new(ErrorKind::Busy, e.to_string())
-            .with_remedy("whoever has the store open makes its backups: ask the running service, or stop it first"),
-        _ => e,
-    })?;
-    let (bar, progress) = progress(output, "backing up");
-    let made = store.backup(to, progress).await;
-    bar.finish_and_clear();
-    let closed = store.close().await;
-    let made = made?;
+    let made = match global.options()?.running_store()? {
+        Some(remote) => there(remote, &to, output).await?,
+        None => here(global, to, output).await?,
+    };
     output.answer(&made, |made| {
         format!(
             "backup {} of {}: {} ({} unchanged), {}, {}; {} of that written",
@@ -104,7 +106,49 @@ async fn create(global: &Global, to: PathBuf, output: &Output) -> Result<()> {
         )
     })?;
     output.remark("the keys are not in it: `strongroom keystore backup` copies them, for another place");
-    closed
+    Ok(())
+}
+
+async fn here(global: &Global, to: PathBuf, output: &Output) -> Result<BackupReport> {
+    let store = global.open().await.map_err(|e| match e.kind() {
+        ErrorKind::Busy => Error::new(ErrorKind::Busy, e.to_string())
+            .with_remedy("whoever has the store open makes its backups: ask the running service, or stop it first"),
+        _ => e,
+    })?;
+    let (bar, progress) = progress(output, "backing up");
+    let made = store.backup(to, progress).await;
+    bar.finish_and_clear();
+    let closed = store.close().await;
+    let made = made?;
+    closed.map(|()| made)
+}
+
+/// Has the process make it that serves the store. It goes on there when this one is ended.
+async fn there(remote: RemoteOptions, to: &Path, output: &Output) -> Result<BackupReport> {
+    // On this machine its directories are ours.
+    let to = if matches!(remote.address, Address::Unix(_)) { std::path::absolute(to)? } else { to.to_owned() };
+    let named = to
+        .to_str()
+        .ok_or_else(|| Error::invalid("the path is not UTF-8").with_remedy("name another directory for backups"))?;
+    let store = RemoteStore::new(remote)?;
+    let run = store.backup(named).await?;
+    let (bar, mut progress) = progress(output, "backing up");
+    let mut interval = tokio::time::interval(LOOK);
+    let made = loop {
+        interval.tick().await;
+        match store.backup_state(run).await {
+            Ok(BackupState { ended: Some(ended), .. }) => break ended,
+            Ok(BackupState { progress: at, .. }) => progress(at),
+            Err(e) if e.kind() == ErrorKind::Unavailable => {
+                break Err(Error::new(ErrorKind::Unavailable, "the store's service is away, and the backup with it")
+                    .with_remedy("`strongroom backup list` shows whether it was made; make another when it is back")
+                    .with_source(e));
+            }
+            Err(e) => break Err(e),
+        }
+    };
+    bar.finish_and_clear();
+    made
 }
 
 fn list(archive: &Archive, output: &Output) -> Result<()> {

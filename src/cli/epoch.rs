@@ -90,8 +90,11 @@ pub(super) async fn run(global: &Global, command: EpochCommand, output: &Output)
 
 fn list(global: &Global, keys: &TenantRecord, output: &Output) -> Result<()> {
     let due = global.options()?.policy().due(keys, SystemClock.now_ms());
-    output.answer(&json!({ "epochs": keys.epochs, "due": due }), |_| {
+    output.answer(&json!({ "epochs": keys.epochs, "root_keys": keys.root_keys, "due": due }), |_| {
         let mut text: String = keys.epochs.iter().map(|e| describe(e) + "\n").collect();
+        if keys.root_keys.len() > 1 {
+            keys.root_keys.iter().for_each(|root| text += &(super::tenant::describe_root(root) + "\n"));
+        }
         for due in &due {
             text += &match due {
                 Due::Rotate { epoch, .. } => format!("due: rotation of epoch {epoch}\n"),

@@ -14,6 +14,7 @@ use super::serving::told_to_stop;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
+use crate::keys::RootKeyState;
 use crate::rotation::{RotateOptions, RotationStatus};
 use crate::store::Store;
 use crate::store::service::{RemoteStore, is_due};
@@ -43,6 +44,9 @@ pub(super) struct RotateArgs {
     /// What seals from now on: gcm-siv, gcm, or a whole name [default: as before]
     #[arg(long, requires = "tenant")]
     suite: Option<String>,
+    /// Make another root key and certificate first; the old root key is destroyed after the last of its epochs
+    #[arg(long)]
+    root_key: bool,
     /// The keys may be known to somebody: do not give way to others, and destroy the old epoch at once
     #[arg(long, requires = "tenant")]
     compromised: bool,
@@ -83,7 +87,7 @@ pub(super) async fn run(global: &Global, args: RotateArgs, output: &Output) -> R
     let stopping = run.place.stop_when_told()?;
     let result = match &args.command {
         Some(RotateCommand::Status { tenant }) => run.show(tenant.as_slice()).await,
-        None if args.dry_run => run.show(&args.tenant).await,
+        None if args.dry_run => run.show_plan(&args).await,
         None => run.rotate(&args).await,
     };
     if let Some(stopping) = stopping {
@@ -142,6 +146,7 @@ impl Place {
     async fn rotate(&self, tenant: &TenantId, args: &RotateArgs, bar: Arc<ProgressBar>) -> Result<bool> {
         let mut options = RotateOptions {
             suite: None,
+            root_key: args.root_key,
             compromised: args.compromised,
             discard_damaged: args.discard_damaged,
             in_windows: false,
@@ -186,6 +191,13 @@ impl Run<'_> {
             all.push(self.place.named(tenant).await?);
         }
         self.output.answer(&all, |all| all.iter().map(described).collect::<Vec<_>>().join("\n"))
+    }
+
+    async fn show_plan(&self, args: &RotateArgs) -> Result<()> {
+        if args.root_key {
+            self.output.remark("each tenant that is rotated would get another root key and certificate");
+        }
+        self.show(&args.tenant).await
     }
 
     async fn rotate(&self, args: &RotateArgs) -> Result<()> {
@@ -265,5 +277,8 @@ fn described(named: &Named) -> String {
             time(retained.destroy_at_ms)
         )
     }));
+    // A tenant has one root key unless that was rotated.
+    let kept = status.root_keys.iter().filter(|root| root.state == RootKeyState::Deactivated);
+    lines.extend(kept.map(|root| format!("  {}", super::tenant::describe_root(root))));
     lines.join("\n")
 }

@@ -1,6 +1,8 @@
 //! `init`, `status`, `verify`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -11,7 +13,8 @@ use crate::config::CONFIG_FILE;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
 use crate::keys::keystore::file::KdfCost;
-use crate::store::{CollectionStatus, Store};
+use crate::store::service::RemoteStore;
+use crate::store::{CollectionStatus, Store, TenantReport};
 
 #[derive(Args)]
 pub(super) struct InitArgs {
@@ -180,20 +183,10 @@ fn describe(status: &Status) -> String {
 }
 
 pub(super) async fn verify(global: &Global, args: VerifyArgs, output: &Output) -> Result<()> {
-    let store = global.open().await?;
-    let tenants = match args.tenant {
-        Some(tenant) => vec![tenant],
-        None => store.tenants().await?,
+    let reports = match global.options()?.running_store()? {
+        Some(remote) => verified_there(&RemoteStore::new(remote)?, args.tenant, output).await?,
+        None => verified_here(global, args.tenant, output).await?,
     };
-    let mut reports = std::collections::BTreeMap::new();
-    for id in &tenants {
-        let bar = output.progress(None, "{spinner} verifying: {pos} points ({per_sec})");
-        let counter = bar.clone();
-        let report = store.tenant(id).await?.verify(move |points| counter.set_position(points)).await?;
-        bar.finish_and_clear();
-        reports.insert(id.as_str().to_owned(), report);
-    }
-    store.close().await?;
     output.answer(&reports, |reports| {
         let mut text = String::new();
         for (tenant, report) in reports {
@@ -209,11 +202,60 @@ pub(super) async fn verify(global: &Global, args: VerifyArgs, output: &Output) -
         }
         text
     })?;
-    if reports.values().all(crate::store::TenantReport::is_clean) {
+    if reports.values().all(TenantReport::is_clean) {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Integrity, "verification found damage")
         .with_remedy("keep the data directory as it is for an investigation and restore from a backup"))
+}
+
+type Reports = BTreeMap<String, TenantReport>;
+
+const VERIFYING: &str = "{spinner} verifying: {pos} points ({per_sec})";
+/// How often another process is asked how far it is.
+const LOOK: Duration = Duration::from_millis(100);
+
+async fn verified_here(global: &Global, tenant: Option<TenantId>, output: &Output) -> Result<Reports> {
+    let store = global.open().await?;
+    let tenants = match tenant {
+        Some(tenant) => vec![tenant],
+        None => store.tenants().await?,
+    };
+    let mut reports = Reports::new();
+    for id in &tenants {
+        let bar = output.progress(None, VERIFYING);
+        let counter = bar.clone();
+        let report = store.tenant(id).await?.verify(move |points| counter.set_position(points)).await?;
+        bar.finish_and_clear();
+        reports.insert(id.as_str().to_owned(), report);
+    }
+    store.close().await?;
+    Ok(reports)
+}
+
+/// Has the process verify that serves the store: of each kind of damage it names the first 1000 records.
+async fn verified_there(store: &RemoteStore, tenant: Option<TenantId>, output: &Output) -> Result<Reports> {
+    let tenants = match tenant {
+        Some(tenant) => vec![tenant],
+        None => store.tenants().await?,
+    };
+    let mut reports = Reports::new();
+    for id in &tenants {
+        let bar = output.progress(None, VERIFYING);
+        let run = store.verify(id).await?;
+        let mut interval = tokio::time::interval(LOOK);
+        let report = loop {
+            interval.tick().await;
+            let state = store.verify_state(run).await?;
+            bar.set_position(state.points);
+            if let Some(ended) = state.ended {
+                break ended?;
+            }
+        };
+        bar.finish_and_clear();
+        reports.insert(id.as_str().to_owned(), report);
+    }
+    Ok(reports)
 }
 
 fn damage(dropped: usize, unknown: usize, damaged: usize) -> String {

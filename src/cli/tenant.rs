@@ -9,7 +9,7 @@ use super::session::{describe as describe_session, json as session_json};
 use crate::Store;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, TenantId};
-use crate::keys::{Profile, TenantRecord};
+use crate::keys::{Profile, RootKeyRecord, RootKeyState, TenantRecord};
 
 #[derive(Subcommand)]
 pub(super) enum TenantCommand {
@@ -101,10 +101,20 @@ async fn show(store: &Store, tenant: &TenantId, output: &Output) -> Result<()> {
 fn describe(tenant: &TenantId, keys: &TenantRecord) -> String {
     let mut text = format!("tenant {}, profile {}, made {}\n", tenant.as_str(), keys.profile, time(keys.created_at_ms));
     text += &format!("  root key (ML-KEM-1024): {}\n", keys.root_fingerprint);
+    for root in keys.root_keys.iter().filter(|root| root.state != RootKeyState::Active) {
+        text += &format!("  earlier {}\n", describe_root(root));
+    }
     text += &format!("  signing key ({}): {}\n", keys.profile.signature().as_str(), keys.signing_fingerprint);
     text += &format!("  certificate: {}\n", keys.certificate_fingerprint);
     keys.epochs.iter().map(super::epoch::describe).for_each(|line| text += &format!("  {line}\n"));
     text
+}
+
+/// One root key, on one line.
+pub(super) fn describe_root(root: &RootKeyRecord) -> String {
+    let epochs = root.epochs.iter().map(|epoch| epoch.to_string()).collect::<Vec<_>>().join(", ");
+    let kept = if epochs.is_empty() { String::new() } else { format!(", kept for epochs {epochs}") };
+    format!("root key {} ({} since {}){kept}", root.fingerprint, root.state, time(root.since_ms))
 }
 
 async fn shred(store: &Store, tenant: &TenantId, output: &Output) -> Result<()> {

@@ -101,6 +101,8 @@ pub struct EpochRecord {
     pub since_ms: u64,
     /// The fingerprint of its encapsulated secret.
     pub fingerprint: Fingerprint,
+    /// The fingerprint of the root key that its secret is encapsulated to.
+    pub root_fingerprint: Fingerprint,
 }
 
 impl EpochRecord {

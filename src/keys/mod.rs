@@ -11,6 +11,7 @@ pub(crate) mod label;
 mod passphrase;
 pub mod policy;
 pub mod profile;
+mod root;
 mod signer;
 mod tenant;
 
@@ -20,6 +21,7 @@ pub use keystore::{DataKeys, EpochKeys, EpochSecret, Keystore};
 pub use label::Label;
 pub use passphrase::Passphrase;
 pub use profile::Profile;
+pub use root::{RootKeyRecord, RootKeyState};
 pub(crate) use signer::Believed;
 pub use signer::{Signer, Signers, VerifiedSigner, VerifiedSigners, signer_algorithm, signer_proof};
 pub use tenant::TenantRecord;

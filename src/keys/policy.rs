@@ -113,6 +113,7 @@ mod tests {
             created_at_ms: 0,
             since_ms: *since_ms,
             fingerprint: print.clone(),
+            root_fingerprint: print.clone(),
         });
         TenantRecord {
             profile: Profile::default(),
@@ -121,6 +122,7 @@ mod tests {
             certificate_fingerprint: print.clone(),
             created_at_ms: 0,
             epochs: epochs.collect(),
+            root_keys: Vec::new(),
         }
     }
 

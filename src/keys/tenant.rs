@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EpochRecord, EpochState, Fingerprint, Profile};
+use super::{EpochRecord, EpochState, Fingerprint, Profile, RootKeyRecord};
 
 /// What may be shown of a tenant's keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantRecord {
     /// Which algorithms it uses.
     pub profile: Profile,
-    /// The fingerprint of the root key's public half (ML-KEM-1024).
+    /// The fingerprint of the public half (ML-KEM-1024) of the root key that is active.
     pub root_fingerprint: Fingerprint,
     /// The fingerprint of the verification key.
     pub signing_fingerprint: Fingerprint,
@@ -19,6 +19,8 @@ pub struct TenantRecord {
     pub created_at_ms: u64,
     /// Its epochs, oldest first.
     pub epochs: Vec<EpochRecord>,
+    /// Its root keys, oldest first.
+    pub root_keys: Vec<RootKeyRecord>,
 }
 
 impl TenantRecord {

@@ -19,6 +19,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// Sealed data does not compress; these are the sizes, in bytes.
 const WRITE_BUFFER_BYTES: usize = 32 << 20;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// How much of a table, and of the log, the kernel may keep back before it begins to write: a little at a time, so that
+/// whoever waits for the disk does not wait for what somebody else has piled up.
+const TABLE_BYTES_PER_SYNC: u64 = 1 << 20;
+const LOG_BYTES_PER_SYNC: u64 = 512 << 10;
 
 /// A RocksDB database in one directory.
 pub struct Rocks {
@@ -45,6 +49,8 @@ impl Rocks {
         options.set_max_open_files(512);
         options.set_keep_log_file_num(2);
         options.set_max_total_wal_size(256 << 20);
+        options.set_bytes_per_sync(TABLE_BYTES_PER_SYNC);
+        options.set_wal_bytes_per_sync(LOG_BYTES_PER_SYNC);
         // A torn last record is what a crash leaves; damage before the end must not pass for one.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         let cache = Cache::new_lru_cache(cache_bytes);

@@ -40,6 +40,8 @@ pub(super) struct Job {
     pub(super) records: u64,
     pub(super) bytes: u64,
     pub(super) damaged: u64,
+    /// The root key that was active when it was planned, if another is to take its place.
+    pub(super) root: Option<Fingerprint>,
 }
 
 /// Where a rotation stands. `src/manual/lifecycle.md` draws it.

@@ -3,6 +3,7 @@
 
 mod job;
 mod pipeline;
+mod roots;
 mod status;
 mod tenant;
 mod throttle;
@@ -25,6 +26,9 @@ use crate::keys::Writing;
 pub struct RotateOptions {
     /// The suite that seals from now on; `None` keeps it.
     pub suite: Option<SuiteId>,
+    /// The tenant gets another root key and certificate first, and the new epoch is that key's. The one before is destroyed
+    /// after the last of its epochs.
+    pub root_key: bool,
     /// The active epoch's keys may be known to somebody: it is marked as compromised and destroyed as soon as nothing
     /// stored is sealed in it, whatever was handed out.
     pub compromised: bool,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::job::{Finished, Phase, Retained};
-use crate::keys::EpochRecord;
+use crate::keys::{EpochRecord, RootKeyRecord};
 
 /// Where a tenant's rotation stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,6 +28,8 @@ pub struct RotationStatus {
     pub speed_percent: u8,
     /// Epochs that are kept for what was handed out in them, oldest first.
     pub retained: Vec<Retained>,
+    /// The tenant's root keys, oldest first, with the epochs that each is kept for.
+    pub root_keys: Vec<RootKeyRecord>,
     /// The last rotation that was done.
     pub last: Option<Finished>,
 }

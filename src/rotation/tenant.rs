@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 
 use super::job::{Finished, Job, Kept, Phase, Retained, Stage, Stored};
 use super::pipeline::{self, Drive, Mover};
-use super::{RotateOptions, RotationStatus, Tally};
+use super::{RotateOptions, RotationStatus, Tally, roots};
 use crate::clock::Clock;
 use crate::crypto::SuiteId;
 use crate::error::{Error, ErrorKind, Result};
@@ -67,6 +67,16 @@ impl Tenant<'_> {
 
     /// Rotates, or goes on with a rotation that was interrupted.
     pub(crate) fn rotate(&self, options: &RotateOptions, with: &Rotating<'_>) -> Result<RotationStatus> {
+        // One that was interrupted may have been asked for without another root key: then that is the next one's.
+        if !self.run_job(options, with)? && options.root_key {
+            self.run_job(options, with)?;
+        }
+        self.destroy_due(with.admin)?;
+        self.status()
+    }
+
+    /// Does one rotation from where it stands. Returns whether the tenant has got another root key with it.
+    fn run_job(&self, options: &RotateOptions, with: &Rotating<'_>) -> Result<bool> {
         let mut stored = self.stored()?;
         let job = match stored.job.take() {
             Some(job) => Job {
@@ -78,21 +88,23 @@ impl Tenant<'_> {
         };
         stored.job = Some(job.clone());
         self.save(&stored)?;
-        if job.phase == Phase::Planned {
-            self.announce(&job, with.admin)?;
+        if job.phase == Phase::Planned
+            && let Err(e) = self.announce(&job, with.admin)
+        {
+            return Err(self.refused(&mut stored, e)?);
         }
         // Also after an interruption: the epoch may have become active without this process being told.
         self.keyring.refresh(self.data)?;
         self.reencrypt(&mut stored, with)?;
         self.retain(&mut stored, with)?;
-        self.destroy_due(with.admin)?;
-        self.status()
+        Ok(job.root.is_some())
     }
 
     /// Destroys the epochs whose time has come. Returns which.
     pub(crate) fn destroy_due(&self, admin: &dyn Keys) -> Result<Vec<Destroyed>> {
         let mut stored = self.stored()?;
         if stored.retained.is_empty() {
+            self.destroy_idle_roots(admin)?;
             return Ok(Vec::new());
         }
         let due = look(&mut stored.retained, self.clock)?;
@@ -105,6 +117,7 @@ impl Tenant<'_> {
             stored.retained.retain(|kept| kept.retained.epoch != epoch);
             self.save(&stored)?;
         }
+        self.destroy_idle_roots(admin)?;
         Ok(destroyed)
     }
 
@@ -135,9 +148,10 @@ impl Tenant<'_> {
     }
 
     fn plan(&self, options: &RotateOptions) -> Result<Job> {
+        let record = self.record()?;
         Ok(Job {
             phase: Phase::Planned,
-            before: active(&self.record()?)?.epoch,
+            before: active(&record)?.epoch,
             suite: options.suite.map(SuiteId::as_u16),
             compromised: options.compromised,
             discard_damaged: options.discard_damaged,
@@ -146,12 +160,26 @@ impl Tenant<'_> {
             records: 0,
             bytes: 0,
             damaged: 0,
+            root: options.root_key.then_some(record.root_fingerprint),
         })
+    }
+
+    /// A root key that cannot be had must not keep the tenant from being rotated without: nothing has happened yet then,
+    /// and the job is forgotten.
+    fn refused(&self, stored: &mut Stored, e: Error) -> Result<Error> {
+        let asked = stored.job.as_ref().and_then(|job| job.root.clone());
+        let refused = matches!(e.kind(), ErrorKind::Conflict | ErrorKind::InvalidInput | ErrorKind::Denied);
+        if refused && asked.is_some_and(|before| self.record().is_ok_and(|now| now.root_fingerprint == before)) {
+            stored.job = None;
+            self.save(stored)?;
+        }
+        Ok(e)
     }
 
     /// Makes another epoch the one that seals, unless that was done before an interruption.
     fn announce(&self, job: &Job, admin: &dyn Keys) -> Result<()> {
         let tenant: &TenantId = self.keyring.tenant();
+        self.replace_root(job, admin)?;
         let record = self.record()?;
         if active(&record)?.epoch != job.before {
             return Ok(());
@@ -280,6 +308,11 @@ impl Tenant<'_> {
             let retained = Retained { epoch, fingerprint, since_ms: now_ms, destroy_at_ms, left_ms };
             stored.retained.push(Kept { retained, seen });
         }
+        if let (true, Some(root)) = (job.compromised, &job.root) {
+            // Whoever has the root key has them all.
+            let of_root = |kept: &Kept| roots::opens_with(&record, kept.retained.epoch, root);
+            stored.retained.iter_mut().filter(|kept| of_root(kept)).for_each(|kept| kept.retained.left_ms = 0);
+        }
         stored.last = Some(Finished {
             epoch: to.epoch,
             fingerprint: to.fingerprint.clone(),
@@ -301,7 +334,7 @@ impl Tenant<'_> {
             .map(|epoch| {
                 let points = self.catalog.all().into_iter().filter(|c| c.kind() == CollectionKind::Chunks);
                 let points = points.map(|collection| collection.registered_in(*epoch)).sum::<Result<u64>>()?;
-                Ok(self.memories.sealed_in(*epoch)? + points)
+                Ok(self.memories.listed_in(*epoch)? + points)
             })
             .sum()
     }
@@ -324,11 +357,12 @@ impl Tenant<'_> {
             started_at_ms: job.map(|job| job.started_at_ms),
             speed_percent: 100,
             retained: retained.into_iter().map(|kept| kept.retained).collect(),
+            root_keys: record.root_keys.clone(),
             last: stored.last.clone(),
         })
     }
 
-    fn record(&self) -> Result<TenantRecord> {
+    pub(super) fn record(&self) -> Result<TenantRecord> {
         self.data.tenant(self.keyring.tenant())
     }
 

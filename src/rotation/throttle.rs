@@ -13,6 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 const LOOK: Duration = Duration::from_millis(100);
 /// The least share of its time that a rotation works, so that it comes to an end.
 const LEAST: f64 = 0.02;
+/// The share that the first begins with: it is not known yet who waits.
+const FIRST: f64 = 0.25;
 /// What the share is multiplied by when others wait too long, and what is added when they do not.
 const BACK: f64 = 0.6;
 const ON: f64 = 0.03;
@@ -53,7 +55,7 @@ impl Throttle {
         // Counted in KiB.
         let rate =
             NonZeroU32::new(mib_per_s.saturating_mul(1024)).map(|rate| RateLimiter::direct(Quota::per_second(rate)));
-        let state = State { share: 1.0, looked: None, stopped: false };
+        let state = State { share: FIRST, looked: None, stopped: false };
         Self { rate, clock: DefaultClock::default(), state: Mutex::new(state), stop: Condvar::new() }
     }
 

@@ -16,17 +16,17 @@ use super::listen::Address;
 use super::trust::ServerTrust;
 use super::wire::key_admin_client::KeyAdminClient;
 use super::wire::kms_client::KmsClient;
-use super::{connect::Connector, convert, convert_signers, tls, wire};
+use super::{connect::Connector, convert, convert_roots, convert_signers, tls, wire};
 use crate::crypto::{self, SuiteId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
 use crate::keys::certificate::SignerUse;
-use crate::keys::keystore::Destroyed;
+use crate::keys::keystore::{Destroyed, DestroyedRootKey};
 use crate::keys::kms::{
     Decapsulation, DekRequest, Encapsulated, KeyAdmin, Kms, Onboarded, PublicTenant, Recipient, Session, Signed,
     SignerCredential, SignerRequest,
 };
-use crate::keys::{DataKeys, EpochKeys, EpochRecord, Label, Profile, TenantRecord, VerifiedSigner};
+use crate::keys::{DataKeys, EpochKeys, EpochRecord, Fingerprint, Label, Profile, TenantRecord, VerifiedSigner};
 use crate::limits;
 use crate::secret::Secret;
 
@@ -406,6 +406,20 @@ impl KeyAdmin for RemoteKms {
         let asked = of_epoch(tenant, epoch);
         let answer = self.admin(Repeat::Unsent, asked, |mut to, asked| async move { to.destroy_epoch(asked).await })?;
         convert::destroyed(&answer)
+    }
+
+    fn rotate_root_key(&self, tenant: &TenantId, replaces: &Fingerprint) -> Result<TenantRecord> {
+        let asked = wire::RotateRootKeyRequest { tenant: named(tenant), replaces: replaces.to_string() };
+        let answer =
+            self.admin(Repeat::Unsent, asked, |mut to, asked| async move { to.rotate_root_key(asked).await })?;
+        convert::record(answer)
+    }
+
+    fn destroy_root_key(&self, tenant: &TenantId, root_key: &Fingerprint) -> Result<DestroyedRootKey> {
+        let asked = wire::DestroyRootKeyRequest { tenant: named(tenant), root_key: root_key.to_string() };
+        let answer =
+            self.admin(Repeat::Unsent, asked, |mut to, asked| async move { to.destroy_root_key(asked).await })?;
+        convert_roots::destroyed(&answer)
     }
 
     fn shred(&self, tenant: &TenantId) -> Result<TenantRecord> {

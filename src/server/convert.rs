@@ -1,7 +1,7 @@
 //! Between what is asked and what is sent: each value both ways. What is not canonical is refused.
 
 use super::error::{from_wire, to_wire};
-use super::wire;
+use super::{convert_roots, wire};
 use crate::crypto::SuiteId;
 use crate::error::{Error, Result};
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
@@ -42,7 +42,7 @@ pub(super) fn session_id(bytes: &[u8]) -> Result<SessionId> {
     Ok(bytes.into())
 }
 
-fn missing(what: &str) -> Error {
+pub(super) fn missing(what: &str) -> Error {
     Error::invalid(format!("the message has no {what}"))
 }
 
@@ -84,6 +84,7 @@ pub(super) fn epoch_record(epoch: wire::Epoch) -> Result<EpochRecord> {
         created_at_ms: epoch.created_at_ms,
         since_ms: epoch.since_ms,
         fingerprint: epoch.fingerprint.parse()?,
+        root_fingerprint: epoch.root_fingerprint.parse()?,
     })
 }
 
@@ -95,6 +96,7 @@ pub(super) fn epoch_to_wire(epoch: &EpochRecord) -> wire::Epoch {
         created_at_ms: epoch.created_at_ms,
         since_ms: epoch.since_ms,
         fingerprint: epoch.fingerprint.to_string(),
+        root_fingerprint: epoch.root_fingerprint.to_string(),
     }
 }
 
@@ -106,6 +108,7 @@ pub(super) fn record(tenant: wire::Tenant) -> Result<TenantRecord> {
         certificate_fingerprint: tenant.certificate_fingerprint.parse()?,
         created_at_ms: tenant.created_at_ms,
         epochs: tenant.epochs.into_iter().map(epoch_record).collect::<Result<_>>()?,
+        root_keys: tenant.root_keys.into_iter().map(convert_roots::record).collect::<Result<_>>()?,
     })
 }
 
@@ -117,6 +120,7 @@ pub(super) fn record_to_wire(record: &TenantRecord) -> wire::Tenant {
         certificate_fingerprint: record.certificate_fingerprint.to_string(),
         created_at_ms: record.created_at_ms,
         epochs: record.epochs.iter().map(epoch_to_wire).collect(),
+        root_keys: record.root_keys.iter().map(convert_roots::record_to_wire).collect(),
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Gate {
 #[derive(Clone)]
 pub struct Known {
     service: Arc<Service>,
-    is_local: bool,
+    identity: Identity,
     _place: Arc<OwnedSemaphorePermit>,
 }
 
@@ -49,7 +49,12 @@ impl Known {
 
     /// Whether it is a process on this machine, on a Unix socket.
     pub fn is_local(&self) -> bool {
-        self.is_local
+        matches!(self.identity, Identity::Uid(_))
+    }
+
+    /// Whether it is a process of the user that this one runs as, on a Unix socket: what it asks for, it could do itself.
+    pub fn is_same_user(&self) -> bool {
+        self.identity == Identity::Uid(rustix::process::geteuid().as_raw())
     }
 }
 
@@ -181,8 +186,7 @@ pub(super) async fn gatekeeper(State(gate): State<Arc<Gate>>, mut request: Reque
             .with_remedy(format!("have at most {} requests under way", limits::RPC_REQUESTS_PER_SERVICE));
         return if grpc { error::to_status(&busy).into_http() } else { error::to_response(&busy) };
     };
-    let is_local = matches!(identity, Identity::Uid(_));
-    let known = Known { service, is_local, _place: Arc::new(place) };
+    let known = Known { service, identity, _place: Arc::new(place) };
     request.extensions_mut().insert(known.clone());
     let response = next.run(request).await;
     // Not every handler holds on to who called until it is done.

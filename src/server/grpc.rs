@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::error::to_status;
 use super::wire::{self, key_admin_server, kms_server};
-use super::{Admitted, blocking, convert, convert_signers};
+use super::{Admitted, blocking, convert, convert_roots, convert_signers};
 use crate::error::{Error, Result};
 use crate::keys::kms::{Keys, Signed};
 use crate::limits;
@@ -219,6 +219,28 @@ impl key_admin_server::KeyAdmin for Service {
         answer(request, |keys, asked| {
             let (tenant, epoch) = (convert::tenant(&asked.tenant)?, convert::epoch(asked.epoch)?);
             Ok(convert::destroyed_to_wire(&keys.destroy_epoch(&tenant, epoch)?))
+        })
+        .await
+    }
+
+    async fn rotate_root_key(
+        &self,
+        request: Request<wire::RotateRootKeyRequest>,
+    ) -> Result<Response<wire::Tenant>, Status> {
+        answer(request, |keys, asked| {
+            let (tenant, replaces) = (convert::tenant(&asked.tenant)?, asked.replaces.parse()?);
+            Ok(convert::record_to_wire(&keys.rotate_root_key(&tenant, &replaces)?))
+        })
+        .await
+    }
+
+    async fn destroy_root_key(
+        &self,
+        request: Request<wire::DestroyRootKeyRequest>,
+    ) -> Result<Response<wire::DestroyRootKeyResponse>, Status> {
+        answer(request, |keys, asked| {
+            let (tenant, root_key) = (convert::tenant(&asked.tenant)?, asked.root_key.parse()?);
+            Ok(convert_roots::destroyed_to_wire(&keys.destroy_root_key(&tenant, &root_key)?))
         })
         .await
     }

@@ -10,6 +10,7 @@ mod client;
 pub(crate) mod connect;
 mod connection;
 mod convert;
+mod convert_roots;
 mod convert_signers;
 mod counts;
 mod directory;

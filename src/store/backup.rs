@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{FORMAT_VERSION, Inner, Store, blocking, names};
+use super::{FORMAT_VERSION, Inner, Store, StoreOptions, blocking, names};
 use crate::backup::{Archive, Bucket, CopiedCollection, CopiedFile, Manifest, Progress, Writer, cut, encode_bucket};
 use crate::crypto::MacKey;
 use crate::entropy;
@@ -77,6 +77,18 @@ impl Store {
             Copy { inner: &inner, archive: &archive, writer, progress: &mut progress, at: Progress::default() }.run()
         })
         .await
+    }
+}
+
+impl Store {
+    /// Refuses a directory that backups must not go to: one inside of what they are of.
+    pub(super) fn check_backup_dir(&self, dir: &Path) -> Result<()> {
+        refuse_own(&self.inner, dir)
+    }
+
+    /// Where the store is and how it runs.
+    pub(super) fn options(&self) -> &StoreOptions {
+        &self.inner.options
     }
 }
 

@@ -126,7 +126,9 @@ impl Store {
         let inner = self.inner.clone();
         blocking(move || {
             let _rotating = open.rotating.try_lock().ok_or_else(under_way)?;
-            let destroyed = inner.rotation(&open).destroy(epoch, &*inner.keys.admin)?;
+            let (tenant, admin) = (inner.rotation(&open), &*inner.keys.admin);
+            let destroyed = tenant.destroy(epoch, admin)?;
+            tenant.destroy_idle_roots(admin)?;
             destroyed.ok_or_else(|| Error::new(ErrorKind::Conflict, format!("epoch {epoch} is destroyed already")))
         })
         .await
@@ -175,19 +177,34 @@ impl Inner {
                 watch(&RotationStatus { speed_percent, ..status.clone() });
             },
         };
-        tenant.rotate(options, &with)
+        if urgent {
+            return tenant.rotate(options, &with);
+        }
+        // On a thread of its own, which can be made to give way; those that it starts are as it is.
+        std::thread::scope(|scope| {
+            let rotating = std::thread::Builder::new().name("strongroom-rotate".into());
+            let rotating = rotating.spawn_scoped(scope, || {
+                give_way(NICE);
+                tenant.rotate(options, &with)
+            });
+            let rotating = rotating.map_err(|e| Error::internal("a thread for a rotation").with_source(e))?;
+            rotating.join().map_err(|_| Error::internal("a rotation ended unexpectedly"))?
+        })
     }
 }
 
 /// `threads` threads, 0 for one for each core, that run less often than others by `nice`.
 fn pool(threads: usize, nice: i32) -> Result<ThreadPool> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-    let pool = pool.thread_name(|n| format!("strongroom-rotate-{n}")).start_handler(move |_| {
-        if nice > 0
-            && let Err(e) = rustix::process::nice(nice)
-        {
-            tracing::debug!(error = %e, "a rotation's thread runs as often as others");
-        }
-    });
+    let pool = pool.thread_name(|n| format!("strongroom-rotate-{n}")).start_handler(move |_| give_way(nice));
     pool.build().map_err(|e| Error::internal("the threads of a rotation").with_source(e))
+}
+
+/// Has this thread run less often than others, by `nice`.
+fn give_way(nice: i32) {
+    if nice > 0
+        && let Err(e) = rustix::process::nice(nice)
+    {
+        tracing::debug!(error = %e, "a rotation's thread runs as often as others");
+    }
 }

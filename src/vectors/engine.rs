@@ -39,13 +39,15 @@ pub struct SearchableVector {
 /// A page of points, and the id to go on from.
 pub type Page = (Vec<Point>, Option<Uuid>);
 
-/// Which sealed fields of a point are wanted.
+/// Which fields of a point are wanted; id, epoch and version always are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fields {
     /// Payload and vector.
     Both,
     /// The payload; the vector is left empty.
     Payload,
+    /// Neither.
+    Head,
 }
 
 /// A question to an engine.
@@ -92,14 +94,18 @@ pub trait EngineCollection: Send + Sync {
     /// The points with `ids` that are there, in any order; those `fields` of them that are asked for.
     fn retrieve(&self, ids: &[Uuid], fields: Fields) -> Result<Vec<Point>>;
 
-    /// Up to `limit` points in the order of their ids, from `from` on, and the id to go on from.
-    fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<Page>;
+    /// Up to `limit` points in the order of their ids, from `from` on, and the id to go on from; those `fields` of them
+    /// that are asked for, and with both of these the vectors that the engine searches.
+    fn scroll(&self, from: Option<Uuid>, limit: usize, fields: Fields) -> Result<Page>;
 
     /// The ids and scores of the nearest points with their sealed fields, best first.
     fn search(&self, nearest: &Nearest<'_>) -> Result<Vec<(Point, f32)>>;
 
     /// How many points there are, and how far they are indexed.
     fn status(&self) -> Result<EngineStatus>;
+
+    /// Has the disk catch up while others write on, as far as it can: a flush after that keeps them waiting for less.
+    fn write_back(&self) {}
 
     /// Returns once everything written is on stable storage; `false` when that has to wait for a running optimisation.
     fn flush(&self) -> Result<bool>;

@@ -11,7 +11,7 @@ use strongroom::{Chunk, Collection, CollectionSpec, Memory, Metric, Mode, Namesp
 use crate::common::{options, passphrase, store, vector};
 
 const SIZE: usize = 16;
-const WRITERS: u64 = 3;
+pub const WRITERS: u64 = 3;
 /// Records that every writer has, written again and again.
 const RECORDS: u64 = 64;
 
@@ -23,7 +23,7 @@ struct Writer {
 }
 
 /// Write number `n` of a writer: a chunk for the first half of a pair, a memory for the other, always in turns.
-async fn write(tenant: &Tenant, collection: &Collection, writer: u64, n: u64) {
+pub async fn write(tenant: &Tenant, collection: &Collection, writer: u64, n: u64) {
     let slot = (n / 2) % RECORDS;
     if n.is_multiple_of(2) {
         let id = writer * RECORDS + slot;
@@ -50,7 +50,12 @@ fn last_write(prefix: u64, slot: u64, kind: u64) -> Option<u64> {
 }
 
 /// What a writer's records say: the length of the prefix of its writes that they are, if they are one.
-async fn prefix(tenant: &Tenant, collection: &Collection, writer: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
+pub async fn prefix(
+    tenant: &Tenant,
+    collection: &Collection,
+    writer: u64,
+    range: std::ops::RangeInclusive<u64>,
+) -> u64 {
     let ids = (0..RECORDS).map(|slot| RecordId::from(writer * RECORDS + slot)).collect();
     let mut chunks = vec![None; usize::try_from(RECORDS).unwrap()];
     for chunk in collection.get(ids).await.unwrap() {

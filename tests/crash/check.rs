@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use strongroom::{Collection, MemoryItem, RecallRequest, RecordId, SearchRequest, Tenant};
+use strongroom::keys::RootKeyState;
+use strongroom::{Collection, MemoryItem, RecallRequest, RecordId, SearchRequest, Store, Tenant};
 
 use super::child;
 use super::model::{Model, Remembered, Version};
@@ -28,11 +29,28 @@ pub async fn check(dir: &Path, model: &mut Model, in_flight: &[(Stamp, Op)], que
     let indexed = verify(&tenant, model).await;
     search(&tenant, model, query).await;
     assert_no_litter(dir, &tenant, model);
+    root_keys(&store).await;
     drop(tenant);
     if close {
         store.close().await.unwrap();
     }
     indexed
+}
+
+/// Each epoch has its root key, one is active, and none is left over that nothing opens with.
+async fn root_keys(store: &Store) {
+    store.destroy_retained(&child::tenant_id()).await.unwrap();
+    let keys = store.tenant_keys(&child::tenant_id()).await.unwrap();
+    let active: Vec<_> = keys.root_keys.iter().filter(|root| root.state == RootKeyState::Active).collect();
+    assert_eq!(active.len(), 1, "{keys:?}");
+    assert_eq!(active[0].fingerprint, keys.root_fingerprint);
+    for root in &keys.root_keys {
+        match root.state {
+            RootKeyState::Deactivated => assert!(!root.epochs.is_empty(), "{keys:?}"),
+            RootKeyState::Destroyed => assert!(root.epochs.is_empty(), "{keys:?}"),
+            RootKeyState::Active | RootKeyState::PreActive => {}
+        }
+    }
 }
 
 async fn read(tenant: &Tenant, model: &Model, in_flight: &[(Stamp, Op)]) -> Model {

@@ -251,7 +251,8 @@ impl Worker {
         loop {
             self.rest(0..20).await;
             let compromised = self.rng.random_bool(0.5);
-            self.perform(Op::Rotate(compromised)).await;
+            let root_key = self.rng.random_bool(0.25);
+            self.perform(Op::Rotate(compromised, root_key)).await;
         }
     }
 
@@ -323,9 +324,14 @@ impl Worker {
                     other => other.map(|()| "done".into()),
                 }
             }
-            Op::Rotate(compromised) => {
-                let options = RotateOptions { compromised: *compromised, ..RotateOptions::default() };
-                self.store.rotate(&tenant_id(), options, |_| ()).await.map(|_| "done".into())
+            Op::Rotate(compromised, root_key) => {
+                let options =
+                    RotateOptions { compromised: *compromised, root_key: *root_key, ..RotateOptions::default() };
+                match self.store.rotate(&tenant_id(), options, |_| ()).await {
+                    // A tenant gets so many root keys a day.
+                    Err(e) if e.kind() == ErrorKind::Conflict && *root_key => Ok("enough".into()),
+                    other => other.map(|_| "done".into()),
+                }
             }
             Op::Create(name) => match tenant.create_collection(name, op::spec(name)).await {
                 Err(e) if e.kind() == ErrorKind::Conflict => Ok("conflict".into()),

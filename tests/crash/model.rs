@@ -97,7 +97,7 @@ impl Model {
                 answer.into()
             }
             Op::Drop(collection) => if self.chunks.remove(collection).is_some() { "done" } else { "none" }.into(),
-            Op::Open | Op::Flush(_) | Op::Optimize(_) | Op::Search(_) | Op::Close | Op::Rotate(_) => return None,
+            Op::Open | Op::Flush(_) | Op::Optimize(_) | Op::Search(_) | Op::Close | Op::Rotate(..) => return None,
         };
         self.memories.retain(|_, memory| !memory.is_nothing());
         Some(answer)

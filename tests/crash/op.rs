@@ -26,8 +26,8 @@ pub enum Op {
     Optimize(String),
     Search(String),
     Close,
-    /// Whether the epoch before is destroyed at once.
-    Rotate(bool),
+    /// Whether the epoch before is destroyed at once, and whether the root key is replaced too.
+    Rotate(bool, bool),
     Create(String),
     Drop(String),
 }
@@ -55,7 +55,7 @@ impl Op {
             Op::Optimize(_) => Kind::Optimize,
             Op::Open => Kind::Open,
             Op::Close => Kind::Close,
-            Op::Rotate(_) => Kind::Rotate,
+            Op::Rotate(..) => Kind::Rotate,
             Op::Create(_) | Op::Drop(_) => Kind::Catalog,
             Op::Search(_) => Kind::Search,
         }
@@ -88,7 +88,7 @@ impl fmt::Display for Op {
             Op::Optimize(collection) => write!(f, "optimize {collection}"),
             Op::Search(collection) => write!(f, "search {collection}"),
             Op::Close => f.write_str("close"),
-            Op::Rotate(compromised) => write!(f, "rotate {compromised}"),
+            Op::Rotate(compromised, root) => write!(f, "rotate {compromised} {root}"),
             Op::Create(collection) => write!(f, "create {collection}"),
             Op::Drop(collection) => write!(f, "drop {collection}"),
         }
@@ -121,7 +121,7 @@ impl FromStr for Op {
             ["optimize", collection] => Op::Optimize(collection.into()),
             ["search", collection] => Op::Search(collection.into()),
             ["close"] => Op::Close,
-            ["rotate", compromised] => Op::Rotate(compromised.parse().map_err(|_| ())?),
+            ["rotate", compromised, root] => Op::Rotate(yes(compromised)?, yes(root)?),
             ["create", collection] => Op::Create(collection.into()),
             ["drop", collection] => Op::Drop(collection.into()),
             _ => return Err(()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use strongroom::kv::Table;
 use strongroom::vectors::edge::Edge;
-use strongroom::vectors::engine::{Point, SearchableVector, VectorBackend as _};
+use strongroom::vectors::engine::{Fields, Point, SearchableVector, VectorBackend as _};
 use strongroom::vectors::{Collection, CollectionId};
 use strongroom::{Chunk, CollectionSpec, Metric, Mode, RecordId, SearchRequest};
 use uuid::Uuid;
@@ -411,7 +411,7 @@ fn altered_in_the_real_engine() {
         let edge = Edge::new(world.dir.path().join("shards"), disk(&world.dir.path().join("b")));
         let edit = |change: &dyn Fn(&mut [Point])| {
             let engine = edge.open(docs.id(), searchable).unwrap();
-            let mut points = engine.scroll(None, 100).unwrap().0;
+            let mut points = engine.scroll(None, 100, Fields::Both).unwrap().0;
             let before = points.clone();
             change(&mut points);
             engine.upsert(points).unwrap();

@@ -77,7 +77,7 @@ impl EngineCollection for Opened {
         Ok(self.answer(self.with(|stored| ids.iter().filter_map(|id| stored.get(id).cloned()).collect())))
     }
 
-    fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<(Vec<Point>, Option<Uuid>)> {
+    fn scroll(&self, from: Option<Uuid>, limit: usize, _fields: Fields) -> Result<(Vec<Point>, Option<Uuid>)> {
         let mut points: Vec<Point> = self
             .with(|stored| stored.range(from.unwrap_or_default()..).take(limit + 1).map(|(_, p)| p.clone()).collect());
         let next = if points.len() > limit { points.pop().map(|p| p.id) } else { None };

@@ -1,7 +1,7 @@
 //! The life of a tenant's epochs: made, activated, deactivated, compromised, destroyed.
 
 use super::Keystore;
-use super::records::{Stored, StoredEpoch};
+use super::stored::{Stored, StoredEpoch};
 use crate::crypto::SuiteId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
@@ -25,7 +25,7 @@ impl Keystore {
     pub fn create_epoch(&self, tenant: &TenantId, suite: Option<SuiteId>, now_ms: u64) -> Result<EpochRecord> {
         self.change(tenant, |stored| {
             let epoch = self.push_epoch(stored, suite, now_ms)?;
-            stored.epoch(epoch)?.record()
+            stored.epoch_record(self.provider, epoch)
         })
     }
 
@@ -35,7 +35,7 @@ impl Keystore {
             let before = active(stored)?;
             stored.epoch_mut(epoch)?.become_(EpochState::Active, now_ms)?;
             stored.epoch_mut(before)?.become_(EpochState::Deactivated, now_ms)?;
-            stored.epoch(epoch)?.record()
+            stored.epoch_record(self.provider, epoch)
         })
     }
 
@@ -48,7 +48,7 @@ impl Keystore {
             })?;
             stored.epoch_mut(epoch)?.become_(EpochState::Deactivated, now_ms)?;
             stored.epoch_mut(next)?.become_(EpochState::Active, now_ms)?;
-            stored.epoch(epoch)?.record()
+            stored.epoch_record(self.provider, epoch)
         })
     }
 
@@ -63,7 +63,7 @@ impl Keystore {
                 stored.epoch_mut(next)?.become_(EpochState::Active, now_ms)?;
             }
             stored.epoch_mut(epoch)?.become_(EpochState::Compromised, now_ms)?;
-            stored.epoch(epoch)?.record()
+            stored.epoch_record(self.provider, epoch)
         })
     }
 
@@ -75,7 +75,7 @@ impl Keystore {
                     .with_remedy("activate another epoch first"));
             }
             stored.epoch_mut(epoch)?.become_(EpochState::Destroyed, now_ms)?;
-            let fingerprint = |epoch| Ok::<_, Error>(stored.epoch(epoch)?.record()?.fingerprint);
+            let fingerprint = |epoch| Ok::<_, Error>(stored.epoch(epoch)?.fingerprint.clone());
             Ok(Destroyed { epoch, fingerprint: fingerprint(epoch)?, active_fingerprint: fingerprint(active(stored)?)? })
         })
     }

@@ -12,7 +12,10 @@ mod header;
 mod onboarding;
 pub mod pkcs11;
 mod records;
+mod roots;
 mod shredding;
+mod stored;
+mod stored_v2;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,10 +32,12 @@ use crate::secret::{Secret, SecretBytes};
 
 use super::{Label, Passphrase, TenantRecord};
 use custody::{Custody, CustodyKind, KeyPurpose};
-use records::{Records, Stored, TenantState};
+use records::Records;
+use stored::{Stored, TenantState};
 
 pub use epochs::Destroyed;
 pub use header::{HEADER_FILE, Unlock};
+pub use roots::DestroyedRootKey;
 
 /// The secret of one epoch, in memory or in a token.
 pub trait EpochSecret: Send + Sync {
@@ -193,6 +198,13 @@ impl Keystore {
         Ok([self.authority_certificate(authority)?, stored.certificate.clone()])
     }
 
+    /// The tenant's own certificates, DER, that the present one has replaced and that something unexpired may have been
+    /// issued under.
+    pub fn earlier_certificates(&self, tenant: &TenantId) -> Result<Vec<Vec<u8>>> {
+        let stored = self.live(tenant)?;
+        Ok(stored.earlier.iter().map(|earlier| earlier.certificate.clone()).collect())
+    }
+
     /// The public half of the tenant's root key, ML-KEM-1024, and of the key that signs.
     pub fn public_keys(&self, tenant: &TenantId) -> Result<PublicKeys> {
         let stored = self.live(tenant)?;
@@ -231,7 +243,7 @@ impl Keystore {
             return Err(Error::not_found(format!("epoch {epoch} is {} and cannot be opened", found.state)));
         }
         let suite = found.suite()?;
-        let (role, root) = stored.held(KeyPurpose::Root)?;
+        let (role, root) = stored.root_of(found)?;
         let salt = tenant.as_str().as_bytes();
         let secret = self.custody.epoch_secret(&role, &root, &found.ciphertext, suite.kdf(), salt)?;
         Ok((suite, secret))

@@ -4,15 +4,14 @@
 //! tenant exists from the moment its record says so, in one atomic replacement. Doing it again finishes what was
 //! interrupted.
 
-use super::custody::{HeldKey, KeyAlgorithm, KeyPurpose, KeyRole};
-use super::records::{Stored, StoredEpoch, StoredKey, TenantState};
+use super::custody::{KeyAlgorithm, KeyPurpose, KeyRole};
+use super::stored::{Encapsulated, Stored, StoredEpoch, StoredKey, TenantState};
 use super::{Keystore, shredded};
 use crate::crypto::{Kem, Signature, SigningKey, SuiteId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::keys::certificate::{self, Certificate, TenantSubject};
-use crate::keys::{EpochState, Profile, TenantRecord};
-use crate::secret::SecretBytes;
+use crate::keys::{EpochState, Fingerprint, Profile, TenantRecord};
 
 impl Keystore {
     /// Makes a tenant: its ML-KEM-1024 root key, the signing key of its profile, its first epoch, and the certificate
@@ -48,7 +47,7 @@ impl Keystore {
         };
         let mut plan = vec![(KeyPurpose::Root, KeyAlgorithm::MlKem1024)];
         plan.extend(signing.into_iter().map(|(purpose, signature)| (purpose, KeyAlgorithm::Signature(signature))));
-        self.make_keys(&mut stored, &plan)?;
+        self.make_keys(&mut stored, &plan, now_ms)?;
         self.add_first_epoch(&mut stored, now_ms)?;
         stored.certificate = self.tenant_certificate(&stored, tenant, now_ms)?.as_der().to_vec();
         stored.state = TenantState::Live;
@@ -61,7 +60,7 @@ impl Keystore {
     pub(super) fn create_system(&self, now_ms: u64) -> Result<()> {
         let _changing = self.changing.lock();
         let mut stored = Stored::new(&TenantId::system(), Profile::default(), now_ms);
-        self.make_keys(&mut stored, &[(KeyPurpose::Root, KeyAlgorithm::MlKem1024)])?;
+        self.make_keys(&mut stored, &[(KeyPurpose::Root, KeyAlgorithm::MlKem1024)], now_ms)?;
         self.add_first_epoch(&mut stored, now_ms)?;
         stored.state = TenantState::Live;
         self.authority(Profile::default().authority_signature(), now_ms)?;
@@ -88,7 +87,8 @@ impl Keystore {
         Ok(stored.filter(|stored| stored.state == TenantState::Live).map(|stored| stored.certificate.clone()))
     }
 
-    fn tenant_certificate(&self, stored: &Stored, tenant: &TenantId, now_ms: u64) -> Result<Certificate> {
+    /// A certificate that binds the tenant's id to the root key and the signing key that are active.
+    pub(super) fn tenant_certificate(&self, stored: &Stored, tenant: &TenantId, now_ms: u64) -> Result<Certificate> {
         let (key, issuer) = self.authority(stored.profile.authority_signature(), now_ms)?;
         let subject = TenantSubject {
             tenant,
@@ -112,7 +112,7 @@ impl Keystore {
             self.clear(&interrupted)?;
         }
         let mut stored = Stored::new(&id, Profile::default(), now_ms);
-        self.make_keys(&mut stored, &[(KeyPurpose::Authority, KeyAlgorithm::Signature(algorithm))])?;
+        self.make_keys(&mut stored, &[(KeyPurpose::Authority, KeyAlgorithm::Signature(algorithm))], now_ms)?;
         let (role, key) = stored.held(KeyPurpose::Authority)?;
         let signer = self.custody.signer(&role, &key)?;
         let certificate = certificate::issue_authority(self.provider, &*signer, now_ms)?;
@@ -123,20 +123,18 @@ impl Keystore {
     }
 
     /// Writes down which keys are going to be made, then makes them.
-    fn make_keys(&self, stored: &mut Stored, plan: &[(KeyPurpose, KeyAlgorithm)]) -> Result<()> {
+    fn make_keys(&self, stored: &mut Stored, plan: &[(KeyPurpose, KeyAlgorithm)], now_ms: u64) -> Result<()> {
         let tenant = stored.id()?;
         let mut roles = Vec::new();
         for (purpose, algorithm) in plan {
             let role = KeyRole::random(tenant.clone(), *purpose)?;
-            let planned =
-                HeldKey { algorithm: *algorithm, public_key: Vec::new(), private: SecretBytes::new(Vec::new()) };
-            stored.keys.push(StoredKey::new(&role, &planned));
+            stored.keys.push(StoredKey::planned(&role, *algorithm, now_ms));
             roles.push((role, *algorithm));
         }
         self.records.write(stored)?;
         let made = roles.iter().map(|(role, algorithm)| {
             let held = self.custody.generate(role, *algorithm)?;
-            Ok(StoredKey::new(role, &held))
+            Ok(StoredKey::made(role, &held, now_ms))
         });
         stored.keys = made.collect::<Result<_>>()?;
         Ok(())
@@ -146,7 +144,8 @@ impl Keystore {
     fn clear(&self, interrupted: &Stored) -> Result<()> {
         let tenant = interrupted.id()?;
         for key in &interrupted.keys {
-            self.custody.destroy(&KeyRole::new(tenant.clone(), key.purpose()?, key.serial), &key.held()?)?;
+            let (role, held) = key.in_custody(&tenant)?;
+            self.custody.destroy(&role, &held)?;
         }
         Ok(())
     }
@@ -158,10 +157,14 @@ impl Keystore {
         Ok(())
     }
 
-    /// A fresh secret, encapsulated to the tenant's root key and forgotten: only the root key gives it back.
     pub(super) fn new_epoch(&self, stored: &Stored, epoch: Epoch, suite: SuiteId, now_ms: u64) -> Result<StoredEpoch> {
-        let root = &stored.key(KeyPurpose::Root)?.public_key;
-        let (ciphertext, _) = self.provider.kem_encapsulate(Kem::MlKem1024, root)?;
-        Ok(StoredEpoch::new(self.provider, epoch, suite, ciphertext, now_ms))
+        Ok(StoredEpoch::new(epoch, suite, self.encapsulated(stored)?, now_ms))
+    }
+
+    /// A fresh secret, encapsulated to the tenant's active root key and forgotten: only that key gives it back.
+    pub(super) fn encapsulated(&self, stored: &Stored) -> Result<Encapsulated> {
+        let root = stored.key(KeyPurpose::Root)?;
+        let (ciphertext, _) = self.provider.kem_encapsulate(Kem::MlKem1024, &root.public_key)?;
+        Ok(Encapsulated { root: root.serial, fingerprint: Fingerprint::of(self.provider, &ciphertext), ciphertext })
     }
 }

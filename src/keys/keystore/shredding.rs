@@ -1,7 +1,7 @@
 //! The end of a tenant: every epoch's secret and every private key destroyed, so that its data is unreadable
 //! everywhere at once, in backups too.
 
-use super::records::{Stored, TenantState};
+use super::stored::{Stored, StoredEpoch, TenantState};
 use super::{Keystore, shredded};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
@@ -25,7 +25,7 @@ impl Keystore {
         }
         stored.state = TenantState::Shredding;
         self.records.write(&stored)?;
-        self.destroy_keys(&mut stored)?;
+        self.destroy_keys(&mut stored, now_ms)?;
         stored.state = TenantState::Shredded;
         self.records.write(&stored)?;
         Ok(record)
@@ -37,23 +37,24 @@ impl Keystore {
         Ok(stored.is_some_and(|s| matches!(s.state, TenantState::Shredding | TenantState::Shredded)))
     }
 
-    fn destroy_keys(&self, stored: &mut Stored) -> Result<()> {
+    /// Root keys of all generations among them.
+    fn destroy_keys(&self, stored: &mut Stored, now_ms: u64) -> Result<()> {
         let tenant = stored.id()?;
         for key in &mut stored.keys {
-            let role = super::custody::KeyRole::new(tenant.clone(), key.purpose()?, key.serial);
-            self.custody.destroy(&role, &key.held()?).map_err(|e| {
+            let (role, held) = key.in_custody(&tenant)?;
+            self.custody.destroy(&role, &held).map_err(|e| {
                 Error::new(e.kind(), format!("a key of tenant `{}` could not be destroyed", tenant.as_str()))
                     .with_remedy("its data cannot be opened any more; run the command again to finish")
                     .with_source(e)
             })?;
-            key.forget();
+            key.destroyed(self.provider, now_ms);
         }
         Ok(())
     }
 }
 
 /// Shredding does not ask in which state an epoch is.
-fn force_destroyed(epoch: &mut super::records::StoredEpoch, now_ms: u64) {
+fn force_destroyed(epoch: &mut StoredEpoch, now_ms: u64) {
     if epoch.state != EpochState::Destroyed {
         epoch.state = EpochState::Destroyed;
         epoch.since_ms = now_ms;

@@ -10,7 +10,7 @@ use crate::audit::{Outcome, What};
 use crate::crypto::SuiteId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AgentId, Epoch, TenantId};
-use crate::keys::keystore::Destroyed;
+use crate::keys::keystore::{Destroyed, DestroyedRootKey};
 use crate::keys::{EpochRecord, EpochState, Fingerprint, Profile, TenantRecord};
 use crate::limits;
 
@@ -70,6 +70,26 @@ impl KeyAdmin for Handle {
         let fingerprints = destroyed.as_ref().map(|d| vec![d.fingerprint.clone()]).unwrap_or_default();
         let what = What::EpochMoved { epoch: Some(epoch), state: EpochState::Destroyed, fingerprints };
         self.audited(&permit, what, destroyed)
+    }
+
+    fn rotate_root_key(&self, tenant: &TenantId, replaces: &Fingerprint) -> Result<TenantRecord> {
+        let permit = self.permit(Operation::Rotate, tenant)?;
+        let mut fingerprints = vec![replaces.clone()];
+        let begun = What::RootKeyRotated { fingerprints: fingerprints.clone() };
+        let made = self.change(&permit, begun, |now_ms| self.kms.keystore.rotate_root_key(tenant, replaces, now_ms));
+        if let Ok(made) = &made {
+            fingerprints.extend([made.root_fingerprint.clone(), made.certificate_fingerprint.clone()]);
+        }
+        self.audited(&permit, What::RootKeyRotated { fingerprints }, made)
+    }
+
+    fn destroy_root_key(&self, tenant: &TenantId, root_key: &Fingerprint) -> Result<DestroyedRootKey> {
+        let permit = self.permit(Operation::Rotate, tenant)?;
+        let mut fingerprints = vec![root_key.clone()];
+        let begun = What::RootKeyDestroyed { fingerprints: fingerprints.clone() };
+        let gone = self.change(&permit, begun, |now_ms| self.kms.keystore.destroy_root_key(tenant, root_key, now_ms));
+        fingerprints.extend(gone.as_ref().map(|gone| gone.active_fingerprint.clone()));
+        self.audited(&permit, What::RootKeyDestroyed { fingerprints }, gone)
     }
 
     fn shred(&self, tenant: &TenantId) -> Result<TenantRecord> {

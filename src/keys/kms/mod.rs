@@ -23,8 +23,8 @@ pub(crate) mod worker;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::SignerUse;
-use super::keystore::Destroyed;
-use super::{EpochRecord, Label, Profile, TenantRecord, VerifiedSigner};
+use super::keystore::{Destroyed, DestroyedRootKey};
+use super::{EpochRecord, Fingerprint, Label, Profile, TenantRecord, VerifiedSigner};
 use crate::crypto::{Signature, SuiteId};
 use crate::error::Result;
 use crate::id::{AgentId, Epoch, SessionId, TenantId};
@@ -210,6 +210,14 @@ pub trait KeyAdmin: Send + Sync {
 
     /// Destroys an epoch: what is still sealed in it never opens again.
     fn destroy_epoch(&self, tenant: &TenantId, epoch: Epoch) -> Result<Destroyed>;
+
+    /// Puts a new root key in the place of the active one, whose fingerprint is `replaces`, with a new certificate. Epochs
+    /// stay with the root key that they have. [`Conflict`](crate::ErrorKind::Conflict) when another is active.
+    fn rotate_root_key(&self, tenant: &TenantId, replaces: &Fingerprint) -> Result<TenantRecord>;
+
+    /// Destroys a root key, which must have no epoch left: [`Conflict`](crate::ErrorKind::Conflict) otherwise, and for
+    /// the active one.
+    fn destroy_root_key(&self, tenant: &TenantId, root_key: &Fingerprint) -> Result<DestroyedRootKey>;
 
     /// Destroys a tenant's keys, all of them, for ever. Returns what they were, by fingerprint. Finishes an interrupted
     /// shredding; of a tenant that is shredded already it is [`NotFound`](crate::ErrorKind::NotFound).

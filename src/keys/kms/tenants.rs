@@ -37,6 +37,8 @@ pub(super) struct Public {
     pub(super) keys: PublicKeys,
     /// The authority's certificate and the tenant's, DER.
     pub(super) certificates: [Vec<u8>; 2],
+    /// The tenant's earlier ones that are still believed, DER.
+    pub(super) earlier: Vec<Vec<u8>>,
 }
 
 impl Tenants {
@@ -102,7 +104,8 @@ impl ReadyTenant {
             return Ok(public.clone());
         }
         let (keys, certificates) = (keystore.public_keys(&self.id)?, keystore.certificates(&self.id)?);
-        Ok(public.insert(Arc::new(Public { keys, certificates })).clone())
+        let earlier = keystore.earlier_certificates(&self.id)?;
+        Ok(public.insert(Arc::new(Public { keys, certificates, earlier })).clone())
     }
 
     pub(super) fn signer(&self, keystore: &Keystore) -> Result<Arc<dyn SigningKey>> {

@@ -6,6 +6,7 @@ mod verify;
 mod write;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use quick_cache::Weighter;
@@ -50,6 +51,8 @@ pub struct Memories {
     sealer: MemorySealer,
     context: MemoryContext,
     stripes: Vec<Mutex<()>>,
+    /// How many writes others than rotation have made.
+    writes: AtomicU64,
     entries: Cache<Address, Entry>,
     rows: Cache<Address, Arc<[u8]>, RowWeight>,
     /// Where rotation has just taken memories from, and to: an index may still name the old place.
@@ -79,6 +82,7 @@ impl Memories {
             sealer: MemorySealer { keyring: context.keyring.clone() },
             context,
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            writes: AtomicU64::new(0),
             entries: Cache::new(CACHED_ENTRIES),
             rows: Cache::with_weighter(CACHED_ENTRIES, limits::MEMORY_CACHE_BYTES, RowWeight),
             moved: Cache::new(CACHED_MOVES),
@@ -112,6 +116,12 @@ impl Memories {
     /// Whether something that expires then has.
     fn has_expired(&self, expires_at_ms: u64) -> bool {
         expires_at_ms != 0 && expires_at_ms <= self.context.clock.now_ms()
+    }
+
+    /// How many writes there have been. What was read after this was asked, and whose lock is held now, is as it was if
+    /// there are no more: a write is counted after it was made and before its locks are let go.
+    fn seen(&self) -> u64 {
+        self.writes.load(Ordering::SeqCst)
     }
 
     /// Forgets what is in memory of `address`.

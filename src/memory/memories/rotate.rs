@@ -39,12 +39,24 @@ pub(crate) struct CurrentRow {
     key: Box<[u8]>,
     registry: Option<Box<[u8]>>,
     memory: Option<Box<[u8]>>,
+    seen: Seen,
 }
+
+/// An earlier version as the table has it.
+pub(crate) struct VersionRow {
+    key: Box<[u8]>,
+    row: Box<[u8]>,
+    seen: Seen,
+}
+
+/// How many writes there had been when something was read. As long as there are no more, it is as it was.
+type Seen = u64;
 
 /// A row that is ready to be moved, and what must still be there for it.
 pub(crate) struct Sealed<F> {
     key: Box<[u8]>,
     before: Option<Box<[u8]>>,
+    seen: Seen,
     /// Where it is; `None` for a key that is none.
     address: Option<Address>,
     fate: Option<F>,
@@ -92,6 +104,14 @@ impl Memories {
         Ok(keys.len() as u64)
     }
 
+    /// How many rows there are to move from `epoch`, if none is damaged.
+    pub(crate) fn listed_in(&self, epoch: Epoch) -> Result<u64> {
+        let kv = &self.context.kv;
+        let current = kv.scan(Table::Registry, &self.addresses.prefix(epoch, RowKind::Current, &[]));
+        let history = kv.scan(Table::Memory, &self.addresses.prefix(epoch, RowKind::History, &[]));
+        current.chain(history).map(|row| row.map(|_| 1)).sum()
+    }
+
     /// Removes the labels of the namespaces of `epoch`, which nothing is in any more.
     pub(crate) fn remove_labels(&self, epoch: Epoch) -> Result<()> {
         let mut batch = Batch::default();
@@ -105,6 +125,7 @@ impl Mover for CurrentMover<'_> {
     type Sealed = Sealed<Fate>;
 
     fn read(&self, after: Option<&[u8]>, rows: usize) -> Result<Option<Load<CurrentRow>>> {
+        let seen = self.0.memories.seen();
         let mut registry = self.0.scan(Table::Registry, RowKind::Current, after).peekable();
         let mut memories = self.0.scan(Table::Memory, RowKind::Current, after).peekable();
         let mut load = Load::new(rows);
@@ -120,7 +141,8 @@ impl Mover for CurrentMover<'_> {
             let take = |rows: &mut std::iter::Peekable<_>| -> Result<Option<Box<[u8]>>> {
                 Ok(rows.next_if(is_next).transpose()?.map(|(_, value): Row| value))
             };
-            let row = CurrentRow { registry: take(&mut registry)?, memory: take(&mut memories)?, key: key.clone() };
+            let row =
+                CurrentRow { registry: take(&mut registry)?, memory: take(&mut memories)?, key: key.clone(), seen };
             let bytes = row.memory.as_ref().map_or(0, |row| row.len()) + key.len();
             load.push(row, key.into_vec(), bytes);
         }
@@ -133,7 +155,7 @@ impl Mover for CurrentMover<'_> {
             Some(address) => or_damaged(self.0.move_current(address, &row))?,
             None => None,
         };
-        Ok(Sealed { key: row.key, before: row.registry, address, fate })
+        Ok(Sealed { key: row.key, before: row.registry, seen: row.seen, address, fate })
     }
 
     fn write(&self, load: Vec<Sealed<Fate>>, beside: Batch) -> Result<Tally> {
@@ -147,69 +169,64 @@ impl Mover for CurrentMover<'_> {
         let _locked = memories.lock(load.iter().filter_map(|sealed| sealed.address.as_ref()).chain(new));
         let mut write = Write::new(&writing);
         write.batch = beside;
-        let keys: Vec<_> = load.iter().map(|sealed| sealed.key.to_vec()).collect();
-        let now = memories.context.kv.get_many(Table::Registry, &keys)?;
-        let (ends, mut kept) = (ends(&keys), false);
+        let mut leaving = Leaving::new(&[Table::Registry, Table::Memory], &load);
         let mut tally = Tally::default();
-        let mut embedded = Vec::new();
-        for (Sealed { key, before, address, fate }, now) in load.into_iter().zip(now) {
-            if now.as_deref() != before.as_deref() {
+        let (mut arriving, mut embedded) = (Vec::with_capacity(load.len()), Vec::new());
+        let since = self.0.since(Table::Registry, &load)?;
+        for (Sealed { key, address, fate, .. }, since) in load.into_iter().zip(since) {
+            if since != Since::Same {
                 tally.passed += 1;
-                // What is there now was not read: it stays.
-                kept |= now.is_some();
+                leaving.passes(since);
                 continue;
             }
             match (fate, address) {
                 (Some(Fate::Moved { address, namespace, registry, memory, embedded: has_embedding }), Some(was)) => {
                     tally.moved(memory.len());
                     self.0.stage_labels(&address, &namespace, &mut write)?;
-                    let new = memories.addresses.current(&address);
-                    write.batch.put(Table::Registry, new.clone(), registry);
-                    write.batch.put(Table::Memory, new, memory);
+                    arriving.push((memories.addresses.current(&address), registry, memory));
                     memories.moved.insert(was.clone(), address.clone());
                     if has_embedding {
                         embedded.push((was.clone(), address));
                     }
                     write.entries.push((was, None));
+                    leaving.goes(key);
                 }
                 (Some(Fate::Expired), Some(was)) => {
                     tally.passed += 1;
                     memories.stage_expired(&Places(vec![was]), &mut write)?;
+                    leaving.goes(key);
                 }
                 _ => {
                     tally.damaged += 1;
-                    kept |= !self.0.discard;
                     // Whatever it is, it is where it was read.
                     tracing::warn!(row = %address::hex(&key), discarded = self.0.discard, "a memory does not open");
+                    leaving.is_damaged(key, self.0.discard);
                 }
             }
         }
-        if kept {
-            let moved: Vec<_> = write.entries.iter().map(|(was, _)| memories.addresses.current(was)).collect();
-            for key in moved {
-                write.batch.delete(Table::Registry, key.clone());
-                write.batch.delete(Table::Memory, key);
-            }
-        } else if let Some((first, end)) = ends {
-            // Nobody writes there any more, so all between is what was read. One deletion costs less than many.
-            write.batch.delete_range(Table::Registry, first.clone(), end.clone());
-            write.batch.delete_range(Table::Memory, first, end);
+        // In the order of their keys, which the table puts them in anyway: then it looks less far for the place of each.
+        arriving.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+        for (key, registry, memory) in arriving {
+            write.batch.put(Table::Registry, key.clone(), registry);
+            write.batch.put(Table::Memory, key, memory);
         }
+        leaving.stage(&mut write.batch);
         memories.commit_move(write, &embedded)?;
         Ok(tally)
     }
 }
 
 impl Mover for HistoryMover<'_> {
-    type Row = Row;
+    type Row = VersionRow;
     type Sealed = Sealed<MovedVersion>;
 
-    fn read(&self, after: Option<&[u8]>, rows: usize) -> Result<Option<Load<Row>>> {
+    fn read(&self, after: Option<&[u8]>, rows: usize) -> Result<Option<Load<VersionRow>>> {
+        let seen = self.0.memories.seen();
         let mut load = Load::new(rows);
         for row in self.0.scan(Table::Memory, RowKind::History, after) {
-            let (key, value) = row?;
-            let bytes = key.len() + value.len();
-            load.push((key.clone(), value), key.into_vec(), bytes);
+            let (key, row) = row?;
+            let bytes = key.len() + row.len();
+            load.push(VersionRow { key: key.clone(), row, seen }, key.into_vec(), bytes);
             if !load.has_room() {
                 break;
             }
@@ -217,13 +234,13 @@ impl Mover for HistoryMover<'_> {
         Ok(load.if_any())
     }
 
-    fn seal(&self, (key, value): Row) -> Result<Sealed<MovedVersion>> {
+    fn seal(&self, VersionRow { key, row, seen }: VersionRow) -> Result<Sealed<MovedVersion>> {
         let parsed = address::parse_history(&key);
         let fate = match &parsed {
-            Some((address, version)) => or_damaged(self.0.move_version(address, *version, &value))?,
+            Some((address, version)) => or_damaged(self.0.move_version(address, *version, &row))?,
             None => None,
         };
-        Ok(Sealed { key, before: Some(value), address: parsed.map(|(address, _)| address), fate })
+        Ok(Sealed { key, before: Some(row), seen, address: parsed.map(|(address, _)| address), fate })
     }
 
     fn write(&self, load: Vec<Sealed<MovedVersion>>, beside: Batch) -> Result<Tally> {
@@ -234,34 +251,84 @@ impl Mover for HistoryMover<'_> {
         let _locked = memories.lock(load.iter().filter_map(|sealed| sealed.address.as_ref()).chain(new));
         let mut write = Write::new(&writing);
         write.batch = beside;
-        let keys: Vec<_> = load.iter().map(|sealed| sealed.key.to_vec()).collect();
-        let now = memories.context.kv.get_many(Table::Memory, &keys)?;
-        let (ends, mut kept, mut gone) = (ends(&keys), false, Vec::new());
+        let mut leaving = Leaving::new(&[Table::Memory], &load);
         let mut tally = Tally::default();
-        for (sealed, now) in load.into_iter().zip(now) {
-            if now.as_deref() != sealed.before.as_deref() {
+        let since = self.0.since(Table::Memory, &load)?;
+        for (sealed, since) in load.into_iter().zip(since) {
+            if since != Since::Same {
                 tally.passed += 1;
-                kept |= now.is_some();
+                leaving.passes(since);
                 continue;
             }
             let Some(moved) = sealed.fate else {
                 tally.damaged += 1;
-                kept |= !self.0.discard;
                 tracing::warn!(row = %address::hex(&sealed.key), discarded = self.0.discard, "a version does not open");
+                leaving.is_damaged(sealed.key, self.0.discard);
                 continue;
             };
             tally.moved(moved.row.len());
             self.0.stage_labels(&moved.address, &moved.namespace, &mut write)?;
             write.batch.put(Table::Memory, moved.key, moved.row);
-            gone.push(sealed.key);
+            leaving.goes(sealed.key);
         }
-        if kept {
-            gone.into_iter().for_each(|key| write.batch.delete(Table::Memory, key));
-        } else if let Some((first, end)) = ends {
-            write.batch.delete_range(Table::Memory, first, end);
-        }
+        leaving.stage(&mut write.batch);
         memories.commit_move(write, &[])?;
         Ok(tally)
+    }
+}
+
+/// What became of a row since it was read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Since {
+    Same,
+    Changed,
+    Gone,
+}
+
+/// The rows of a load that go from where they were.
+struct Leaving {
+    tables: &'static [Table],
+    /// From the first key of the load to what comes after its last.
+    range: Option<(Vec<u8>, Vec<u8>)>,
+    keys: Vec<Box<[u8]>>,
+    /// Whether something in between stays.
+    some_stay: bool,
+}
+
+impl Leaving {
+    fn new<F>(tables: &'static [Table], load: &[Sealed<F>]) -> Self {
+        let range = load.first().zip(load.last());
+        let range = range.map(|(first, last)| (first.key.to_vec(), [&last.key[..], &[0]].concat()));
+        Self { tables, range, keys: Vec::with_capacity(load.len()), some_stay: false }
+    }
+
+    fn goes(&mut self, key: Box<[u8]>) {
+        self.keys.push(key);
+    }
+
+    /// What is there now was not read: it stays.
+    fn passes(&mut self, since: Since) {
+        self.some_stay |= since == Since::Changed;
+    }
+
+    fn is_damaged(&mut self, key: Box<[u8]>, discard: bool) {
+        self.some_stay |= !discard;
+        if discard {
+            self.keys.push(key);
+        }
+    }
+
+    /// Adds their removal. Nobody else puts anything there, so that all between may be what was read: for many keys,
+    /// one removal of all costs less. For few it would cost readers more, who look through such removals at each read.
+    fn stage(self, batch: &mut Batch) {
+        for table in self.tables {
+            match &self.range {
+                Some((first, end)) if !self.some_stay && self.keys.len() >= limits::ROTATION_RANGE => {
+                    batch.delete_range(*table, first.clone(), end.clone());
+                }
+                _ => self.keys.iter().for_each(|key| batch.delete(*table, key.to_vec())),
+            }
+        }
     }
 }
 
@@ -271,6 +338,22 @@ impl<'a> Move<'a> {
         // The first key that is greater.
         let from = after.map_or_else(|| prefix.clone(), |after| [after, &[0]].concat());
         self.memories.context.kv.scan_from(table, &prefix, from)
+    }
+
+    /// What became of the rows of a load, whose locks are held.
+    fn since<F>(&self, table: Table, load: &[Sealed<F>]) -> Result<Vec<Since>> {
+        let seen = self.memories.seen();
+        if load.iter().all(|sealed| sealed.seen == seen) {
+            return Ok(vec![Since::Same; load.len()]);
+        }
+        let keys: Vec<_> = load.iter().map(|sealed| sealed.key.to_vec()).collect();
+        let now = self.memories.context.kv.get_many(table, &keys)?;
+        let since = load.iter().zip(now).map(|(sealed, now)| match now {
+            now if now.as_deref() == sealed.before.as_deref() => Since::Same,
+            Some(_) => Since::Changed,
+            None => Since::Gone,
+        });
+        Ok(since.collect())
     }
 
     fn move_current(&self, was: &Address, row: &CurrentRow) -> Result<Fate> {
@@ -369,11 +452,6 @@ impl Memories {
         }
         Ok(())
     }
-}
-
-/// The first of some keys that are in order, and what comes after the last.
-fn ends(keys: &[Vec<u8>]) -> Option<(Vec<u8>, Vec<u8>)> {
-    Some((keys.first()?.clone(), [&keys.last()?[..], &[0]].concat()))
 }
 
 /// `None` for what does not open: it stays where it is, or goes, but nothing else waits for it.

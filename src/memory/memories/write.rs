@@ -339,13 +339,13 @@ impl Memories {
             None => self.context.catalog.memories(),
         };
         let has_embeddings = !embeddings.upserts.is_empty() || !embeddings.deletes.is_empty();
-        match collection {
-            Some(collection) if has_embeddings => collection.write(writing, embeddings, batch).map(|_| ())?,
-            _ => {
-                self.context.kv.write(batch)?;
-                self.context.kv.sync()?;
-            }
-        }
+        let written = match collection {
+            Some(collection) if has_embeddings => collection.write(writing, embeddings, batch).map(|_| ()),
+            _ => self.context.kv.write(batch).and_then(|()| self.context.kv.sync()),
+        };
+        // Also one that failed: a part of it may be there.
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        written?;
         for (address, entry) in entries {
             match entry {
                 Some(entry) => self.entries.insert(address, entry),

@@ -1,4 +1,4 @@
-//! What those ask who answer for the store: rotations of tenants, and where they stand.
+//! What those ask who answer for the store: rotations of tenants, backups, verifications, and where they stand.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,8 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tonic::{Request, Response, Status};
 
+use super::backup::Backups;
 use super::convert::{RotationState, to_wire};
 use super::grpc::{caller, permitted};
+use super::verify::Verifications;
 use super::wire::{self, admin_server};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
@@ -22,6 +24,8 @@ use crate::store::rotation::under_way;
 pub(super) struct Admin {
     store: Store,
     runs: Runs,
+    backups: Backups,
+    verifications: Verifications,
 }
 
 type Runs = Arc<Mutex<HashMap<TenantId, Run>>>;
@@ -29,13 +33,14 @@ type Runs = Arc<Mutex<HashMap<TenantId, Run>>>;
 /// A rotation that was asked for.
 enum Run {
     /// With what it said last.
-    Going(Option<RotationStatus>),
+    Going(Option<Box<RotationStatus>>),
     Failed(Error),
 }
 
 impl Admin {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, runs: Arc::default() }
+        let (backups, verifications) = (Backups::new(store.clone()), Verifications::new(store.clone()));
+        Self { store, runs: Arc::default(), backups, verifications }
     }
 
     async fn state(&self, tenant: &TenantId) -> Result<RotationState> {
@@ -43,7 +48,7 @@ impl Admin {
         let due = is_due(&self.store, tenant, &stored).await?;
         let runs = self.runs.lock();
         let (running, said, failure) = match runs.get(tenant) {
-            Some(Run::Going(said)) => (true, said.clone(), None),
+            Some(Run::Going(said)) => (true, said.as_deref().cloned(), None),
             Some(Run::Failed(e)) => (false, None, Some(copy(e))),
             None => (false, None, None),
         };
@@ -55,6 +60,7 @@ impl Admin {
         let suite = (!asked.suite.is_empty()).then_some(asked.suite.as_str());
         let options = RotateOptions {
             suite: self.store.suite_of(&tenant, suite).await?,
+            root_key: asked.root_key,
             compromised: asked.compromised,
             discard_damaged: asked.discard_damaged,
             in_windows: false,
@@ -78,7 +84,7 @@ impl Admin {
         tokio::spawn(async move {
             let (watched, name) = (runs.clone(), tenant.clone());
             let watch = move |status: &RotationStatus| {
-                watched.lock().insert(name.clone(), Run::Going(Some(status.clone())));
+                watched.lock().insert(name.clone(), Run::Going(Some(Box::new(status.clone()))));
             };
             let done = store.rotate(&tenant, options, watch).await;
             let mut runs = runs.lock();
@@ -95,7 +101,7 @@ impl Admin {
 }
 
 /// Without what it came from, which stays here.
-fn copy(e: &Error) -> Error {
+pub(super) fn copy(e: &Error) -> Error {
     let made = Error::new(e.kind(), e.to_string());
     match e.remedy() {
         Some(remedy) => made.with_remedy(remedy),
@@ -130,6 +136,33 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<wire::RotationState>, Status> {
         let tenant = permitted(&request, Role::Admin, &request.get_ref().tenant).map_err(|e| to_status(&e))?;
         let state = self.state(&tenant).await.and_then(|state| to_wire(&state));
+        state.map(Response::new).map_err(|e| to_status(&e))
+    }
+    async fn backup(&self, request: Request<wire::BackupRequest>) -> Result<Response<wire::RunResponse>, Status> {
+        let begun = super::backup::permitted(&request).and_then(|by| self.backups.begin(&request.get_ref().to, by));
+        begun.map(|run| Response::new(wire::RunResponse { run })).map_err(|e| to_status(&e))
+    }
+
+    async fn backup_status(
+        &self,
+        request: Request<wire::RunStatusRequest>,
+    ) -> Result<Response<wire::BackupState>, Status> {
+        let state = super::backup::permitted(&request).and_then(|_| self.backups.state(request.get_ref().run));
+        state.map(Response::new).map_err(|e| to_status(&e))
+    }
+
+    async fn verify(&self, request: Request<wire::VerifyRequest>) -> Result<Response<wire::RunResponse>, Status> {
+        let tenant = permitted(&request, Role::Admin, &request.get_ref().tenant).map_err(|e| to_status(&e))?;
+        let begun = self.verifications.begin(tenant).await;
+        begun.map(|run| Response::new(wire::RunResponse { run })).map_err(|e| to_status(&e))
+    }
+
+    async fn verify_status(
+        &self,
+        request: Request<wire::RunStatusRequest>,
+    ) -> Result<Response<wire::VerifyState>, Status> {
+        let caller = caller(&request, Role::Admin).map_err(|e| to_status(&e))?;
+        let state = self.verifications.state(caller, request.get_ref().run);
         state.map(Response::new).map_err(|e| to_status(&e))
     }
 }

@@ -8,10 +8,12 @@ use tokio::runtime::Handle;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use super::backup::BackupState;
 use super::convert::{RotationState, from_wire};
-use super::wire;
+use super::verify::VerifyState;
 use super::wire::admin_client::AdminClient;
 use super::wire::store_client::StoreClient;
+use super::{backup, verify, wire};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
 use crate::limits;
@@ -102,6 +104,7 @@ impl RemoteStore {
             suite: suite.unwrap_or_default().to_owned(),
             compromised: options.compromised,
             discard_damaged: options.discard_damaged,
+            root_key: options.root_key,
         };
         let mut client = self.admin();
         let answer = self.answer(async move { client.rotate(asked).await }).await?;
@@ -113,6 +116,32 @@ impl RemoteStore {
         let asked = wire::RotationStatusRequest { tenant: tenant.as_str().to_owned() };
         let mut client = self.admin();
         from_wire(self.answer(async move { client.rotation_status(asked).await }).await?)
+    }
+
+    /// Begins a backup to `to`, an absolute path on the store's machine, and returns at once what to ask for it by.
+    pub async fn backup(&self, to: &str) -> Result<u64> {
+        let (asked, mut client) = (wire::BackupRequest { to: to.to_owned() }, self.admin());
+        Ok(self.answer(async move { client.backup(asked).await }).await?.run)
+    }
+
+    /// Where a backup stands.
+    pub async fn backup_state(&self, run: u64) -> Result<BackupState> {
+        let mut client = self.admin();
+        let asked = wire::RunStatusRequest { run };
+        backup::from_wire(self.answer(async move { client.backup_status(asked).await }).await?)
+    }
+
+    /// Begins to verify a tenant, and returns at once what to ask for it by.
+    pub async fn verify(&self, tenant: &TenantId) -> Result<u64> {
+        let (asked, mut client) = (wire::VerifyRequest { tenant: tenant.as_str().to_owned() }, self.admin());
+        Ok(self.answer(async move { client.verify(asked).await }).await?.run)
+    }
+
+    /// Where a verification stands.
+    pub async fn verify_state(&self, run: u64) -> Result<VerifyState> {
+        let mut client = self.admin();
+        let asked = wire::RunStatusRequest { run };
+        verify::from_wire(self.answer(async move { client.verify_status(asked).await }).await?)
     }
 
     fn admin(&self) -> AdminClient<Channel> {

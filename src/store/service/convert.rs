@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::wire;
 use crate::error::{Error, Result};
 use crate::id::Epoch;
-use crate::keys::EpochRecord;
+use crate::keys::{EpochRecord, RootKeyRecord};
 use crate::rotation::{Finished, Retained, RotationStatus};
 
 /// What a service says of a tenant's rotation.
@@ -39,11 +39,8 @@ pub(super) fn to_wire(state: &RotationState) -> Result<wire::RotationState> {
         last: status.last.as_ref().map(last_to_wire),
         due: state.due,
         running: state.running,
-        failure: state.failure.as_ref().map(|e| wire::RotationFailure {
-            kind: e.kind().exit_code().into(),
-            message: e.to_string(),
-            remedy: e.remedy().map(str::to_owned),
-        }),
+        root_keys: status.root_keys.iter().map(root_to_wire).collect::<Result<_>>()?,
+        failure: state.failure.as_ref().map(failure_to_wire),
     })
 }
 
@@ -60,15 +57,21 @@ pub(super) fn from_wire(state: wire::RotationState) -> Result<RotationState> {
         speed_percent: u8::try_from(state.speed_percent).map_err(|_| bad())?,
         retained: state.retained.into_iter().map(retained).collect::<Result<_>>()?,
         last: state.last.map(last).transpose()?,
+        root_keys: state.root_keys.into_iter().map(root).collect::<Result<_>>()?,
     };
-    let failure = state.failure.map(|failure| {
-        let made = Error::new(kind(failure.kind), failure.message);
-        match failure.remedy {
-            Some(remedy) => made.with_remedy(remedy),
-            None => made,
-        }
-    });
-    Ok(RotationState { status, due: state.due, running: state.running, failure })
+    Ok(RotationState { status, due: state.due, running: state.running, failure: state.failure.map(failure) })
+}
+
+pub(super) fn failure_to_wire(e: &Error) -> wire::Failure {
+    wire::Failure { kind: e.kind().exit_code().into(), message: e.to_string(), remedy: e.remedy().map(str::to_owned) }
+}
+
+pub(super) fn failure(failure: wire::Failure) -> Error {
+    let made = Error::new(kind(failure.kind), failure.message);
+    match failure.remedy {
+        Some(remedy) => made.with_remedy(remedy),
+        None => made,
+    }
 }
 
 fn kind(code: i32) -> crate::error::ErrorKind {
@@ -84,6 +87,7 @@ fn epoch_to_wire(epoch: &EpochRecord) -> Result<wire::RotationEpoch> {
         created_at_ms: epoch.created_at_ms,
         since_ms: epoch.since_ms,
         fingerprint: epoch.fingerprint.to_string(),
+        root_fingerprint: epoch.root_fingerprint.to_string(),
     })
 }
 
@@ -95,6 +99,27 @@ fn epoch(epoch: wire::RotationEpoch) -> Result<EpochRecord> {
         created_at_ms: epoch.created_at_ms,
         since_ms: epoch.since_ms,
         fingerprint: epoch.fingerprint.parse()?,
+        root_fingerprint: epoch.root_fingerprint.parse()?,
+    })
+}
+
+fn root_to_wire(root: &RootKeyRecord) -> Result<wire::TenantRootKey> {
+    Ok(wire::TenantRootKey {
+        fingerprint: root.fingerprint.to_string(),
+        state: name(&root.state)?,
+        created_at_ms: root.created_at_ms,
+        since_ms: root.since_ms,
+        epochs: root.epochs.iter().map(|epoch| epoch.as_u32()).collect(),
+    })
+}
+
+fn root(root: wire::TenantRootKey) -> Result<RootKeyRecord> {
+    Ok(RootKeyRecord {
+        fingerprint: root.fingerprint.parse()?,
+        state: named(&root.state)?,
+        created_at_ms: root.created_at_ms,
+        since_ms: root.since_ms,
+        epochs: root.epochs.into_iter().map(number).collect::<Result<_>>()?,
     })
 }
 
@@ -149,7 +174,7 @@ fn named<'a, T: Deserialize<'a>>(name: &'a str) -> Result<T> {
     T::deserialize(name).map_err(|_| bad())
 }
 
-fn bad() -> Error {
+pub(super) fn bad() -> Error {
     Error::invalid("the answer of the store says something that this program does not know")
         .with_remedy("use the same release on both sides")
 }
@@ -159,7 +184,7 @@ mod tests {
     use super::*;
     use crate::crypto::default_provider;
     use crate::error::ErrorKind;
-    use crate::keys::{EpochState, Fingerprint};
+    use crate::keys::{EpochState, Fingerprint, RootKeyState};
     use crate::rotation::Phase;
 
     #[test]
@@ -172,6 +197,7 @@ mod tests {
             created_at_ms: 1,
             since_ms: 2,
             fingerprint: fingerprint.clone(),
+            root_fingerprint: fingerprint.clone(),
         };
         let (one, two) = (Epoch::FIRST, fingerprint.clone());
         let last = Finished {
@@ -196,6 +222,13 @@ mod tests {
             speed_percent: 16,
             retained: vec![retained],
             last: Some(last),
+            root_keys: vec![RootKeyRecord {
+                fingerprint: fingerprint.clone(),
+                state: RootKeyState::Deactivated,
+                created_at_ms: 17,
+                since_ms: 18,
+                epochs: vec![one],
+            }],
         };
         let failure = || Some(Error::new(ErrorKind::Integrity, "x").with_remedy("y"));
         let sent = RotationState { status, due: true, running: true, failure: failure() };
@@ -215,5 +248,7 @@ mod tests {
         spoil(|state| state.from[0].state = "well".into());
         spoil(|state| state.retained[0].fingerprint = "x".into());
         spoil(|state| state.speed_percent = 1000);
+        spoil(|state| state.root_keys[0].state = "well".into());
+        spoil(|state| state.active.as_mut().unwrap().root_fingerprint.clear());
     }
 }

@@ -1,15 +1,20 @@
 //! The store on the wire: sealed searches, context windows, and sealed records for sidecars, nothing in clear; and
-//! rotations, for those who answer for it.
+//! rotations, backups and verifications, for those who answer for it.
 
 mod admin;
+mod backup;
 mod client;
 mod convert;
 mod grpc;
+mod runs;
+mod verify;
 
 pub(crate) use admin::is_due;
+pub use backup::BackupState;
 pub use client::{RemoteHandoff, RemoteStore};
 pub use convert::RotationState;
 pub use grpc::routes;
+pub use verify::VerifyState;
 
 /// The types of `schema/store.proto`.
 pub mod wire {

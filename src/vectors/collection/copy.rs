@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::id::Epoch;
 use crate::kv::{Batch, Table};
 use crate::limits;
-use crate::vectors::engine::{Page, Point};
+use crate::vectors::engine::{Fields, Page, Point};
 use crate::vectors::registry;
 
 use super::Collection;
@@ -25,7 +25,7 @@ impl Collection {
     /// Up to `limit` sealed points in the order of their ids, from `from` on, and the id to go on from: as they are at
     /// the moment. Writes go on between two pages.
     pub(crate) fn sealed_page(&self, from: Option<Uuid>, limit: usize) -> Result<Page> {
-        self.open()?.engine.scroll(from, limit)
+        self.open()?.engine.scroll(from, limit, Fields::Both)
     }
 
     /// Gives the engine the points of a copy, before the collection is first opened and its journal replayed on top of

@@ -197,6 +197,11 @@ impl Collection {
     /// Makes the engine put everything on disk and trims the journal, unless it is pinned. `false` when a running
     /// optimisation is in the way: the journal then keeps what it has.
     pub fn flush(&self) -> Result<bool> {
+        // Nobody can write while the engine flushes: most of what it waits for is done before.
+        let open = self.open.read().current.clone();
+        if let Some(open) = open {
+            open.engine.write_back();
+        }
         // First the turn, then the engine: one that failed is let go while its turn lasts, and must not be flushed.
         let applied = self.applied.lock();
         let Some(open) = self.open.read().current.clone() else { return Ok(true) };

@@ -80,7 +80,7 @@ impl Collection {
         }
         let mut from = None;
         loop {
-            let (points, next) = open.engine.scroll(from, SCROLL_POINTS)?;
+            let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Head)?;
             found += points.iter().filter(|point| point.epoch == epoch.as_u32()).count() as u64;
             match next {
                 Some(id) => from = Some(id),

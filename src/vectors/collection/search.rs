@@ -186,7 +186,7 @@ impl Collection {
         }
         let mut from = None;
         loop {
-            let (points, next) = open.engine.scroll(from, SCROLL_POINTS)?;
+            let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
             let expected: Vec<_> = points
                 .iter()
                 .map(|p| {

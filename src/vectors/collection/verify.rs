@@ -4,7 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::{ErrorKind, Result};
-use crate::vectors::engine::Point;
+use crate::vectors::engine::{Fields, Point};
 use crate::vectors::registry::Entry;
 
 use super::Collection;
@@ -41,7 +41,7 @@ impl Collection {
         let mut report = CollectionReport::default();
         let (mut from, mut seen) = (None, 0);
         loop {
-            let (points, next) = open.engine.scroll(from, SCROLL_POINTS)?;
+            let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
             for point in points {
                 seen += 1;
                 match entries.remove(&point.id) {

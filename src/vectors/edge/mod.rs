@@ -79,6 +79,20 @@ fn trim_engine_log(shard: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Has the kernel write what it keeps back of the files below `dir`. Files may come and go meanwhile, and what fails here
+/// is told when it counts.
+fn sync_below(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => sync_below(&entry.path()),
+            Ok(kind) if kind.is_file() => {
+                let _ = fs::File::open(entry.path()).and_then(|file| file.sync_data());
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Bytes of the files below `dir`.
 fn bytes_below(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;

@@ -11,9 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use parking_lot::Mutex;
 use qdrant_edge::{
-    CountRequest, Distance, EdgeConfig, EdgeShard, EdgeVectorParams, NamedQuery, PointId, PointInsertOperations,
-    PointOperations, PointStruct, QueryEnum, ScrollRequest, SearchParams, SearchRequest, UpdateOperation, Vector,
-    VectorInternal, VectorStructInternal, Vectors, WalOptions, WithPayloadInterface, WithVector,
+    CountRequest, Distance, EdgeConfig, EdgeShard, EdgeVectorParams, JsonPath, NamedQuery, PointId,
+    PointInsertOperations, PointOperations, PointStruct, QueryEnum, ScrollRequest, SearchParams, SearchRequest,
+    UpdateOperation, Vector, VectorInternal, VectorStructInternal, Vectors, WalOptions, WithPayloadInterface,
+    WithVector,
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -76,10 +77,6 @@ impl Shard {
         self.shard.as_ref().ok_or_else(|| Error::internal("a closed shard was used"))
     }
 
-    fn with_vector(&self) -> WithVector {
-        WithVector::Bool(self.searchable)
-    }
-
     /// The caller has the turn.
     fn flush_now(&self) -> Result<()> {
         let shard = self.shard()?;
@@ -110,26 +107,25 @@ impl EngineCollection for Shard {
     fn retrieve(&self, ids: &[Uuid], fields: Fields) -> Result<Vec<Point>> {
         let shard = self.shard()?;
         let ids: Vec<_> = ids.iter().copied().map(PointId::Uuid).collect();
-        let found = guarded("read points", || {
-            shard.retrieve(&ids, Some(WithPayloadInterface::Bool(true)), Some(WithVector::Bool(false)))
-        })?;
+        let found =
+            guarded("read points", || shard.retrieve(&ids, Some(with_payload(fields)), Some(WithVector::Bool(false))))?;
         found.into_iter().map(|r| from_engine(r.id, r.payload.map(|p| p.0), None, fields)).collect()
     }
 
-    fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<(Vec<Point>, Option<Uuid>)> {
+    fn scroll(&self, from: Option<Uuid>, limit: usize, fields: Fields) -> Result<(Vec<Point>, Option<Uuid>)> {
         let shard = self.shard()?;
         let request = ScrollRequest {
             offset: from.map(PointId::Uuid),
             limit: Some(limit),
             filter: None,
-            with_payload: Some(WithPayloadInterface::Bool(true)),
-            with_vector: self.with_vector(),
+            with_payload: Some(with_payload(fields)),
+            with_vector: WithVector::Bool(self.searchable && fields == Fields::Both),
             order_by: None,
         };
         let (records, next) = guarded("list points", || shard.scroll(request))?;
         let points = records.into_iter().map(|r| {
             let vectors = r.vector;
-            from_engine(r.id, r.payload.map(|p| p.0), vectors, Fields::Both)
+            from_engine(r.id, r.payload.map(|p| p.0), vectors, fields)
         });
         let next = match next {
             Some(PointId::Uuid(id)) => Some(id),
@@ -164,6 +160,10 @@ impl EngineCollection for Shard {
         let shard = self.shard()?;
         let points = guarded("count points", || shard.count(CountRequest { filter: None, exact: true }))?;
         Ok(EngineStatus { points, indexed_vectors: shard.info().indexed_vectors_count })
+    }
+
+    fn write_back(&self) {
+        super::sync_below(&self.dir);
     }
 
     fn flush(&self) -> Result<bool> {
@@ -281,6 +281,16 @@ fn to_engine(point: Point) -> PointStruct {
     PointStruct::new(PointId::Uuid(point.id), vectors, Value::Object(payload))
 }
 
+/// What of a point's payload the engine is to return.
+fn with_payload(fields: Fields) -> WithPayloadInterface {
+    let path = |key: &str| JsonPath { first_key: key.to_owned(), rest: Vec::new() };
+    match fields {
+        // Leaving out one of two large fields costs more than it saves.
+        Fields::Both | Fields::Payload => WithPayloadInterface::Bool(true),
+        Fields::Head => WithPayloadInterface::Fields(["e", "v"].map(path).to_vec()),
+    }
+}
+
 /// What an engine says is hostile: a field that is missing or malformed becomes an empty one, which does not open.
 fn from_engine(
     id: PointId,
@@ -295,7 +305,11 @@ fn from_engine(
         let text = payload.get(key).and_then(Value::as_str).unwrap_or_default();
         BASE64.decode(text).unwrap_or_default()
     };
-    let vector = if fields == Fields::Both { bytes("x") } else { Vec::new() };
+    let (sealed, vector) = match fields {
+        Fields::Both => (bytes("p"), bytes("x")),
+        Fields::Payload => (bytes("p"), Vec::new()),
+        Fields::Head => (Vec::new(), Vec::new()),
+    };
     let searchable = match vectors {
         Some(VectorStructInternal::Named(named)) => named
             .into_iter()
@@ -307,5 +321,5 @@ fn from_engine(
         _ => Vec::new(),
     };
     let epoch = u32::try_from(number("e")).unwrap_or_default();
-    Ok(Point { id, epoch, version: number("v"), payload: bytes("p"), vector, searchable })
+    Ok(Point { id, epoch, version: number("v"), payload: sealed, vector, searchable })
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::log::{OnFailure, SignatureChoice};
 use crate::error::{Error, Result};
 use crate::keys::keystore::custody::CustodyKind;
 use crate::locked::LockPolicy;
@@ -128,6 +129,15 @@ pub struct Config {
     /// The file with the secret that they are signed with; relative to the store's directory. Default: none, the
     /// environment variable `STRONGROOM_WEBHOOK_SECRET`.
     pub alert_webhook_secret_file: PathBuf,
+    /// What a new audit log signs its checkpoints with: `slh-dsa-sha2-128s` or `ml-dsa-87`. Default: `slh-dsa-sha2-128s`.
+    pub audit_signature: SignatureChoice,
+    /// What happens when an event cannot be written to the audit log: `refuse` what it is about, or `continue`. Default:
+    /// `refuse`.
+    pub audit_on_failure: OnFailure,
+    /// Nothing is written to the audit log when less than this is free on its disk, in MiB. Default: 64.
+    pub audit_min_free_mib: u32,
+    /// How long the entries of an audit log are kept, in days; 0 is for ever. Their hashes stay. Default: 0.
+    pub audit_retention_days: u32,
     /// Whether resident indexes, and all memory of a sidecar, must be locked: `prefer`, `require` or `never`. Default:
     /// `prefer`.
     pub memory_lock: LockPolicy,
@@ -193,6 +203,10 @@ impl Default for Config {
             alert_trips: String::new(),
             alert_webhook: String::new(),
             alert_webhook_secret_file: PathBuf::new(),
+            audit_signature: SignatureChoice::SlhDsa,
+            audit_on_failure: OnFailure::Refuse,
+            audit_min_free_mib: 64,
+            audit_retention_days: 0,
             memory_lock: LockPolicy::Prefer,
             cache_mib: 64,
             min_free_mib: 256,

@@ -56,23 +56,45 @@ impl DirLock {
 pub struct DataDir {
     path: PathBuf,
     min_free_bytes: u64,
+    room: Room,
+    _lock: DirLock,
+}
+
+/// The room on a disk, looked at now and then.
+pub struct Room {
+    path: PathBuf,
+    min_free_bytes: u64,
     since: Instant,
     /// Milliseconds after `since` until which there is known to be room.
     room_until: AtomicU64,
-    _lock: DirLock,
+}
+
+impl Room {
+    /// The disk of `path`, of which `min_free_bytes` are to stay free.
+    pub fn new(path: &Path, min_free_bytes: u64) -> Self {
+        Self { path: path.to_owned(), min_free_bytes, since: Instant::now(), room_until: AtomicU64::new(0) }
+    }
+
+    /// The bytes that are free, when they are fewer than have to stay free after `extra` more are written.
+    pub fn lacking(&self, extra: u64) -> Result<Option<u64>> {
+        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if extra == 0 && now < self.room_until.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let free = free_bytes(&self.path)?;
+        if free < self.min_free_bytes.saturating_add(extra) {
+            return Ok(Some(free));
+        }
+        self.room_until.store(now + ROOM_FOR_MS, Ordering::Relaxed);
+        Ok(None)
+    }
 }
 
 impl DataDir {
     /// Creates `path` if need be and locks it. A directory held by another process is [`Busy`](ErrorKind::Busy).
     pub fn hold(path: &Path, min_free_bytes: u64) -> Result<Self> {
         let lock = DirLock::hold(path, "data directory")?;
-        Ok(Self {
-            path: path.to_owned(),
-            min_free_bytes,
-            since: Instant::now(),
-            room_until: AtomicU64::new(0),
-            _lock: lock,
-        })
+        Ok(Self { path: path.to_owned(), min_free_bytes, room: Room::new(path, min_free_bytes), _lock: lock })
     }
 
     /// A directory below it, created if need be.
@@ -87,23 +109,15 @@ impl DataDir {
     /// The engine maps its files into memory, where a full disk ends the process: so writing stops before that.
     /// `extra` is what the work ahead is going to take, in bytes.
     pub fn ensure_room(&self, extra: u64) -> Result<()> {
-        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if extra == 0 && now < self.room_until.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let free = free_bytes(&self.path)?;
-        if free < self.min_free_bytes.saturating_add(extra) {
-            return Err(Error::new(
-                ErrorKind::StorageFull,
-                format!("only {} MiB are free on the disk of the data directory", free >> 20),
-            )
-            .with_remedy(format!(
-                "free some space; writing stops below {} MiB (`min_free_mib`), reading and deleting go on",
-                self.min_free_bytes >> 20
-            )));
-        }
-        self.room_until.store(now + ROOM_FOR_MS, Ordering::Relaxed);
-        Ok(())
+        let Some(free) = self.room.lacking(extra)? else { return Ok(()) };
+        Err(Error::new(
+            ErrorKind::StorageFull,
+            format!("only {} MiB are free on the disk of the data directory", free >> 20),
+        )
+        .with_remedy(format!(
+            "free some space; writing stops below {} MiB (`min_free_mib`), reading and deleting go on",
+            self.min_free_bytes >> 20
+        )))
     }
 }
 

@@ -96,8 +96,6 @@ pub const VERIFIED_CHAINS: usize = 4096;
 pub const POOL_KEYS: usize = 65_536;
 /// How long onboarding waits for the pool's first session key, in milliseconds.
 pub const POOL_WAIT_MS: u64 = 5_000;
-/// Longest event of the audit log as JSON, in bytes: an action signed with ML-DSA-87 takes 7 kB.
-pub const AUDIT_LINE_BYTES: usize = 16 << 10;
 /// Lookups of single memories that one event counts at most, and that a crash leaves without their digest.
 pub const LOOKUPS_PER_EVENT: u64 = 1000;
 /// Longest name of an action, in bytes.
@@ -146,6 +144,32 @@ pub const WEBHOOK_WAIT_MS: u64 = 60_000;
 pub const WEBHOOK_TIMEOUT_MS: u64 = 10_000;
 /// How long a process that ends goes on trying, in milliseconds.
 pub const WEBHOOK_LINGER_MS: u64 = 2_000;
+/// Longest entry of the audit log, in bytes: what the length in a bundle can say.
+pub const AUDIT_ENTRY_BYTES: usize = 65_535;
+/// Largest bundle of 256 entries, in bytes.
+pub const AUDIT_BUNDLE_BYTES: usize = 256 * (AUDIT_ENTRY_BYTES + 2);
+/// Longest line of a tenant's view of the audit log, in bytes.
+pub const AUDIT_VIEW_LINE_BYTES: usize = 1 << 20;
+/// Shortest time between two checkpoints that nobody asked for, in milliseconds.
+pub const AUDIT_CHECKPOINT_MS: u64 = 10_000;
+/// How often entries are put into the tree, in milliseconds.
+pub const AUDIT_INTEGRATE_MS: u64 = 250;
+/// Most entries that are put into the tree in one write.
+pub const AUDIT_INTEGRATE_ENTRIES: u64 = 4096;
+/// Most attempts at opening a log to read while another process writes it.
+pub const AUDIT_READ_ATTEMPTS: u32 = 5;
+/// Checkpoints that are kept.
+pub const AUDIT_CHECKPOINTS: usize = 1024;
+/// Largest checkpoint with its signatures, in bytes.
+pub const AUDIT_NOTE_BYTES: usize = 512 << 10;
+/// Most signatures under a checkpoint.
+pub const AUDIT_SIGNATURES: usize = 32;
+/// Cache of the audit log's database, in bytes.
+pub const AUDIT_CACHE_BYTES: usize = 8 << 20;
+/// Largest file of an audit log's key, in bytes.
+pub const AUDIT_KEY_FILE_BYTES: u64 = 16 << 10;
+/// Most bundles with wrong entries that a verifier compares to say what was done.
+pub const AUDIT_DIFFERENCES: usize = 64;
 /// Longest name of a service, in bytes.
 pub const SERVICE_NAME_BYTES: usize = 128;
 /// Shortest time that an epoch seals, in milliseconds: a minute.

@@ -119,8 +119,7 @@ fn a_rotation_that_is_told_to_stop_goes_on_later() {
     let slowly = ["--set", "rotation_mib_per_s=1"];
     let child = cli.command(&[&["rotate", "--tenant", "acme"][..], &slowly].concat());
     let mut child = { child }.stderr(Stdio::piped()).spawn().unwrap();
-    let moves =
-        || std::fs::read_to_string(cli.dir.join("keys/audit.jsonl")).unwrap().matches("\"state\":\"active\"").count();
+    let moves = || common::audit::lines(&cli.dir.join("keys")).matches("\"state\":\"active\"").count();
     let before = moves();
     for _ in 0..600 {
         // The new epoch is announced, and what takes seconds begins.

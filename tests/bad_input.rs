@@ -342,7 +342,8 @@ fn a_full_disk_of_backups() {
 /// Sets how much of the disk is left alone, in MiB.
 fn reserve(dir: &Path, mib: u32) {
     std::fs::create_dir_all(dir).unwrap();
-    std::fs::write(dir.join("strongroom.toml"), format!("min_free_mib = {mib}\n")).unwrap();
+    let settings = format!("min_free_mib = {mib}\naudit_min_free_mib = {}\n", mib / 4);
+    std::fs::write(dir.join("strongroom.toml"), settings).unwrap();
 }
 
 #[test]

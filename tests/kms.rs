@@ -1,5 +1,8 @@
 //! Guards against a key service that works for the wrong tenant, reveals a session's key twice, or stays silent.
 
+#[path = "common/audit.rs"]
+mod audit_log;
+
 #[path = "kms/administration.rs"]
 mod administration;
 #[path = "kms/credentials.rs"]

@@ -44,7 +44,7 @@ fn a_store_works_with_keys_of_another_process_and_only_those_of_its_scope() {
     store.ok(&["verify", "-t", "acme"]);
     service.stop();
 
-    let audit = std::fs::read_to_string(keys.dir.join("keys/audit.jsonl")).unwrap();
+    let audit = common::audit::lines(&keys.dir.join("keys"));
     let cross_tenant = audit.lines().filter(|line| line.contains("store-1") && line.contains("scope"));
     assert!(cross_tenant.count() >= 1, "{audit}");
     assert!(!audit.contains("acme") && !audit.contains("globex"));

@@ -126,7 +126,11 @@ impl Event {
             | What::OpenFailed { .. }
             | What::SignaturesRefused { .. }
             | What::ActionRefused { .. }
-            | What::Heartbeat { .. } => false,
+            | What::Heartbeat { .. }
+            | What::LogOpened { .. }
+            | What::LogClosed
+            | What::CheckpointFailed
+            | What::EventsLost { .. } => false,
             What::TenantOnboarded { .. }
             | What::TenantShredded { .. }
             | What::EpochMoved { .. }
@@ -147,7 +151,9 @@ impl Event {
             | What::HealthTestFailed { .. }
             | What::AgentAction { .. }
             | What::BreakerTripped { .. }
-            | What::BreakerReleased => true,
+            | What::BreakerReleased
+            | What::LogBegun { .. }
+            | What::LogPruned { .. } => true,
         }
     }
 }

@@ -1,13 +1,23 @@
 //! The audit log: who asked for what, and what became of it. Never key bytes, names of tenants or payloads.
 //!
-//! [`AuditSink`] is the joint. `schema/audit-event.schema.json` describes an [`Event`] as JSON; `src/manual/audit_events.md`
-//! says which operation leaves which.
+//! [`AuditSink`] is the joint. `schema/audit-event.schema.json` describes an [`Event`] as JSON,
+//! [`crate::manual::audit_events`] which operation leaves which, `schema/audit.md` the log that keeps them, and
+//! [`crate::manual::audit`] how it is used.
+//!
+//! [`log`] writes, [`export`] makes files of it, and [`verify`], which shares nothing with either, says whether to believe
+//! them.
 
 pub mod actions;
 pub mod alert;
+pub mod checkpoint;
 mod digest;
 mod event;
-mod journal;
+pub mod export;
+pub mod log;
+pub mod path;
+pub mod proof;
+pub mod tree;
+pub mod verify;
 mod what;
 
 use parking_lot::Mutex;
@@ -17,7 +27,7 @@ use crate::error::Result;
 pub(crate) use digest::hex;
 pub use digest::{RecordDigest, Tag};
 pub use event::{Arrival, EVENT_VERSION, Event, Outcome};
-pub use journal::{JOURNAL_FILE, Journal};
+pub use log::{Log, LogOptions};
 pub use what::{Access, CollectionChange, Reason, RecordType, RotationStep, What, WriteKind};
 
 /// Where events go.

@@ -129,7 +129,7 @@ pub enum What {
     Stopped,
     /// The keystore itself was changed or copied.
     KeystoreChanged {
-        /// `passphrase`, `backup` or `restore`.
+        /// `passphrase` or `backup`.
         change: &'static str,
     },
     /// A tenant's public keys and certificates were given out.
@@ -270,6 +270,32 @@ pub enum What {
     },
     /// A tenant's reads go on.
     BreakerReleased,
+    /// The log was begun: its first entry.
+    LogBegun {
+        /// Its name, which its checkpoints have.
+        origin: String,
+    },
+    /// A service began to write the log.
+    LogOpened {
+        /// How many entries it had.
+        entries: u64,
+    },
+    /// A service that wrote the log ended in good order.
+    LogClosed,
+    /// Old entries are to be removed, or were.
+    LogPruned {
+        /// The first.
+        from: u64,
+        /// The one after the last.
+        to: u64,
+    },
+    /// A checkpoint could not be published. It is tried again; only the first attempt in a row is recorded.
+    CheckpointFailed,
+    /// Events could not be written, and what they were about went on.
+    EventsLost {
+        /// How many.
+        count: u64,
+    },
 }
 
 /// Why a request was refused.

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::Global;
 use super::output::{Output, bytes};
-use crate::audit::{AuditSink as _, Event, Journal, Outcome, What};
+use crate::audit::log::{KEY_FILE, KeyKeeper};
+use crate::audit::{AuditSink as _, Event, Outcome, What};
 use crate::clock::{Clock as _, SystemClock};
 use crate::crypto::default_provider;
 use crate::disk::DirLock;
@@ -16,6 +17,7 @@ use crate::keys::keystore::copy::{self, KeystoreCopy};
 use crate::keys::keystore::custody::CustodyKind;
 use crate::keys::keystore::file::KdfCost;
 use crate::keys::{Keystore, Passphrase};
+use crate::store::{LogOf, StoreOptions};
 
 #[derive(Subcommand)]
 pub(super) enum KeystoreCommand {
@@ -67,12 +69,12 @@ pub(super) fn run(global: &Global, command: KeystoreCommand, output: &Output) ->
     }
     let dir = options.keystore_dir();
     match command {
-        KeystoreCommand::Passphrase(args) => change_passphrase(global, &dir, &args, output),
+        KeystoreCommand::Passphrase(args) => change_passphrase(global, &options, &args, output),
         KeystoreCommand::Backup { to, passphrase } => {
             let passphrase = passphrase.read(Passphrase::ask_new)?;
             // While a key service runs, the log is that service's, and does not say it.
             let held = DirLock::hold(&dir, "keystore").ok();
-            let noted = |outcome| held.as_ref().map_or(Ok(()), |_| note(&dir, "backup", outcome));
+            let noted = |outcome| held.as_ref().map_or(Ok(()), |_| note(&options, "backup", outcome));
             noted(Outcome::Begun)?;
             let made = copy::back_up(&dir, &to, default_provider(), &passphrase, KdfCost::default());
             noted(Outcome::of(&made))?;
@@ -86,7 +88,6 @@ pub(super) fn run(global: &Global, command: KeystoreCommand, output: &Output) ->
         KeystoreCommand::Restore { from, passphrase } => {
             let passphrase = passphrase.read(Passphrase::ask_known)?;
             let made = copy::restore(&from, &dir, default_provider(), &passphrase)?;
-            note(&dir, "restore", Outcome::Done)?;
             output.answer(&json!({ "dir": dir, "restored": made }), |_| {
                 format!("restored the keys of {} entries to {}", made.tenants, dir.display())
             })?;
@@ -111,13 +112,17 @@ fn warn(output: &Output, copy: KeystoreCopy) {
     }
 }
 
-/// Writes a change of the keystore into its log. To be called while nobody else works with it: a log has one writer.
-fn note(dir: &Path, change: &'static str, outcome: Outcome) -> Result<()> {
+/// Writes a change of the keystore into its log, if that was begun: the first who opens the keystore begins it. To be
+/// called while nobody else works with it: a log has one writer. Whoever opens it next signs this too.
+fn note(options: &StoreOptions, change: &'static str, outcome: Outcome) -> Result<()> {
+    if !options.log_dir(LogOf::Keystore).join(KEY_FILE).exists() {
+        return Ok(());
+    }
     let event = Event::new(SystemClock.now_ms(), "keystore", What::KeystoreChanged { change }, outcome);
-    Journal::open(dir)?.record(&event)
+    options.open_log(LogOf::Keystore, KeyKeeper::Nobody, None)?.record(&event)
 }
 
-fn change_passphrase(global: &Global, dir: &Path, args: &PassphraseArgs, output: &Output) -> Result<()> {
+fn change_passphrase(global: &Global, options: &StoreOptions, args: &PassphraseArgs, output: &Output) -> Result<()> {
     let old = global.passphrase(false)?;
     let new = match &args.new_passphrase_file {
         Some(file) => Passphrase::from_file(file)?,
@@ -125,8 +130,8 @@ fn change_passphrase(global: &Global, dir: &Path, args: &PassphraseArgs, output:
     };
     let cost = args.kdf_memory_mib.zip(args.kdf_passes);
     let cost = cost.map(|(mib, passes)| KdfCost { memory_kib: mib << 10, passes, ..KdfCost::default() });
-    let note = |outcome| note(dir, "passphrase", outcome);
-    Keystore::change_passphrase_noted(dir, default_provider(), old, new, cost, note)?;
+    let (dir, note) = (options.keystore_dir(), |outcome| note(options, "passphrase", outcome));
+    Keystore::change_passphrase_noted(&dir, default_provider(), old, new, cost, note)?;
     output.answer(&json!({ "changed": dir }), |_| {
         "the passphrase is changed; copies of keystore.json made before still open with the old one".into()
     })

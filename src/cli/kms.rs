@@ -6,15 +6,15 @@ use clap::Subcommand;
 
 use super::Global;
 use super::output::Output;
-use super::serving::{ServeArgs, told_to_stop};
-use crate::audit::Journal;
+use super::serving::{ServeArgs, stopped, told_to_stop};
+use crate::audit::log::KeyKeeper;
 use crate::clock::SystemClock;
 use crate::crypto::default_provider;
 use crate::error::{Error, Result};
 use crate::keys::kms::{KmsOptions, LocalKms};
 use crate::keys::{Keystore, Passphrase};
 use crate::server::{self, Counts, Listener, Services};
-use crate::store::{StoreOptions, Watching};
+use crate::store::{LogOf, StoreOptions, Watching};
 
 /// What the audit log calls it.
 const SERVICE: &str = "kms";
@@ -42,18 +42,19 @@ async fn serve(global: &Global, args: ServeArgs, output: &Output) -> Result<()> 
     let stop = told_to_stop()?;
     let listener = Listener::bind(&address, own, services).await?;
     output.remark(&format!("listening on {}", listener.address()));
-    server::run(listener, Arc::new(kms), Arc::new(Counts::default()), stop).await?;
-    watching.stopped(&options, SERVICE)?;
+    let served = server::run(listener, Arc::new(kms), Arc::new(Counts::default()), stop).await;
+    let stopped = stopped(watching, options, SERVICE).await;
+    served.and(stopped)?;
     output.remark("stopped");
     Ok(())
 }
 
 fn open(options: StoreOptions, passphrase: Passphrase) -> Result<(Arc<LocalKms>, Watching, StoreOptions)> {
     let keystore = Keystore::open(&options.keystore_dir(), default_provider(), options.unlock(passphrase))?;
-    let dir = options.keystore_dir();
-    let watching = options.watch(Arc::new(Journal::open(&dir)?), dir.clone())?;
-    watching.started(&options, &dir, SERVICE)?;
+    let keystore = Arc::new(keystore);
+    let watching = options.watch_own(LogOf::Keystore, KeyKeeper::Keystore(keystore.clone()), Some(SERVICE))?;
+    watching.started(&options, &options.keystore_dir(), SERVICE)?;
     let kms = KmsOptions { policy: options.policy(), ..KmsOptions::default() };
-    let kms = LocalKms::new(Arc::new(keystore), kms, Arc::new(SystemClock), watching.sink.clone())?;
+    let kms = LocalKms::new(keystore, kms, Arc::new(SystemClock), watching.sink.clone())?;
     Ok((kms, watching, options))
 }

@@ -1,5 +1,6 @@
 //! The command line: one file per group of commands. Data goes to stdout, talk to stderr.
 
+mod audit;
 mod backup;
 mod bench;
 mod breaker;
@@ -158,6 +159,9 @@ enum Command {
     /// Show envelopes
     #[command(subcommand)]
     Envelope(envelope::EnvelopeCommand),
+    /// Read, prove, export and verify the audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Measure against the same work without Strongroom
     Bench(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -217,6 +221,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Pki(command) => pki::run(command, output),
             Command::Cert(command) => cert::run(global, command, output).await,
             Command::Envelope(command) => envelope::run(command, output),
+            Command::Audit(command) => audit::run(global, command, output).await,
             Command::Bench(args) => bench::run(args, output).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();

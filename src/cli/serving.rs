@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::store::{StoreOptions, Watching};
 
 #[derive(Args)]
 pub(super) struct ServeArgs {
@@ -62,4 +63,10 @@ pub(super) fn told_to_stop() -> Result<impl Future<Output = ()> + Send> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+/// Writes down that a service ended, and ends its audit log, whoever still has it: its last entries are signed.
+pub(super) async fn stopped(watching: Watching, options: StoreOptions, service: &'static str) -> Result<()> {
+    let closing = tokio::task::spawn_blocking(move || watching.stopped(&options, service));
+    closing.await.map_err(|e| Error::internal("closing the audit log").with_source(e))?
 }

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::Global;
 use super::output::{Output, time};
-use super::serving::{ServeArgs, told_to_stop};
-use crate::audit::{Arrival, Journal};
+use super::serving::{ServeArgs, stopped, told_to_stop};
+use crate::audit::Arrival;
+use crate::audit::log::KeyKeeper;
 use crate::clock::{Clock as _, SystemClock, boot_id};
 use crate::crypto::default_provider;
 use crate::disk::DataDir;
@@ -23,7 +24,7 @@ use crate::locked::LockPolicy;
 use crate::server::{self, Listener, RemoteKms, Services};
 use crate::sidecar::{self, Client, ClientOptions, RecordSource, Sidecar, SidecarOptions, SidecarParts};
 use crate::store::service::RemoteStore;
-use crate::store::{StoreOptions, Watching};
+use crate::store::{LogOf, StoreOptions, Watching};
 use crate::token::{Form, Holder, HolderId, Ledger, Revocation, TokenId};
 
 /// What the audit log calls the process itself.
@@ -138,8 +139,8 @@ async fn serve(options: StoreOptions, clear_over_tls: bool, output: &Output) -> 
     let routes = sidecar::routes(sidecar).await;
     let served = server::serve(listener, routes, notice, counts, stop).await;
     sweeping.abort();
-    served?;
-    watching.stopped(&options, SERVICE)?;
+    let stopped = stopped(watching, options, SERVICE).await;
+    served.and(stopped)?;
     output.remark("stopped");
     Ok(())
 }
@@ -158,9 +159,8 @@ fn open(
     let clock = Arc::new(SystemClock);
     let rocks = Rocks::open(&disk.subdir("db")?, disk.clone(), options.cache_bytes(), clock.clone(), |_, _| false)?;
     let kms = Arc::new(RemoteKms::new(options.remote()?)?);
-    let dir = options.sidecar_dir();
-    let watching = options.watch(Arc::new(Journal::open(&dir)?), dir.clone())?;
-    watching.started(&options, &dir, SERVICE)?;
+    let watching = options.watch_own(LogOf::Sidecar, KeyKeeper::File, Some(&settings.sidecar_audience))?;
+    watching.started(&options, &options.sidecar_dir(), SERVICE)?;
     let sidecar = Sidecar::new(SidecarParts {
         kms: kms.clone(),
         keys: kms,

@@ -68,6 +68,13 @@ impl Rocks {
         Ok(Self { db, disk, commit: GroupCommit::default() })
     }
 
+    /// One value of the database in `path`, as of now, while another process may have it open.
+    pub fn peek(path: &Path, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let db = DB::open_cf_for_read_only(&Options::default(), path, [table.as_str()], false).map_err(failed)?;
+        let cf = db.cf_handle(table.as_str()).ok_or_else(|| Error::integrity("the list of tables"))?;
+        db.get_cf(cf, key).map_err(failed)
+    }
+
     fn table(&self, table: Table) -> Result<&ColumnFamily> {
         self.db.cf_handle(table.as_str()).ok_or_else(|| Error::integrity("the list of tables"))
     }
@@ -144,7 +151,7 @@ fn table_options(cache: &Cache) -> Options {
     options
 }
 
-fn failed(e: rocksdb::Error) -> Error {
+pub(crate) fn failed(e: rocksdb::Error) -> Error {
     let text = e.to_string();
     if text.contains("No space left") || text.contains("Disk quota") {
         return Error::new(ErrorKind::StorageFull, "the disk is full")
@@ -164,7 +171,7 @@ fn failed(e: rocksdb::Error) -> Error {
 
 /// One disk sync for all who wait for one: who arrives first does it, who arrives while it runs shares the next.
 #[derive(Default)]
-struct GroupCommit {
+pub(crate) struct GroupCommit {
     state: Mutex<CommitState>,
     done: Condvar,
 }
@@ -178,7 +185,7 @@ struct CommitState {
 }
 
 impl GroupCommit {
-    fn sync(&self, sync: impl Fn() -> Result<()>) -> Result<()> {
+    pub(crate) fn sync(&self, sync: impl Fn() -> Result<()>) -> Result<()> {
         let mut state = self.state.lock();
         // A sync that is running already may have missed our write: wait for one that starts from now on.
         let wanted = state.started + 1;

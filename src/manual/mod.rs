@@ -37,6 +37,9 @@ pub mod sidecar {}
 #[doc = include_str!("rotation.md")]
 pub mod rotation {}
 
+#[doc = include_str!("audit.md")]
+pub mod audit {}
+
 #[doc = include_str!("backup.md")]
 pub mod backup {}
 

@@ -8,8 +8,9 @@ use parking_lot::MutexGuard;
 
 use super::audit::{Asker, SERVICE, Watching};
 use super::tenant::Open;
-use super::{Inner, Store, StoreOptions, Tenant, blocking};
-use crate::audit::{AuditSink, Journal, What};
+use super::{Inner, LogOf, Store, StoreOptions, Tenant, blocking};
+use crate::audit::What;
+use crate::audit::log::KeyKeeper;
 use crate::clock::Clock;
 use crate::crypto::{Provider, SuiteId};
 use crate::error::{Error, ErrorKind, Result};
@@ -46,20 +47,19 @@ pub(super) fn open(
     passphrase: Passphrase,
 ) -> Result<StoreKeys> {
     let keystore = Arc::new(Keystore::open(&options.keystore_dir(), provider, options.unlock(passphrase))?);
-    let watching = watched(options, options.keystore_dir())?;
+    let watching = watched(options, LogOf::Keystore, KeyKeeper::Keystore(keystore.clone()))?;
     let kms = LocalKms::new(keystore.clone(), options.kms(), options.clock.clone(), watching.sink.clone())?;
     let own = Arc::new(kms.caller(Caller::new(SERVICE, Role::Store, Scope::All)));
     let admin = Arc::new(kms.caller(Caller::new(SERVICE, Role::Admin, Scope::All)));
     Ok(StoreKeys { data: own.clone(), signing: own, admin, shared: Some((watching, keystore)) })
 }
 
-/// The log of the options, or else the one in `dir`, which this process holds.
-pub(super) fn watched(options: &StoreOptions, dir: PathBuf) -> Result<Watching> {
-    let log: Arc<dyn AuditSink> = match &options.audit {
-        Some(log) => log.clone(),
-        None => Arc::new(Journal::open(&dir)?),
-    };
-    options.watch(log, dir)
+/// The log of the options, or else the one of this process, whose directory it holds.
+pub(super) fn watched(options: &StoreOptions, of: LogOf, keeper: KeyKeeper) -> Result<Watching> {
+    match &options.audit {
+        Some(log) => options.watch(log.clone(), options.dir_of(of)),
+        None => options.watch_own(of, keeper, None),
+    }
 }
 
 /// Calls the key service of `options`. What may be administered depends on the role that it gives this process.

@@ -52,6 +52,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::audit::actions::ActionLog;
+use crate::audit::log::KeyKeeper;
 use crate::crypto::{self, Provider};
 use crate::disk::DataDir;
 use crate::error::{Error, ErrorKind, Result};
@@ -70,7 +71,7 @@ pub use backup::BackupReport;
 pub use breaker::Paused;
 pub use collection::{Collection, CollectionStatus};
 pub use handoff::{Handoff, Terms};
-pub use options::StoreOptions;
+pub use options::{LogOf, StoreOptions};
 pub use restore::RestoreReport;
 pub use tenant::{Tenant, TenantReport};
 pub use unreadable::{Unreadable, Why};
@@ -207,7 +208,7 @@ impl Store {
             Some((watching, keystore)) => (watching.clone(), audit::Pseudonyms::Keystore(keystore.clone())),
             None => {
                 let system = Keyring::open(&*keys.data, provider, &TenantId::system())?;
-                (keys::watched(options, options.data_dir())?, audit::Pseudonyms::Own(Box::new(system)))
+                (keys::watched(options, LogOf::Store, KeyKeeper::File)?, audit::Pseudonyms::Own(Box::new(system)))
             }
         };
         Ok(audit::Recorder::new(watching, options.clock.clone(), provider, pseudonyms))
@@ -265,8 +266,9 @@ impl Store {
             open.iter().for_each(|tenant| drop(tenant.rotating.lock()));
             // Whatever fails, the others are closed.
             let closed: Vec<Result<()>> = open.iter().map(|tenant| tenant.close()).collect();
-            inner.kv.sync()?;
+            let synced = inner.kv.sync();
             let stopped = inner.recorder.stopped();
+            synced?;
             closed.into_iter().collect::<Result<()>>()?;
             stopped
         })

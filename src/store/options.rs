@@ -4,7 +4,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::audit::AuditSink;
+use crate::audit::log::{KeyKeeper, LOG_DIR, LogOptions};
+use crate::audit::{AuditSink, Log};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -26,6 +27,17 @@ pub struct StoreOptions {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) kdf_cost: KdfCost,
     pub(super) audit: Option<Arc<dyn AuditSink>>,
+}
+
+/// Which process an audit log is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogOf {
+    /// The one that holds the keystore: a key service, or a store without one.
+    Keystore,
+    /// A store that serves others.
+    Store,
+    /// A sidecar.
+    Sidecar,
 }
 
 impl StoreOptions {
@@ -184,6 +196,34 @@ impl StoreOptions {
     /// Where it keeps its ledger and audit log.
     pub fn sidecar_dir(&self) -> PathBuf {
         self.dir.join(&self.config.sidecar_dir)
+    }
+
+    /// Where the audit log of a process is.
+    pub fn log_dir(&self, of: LogOf) -> PathBuf {
+        self.dir_of(of).join(LOG_DIR)
+    }
+
+    /// The directory of that process.
+    pub(super) fn dir_of(&self, of: LogOf) -> PathBuf {
+        match of {
+            LogOf::Keystore => self.keystore_dir(),
+            LogOf::Store => self.data_dir(),
+            LogOf::Sidecar => self.sidecar_dir(),
+        }
+    }
+
+    /// Opens that log to write, or begins it. A service records that it does.
+    pub fn open_log(&self, of: LogOf, keeper: KeyKeeper, service: Option<&str>) -> Result<Log> {
+        let days = u64::from(self.config.audit_retention_days);
+        let options = LogOptions {
+            algorithm: self.config.audit_signature.algorithm(),
+            min_free_bytes: u64::from(self.config.audit_min_free_mib) << 20,
+            on_failure: self.config.audit_on_failure,
+            retention_ms: (days > 0).then_some(days * 86_400_000),
+            service: service.map(str::to_owned),
+            ..LogOptions::default()
+        };
+        Log::open(&self.log_dir(of), keeper, options, self.clock.clone())
     }
 
     /// The settings.

@@ -7,6 +7,7 @@
 mod revocations;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,9 +20,10 @@ use super::verify::VerifiedToken;
 use crate::crypto::{self, MacKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
+use crate::kv::rocks::Rocks;
 use crate::kv::{Batch, KvBackend, Table};
 use crate::limits;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 use revocations::Revocations;
 
 pub use revocations::Revocation;
@@ -130,8 +132,15 @@ impl Ledger {
 
     /// What the audit log calls a tenant: 16 bytes in hexadecimal, which only who has this ledger can lead back.
     pub fn pseudonym(&self, tenant: &TenantId) -> String {
-        let tag = self.pseudonyms.tag(&[tenant.as_str().as_bytes()]);
-        TokenId::from(crypto::first_16(tag)).to_string()
+        pseudonym(&*self.pseudonyms, tenant)
+    }
+
+    /// The same by the ledger in the database `path`, which a sidecar may be working with.
+    pub fn pseudonym_in(path: &Path, tenant: &TenantId) -> Result<String> {
+        let key = Rocks::peek(path, Table::Tokens, PSEUDONYMS)?.ok_or_else(damaged)?;
+        let key = SecretBytes::new(key);
+        let key = Secret::copy_from(key.expose_secret()).map_err(|_| damaged())?;
+        Ok(pseudonym(&*crypto::default_provider().mac(&key), tenant))
     }
 
     /// Counts a use of the token that was presented. From then on it is gone, whatever becomes of the request.
@@ -245,6 +254,12 @@ impl Uses {
         let expires_at_ms = u64::from_be_bytes(expires.try_into().map_err(|_| damaged())?);
         Ok(Self { used: u32::from_be_bytes(*used), expires_at_ms })
     }
+}
+
+/// What the audit log calls a tenant: 16 bytes in hexadecimal.
+fn pseudonym(key: &dyn MacKey, tenant: &TenantId) -> String {
+    let tag = key.tag(&[tenant.as_str().as_bytes()]);
+    TokenId::from(crypto::first_16(tag)).to_string()
 }
 
 /// The key of the pseudonyms, made with the ledger.

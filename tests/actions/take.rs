@@ -107,7 +107,7 @@ fn what_an_agent_signed_is_proven_by_its_event_in_every_profile() {
             let message = action_message(&signed.record);
             default_provider().verify(algorithm, key, b"", &message, &signature).unwrap();
             let json = serde_json::to_string(event).unwrap();
-            assert!(json.len() < strongroom::limits::AUDIT_LINE_BYTES, "{}", json.len());
+            assert!(json.len() < strongroom::limits::AUDIT_ENTRY_BYTES, "{}", json.len());
             for name in ["tool.call", scene.tenant.as_str(), agent().as_str()] {
                 assert!(!json.contains(name), "{json}");
             }

@@ -1,6 +1,7 @@
 //! What several tests need: a store in a temporary directory and the sample corpus.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod audit;
 pub mod cli;
 pub mod dump;
 pub mod service;

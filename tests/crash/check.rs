@@ -15,7 +15,6 @@ use super::op::{self, Op, Stamp};
 pub async fn check(dir: &Path, model: &mut Model, in_flight: &[(Stamp, Op)], query: u64, close: bool) -> usize {
     let store = child::open(dir).await.unwrap();
     let tenant = store.tenant(&child::tenant_id()).await.unwrap();
-    root_keys(&store).await;
     let found = read(&tenant, model, in_flight).await;
     for (stamp, op) in in_flight {
         let mut made = model.clone();
@@ -30,6 +29,7 @@ pub async fn check(dir: &Path, model: &mut Model, in_flight: &[(Stamp, Op)], que
     let indexed = verify(&tenant, model).await;
     search(&tenant, model, query).await;
     assert_no_litter(dir, &tenant, model);
+    root_keys(&store).await;
     drop(tenant);
     if close {
         store.close().await.unwrap();

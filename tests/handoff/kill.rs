@@ -145,6 +145,11 @@ fn a_token_for_one_use_is_answered_at_most_once_whenever_the_sidecar_is_killed()
         *seen.entry("after the restart").or_default() += answered() - before;
         *seen.entry("counted, and never answered").or_default() += TOKENS - answered();
     }
+    // Nothing was revealed without its event.
+    let log = crate::common::audit::lines(&cli.dir.join("sidecar"));
+    let (redeemed, answers) =
+        (log.matches("\"type\":\"redeemed\"").count(), seen["before the kill"] + seen["after the restart"]);
+    assert!(redeemed >= answers, "{answers} answers, {redeemed} in the log");
     println!("{ROUNDS} kills, {} tokens: {seen:?}", ROUNDS * TOKENS);
     assert!(seen["before the kill"] > 0 && seen["after the restart"] > 0, "{seen:?}");
     drop((running, kms));

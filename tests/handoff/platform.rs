@@ -140,7 +140,7 @@ impl Platform {
 
     /// The store's own log.
     pub fn store_audit(&self) -> String {
-        std::fs::read_to_string(self.data().join("audit.jsonl")).unwrap()
+        crate::common::audit::lines(&self.data())
     }
 
     /// A command of the store's operator, from elsewhere.
@@ -183,7 +183,7 @@ impl Platform {
     }
 
     pub fn audit(&self) -> String {
-        std::fs::read_to_string(self.sidecar_dir.dir.join("sidecar/audit.jsonl")).unwrap()
+        crate::common::audit::lines(&self.sidecar_dir.dir.join("sidecar"))
     }
 
     pub fn node(&self, named: bool) -> Node {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use strongroom::audit::{AuditSink, Event, JOURNAL_FILE, Journal, Outcome, What};
+use strongroom::audit::log::{KeyKeeper, LOG_DIR, Log, LogOptions};
+use strongroom::audit::{AuditSink, Event, Outcome, What};
 use strongroom::clock::ManualClock;
 use strongroom::crypto::default_provider;
 use strongroom::keys::kms::{Caller, Decapsulation, DekRequest, KeyAdmin as _, Kms, LocalKms, Recipient, Role, Scope};
@@ -28,9 +29,10 @@ impl AuditSink for Full {
 fn onboarding_ends_with_a_session_that_works() {
     let dir = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(NOW_MS);
-    let keystore = Keystore::create(dir.path(), default_provider(), unlock(), &clock).unwrap();
-    let audit = Arc::new(Journal::open(dir.path()).unwrap());
-    let kms = LocalKms::new(Arc::new(keystore), options(), Arc::new(clock), audit).unwrap();
+    let keystore = Arc::new(Keystore::create(dir.path(), default_provider(), unlock(), &clock).unwrap());
+    let (keeper, clock) = (KeyKeeper::Keystore(keystore.clone()), Arc::new(clock));
+    let audit = Log::open(&dir.path().join(LOG_DIR), keeper, LogOptions::default(), clock.clone()).unwrap();
+    let kms = LocalKms::new(keystore, options(), clock, Arc::new(audit)).unwrap();
     let admin = kms.caller(Caller::new("operator", Role::Admin, Scope::All));
     let agents = kms.caller(Caller::new("agents", Role::Agent, Scope::All));
     for profile in Profile::ALL {
@@ -48,10 +50,11 @@ fn onboarding_ends_with_a_session_that_works() {
     }
     assert_eq!(kms.counts().pool.generated_on_request, 0);
     // The journal has it all, and nobody's name, key or message.
-    let journal = std::fs::read_to_string(dir.path().join(JOURNAL_FILE)).unwrap();
+    let journal = crate::audit_log::lines(dir.path());
     let types: Vec<_> = journal
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["type"].as_str().unwrap().to_owned())
+        .filter(|name| name != "log-begun")
         .collect();
     let (begun_and_done, begun_and_failed) = (["tenant-onboarded"; 2], ["tenant-onboarded"; 2]);
     let exported = ["certificates-exported"];

@@ -10,7 +10,6 @@ use tempfile::TempDir;
 
 use super::BenchArgs;
 use super::report::{Case, Pair, Report, take_turns};
-use crate::audit::Journal;
 use crate::clock::SystemClock;
 use crate::crypto::aws_lc::AwsLc;
 use crate::crypto::rustcrypto::RustCrypto;
@@ -77,7 +76,7 @@ async fn measure_all(
     (opened, made): (&mut usize, &mut usize),
 ) -> Result<()> {
     let keystore = Arc::new(Keystore::create(dir, provider, unlock, &SystemClock)?);
-    let audit = Arc::new(Journal::open(dir)?);
+    let audit = Arc::new(super::redeem::log(dir)?);
     let kms = LocalKms::new(keystore, KmsOptions::default(), Arc::new(SystemClock), audit)?;
     let admin = kms.caller(Caller::new("bench", Role::Admin, Scope::All));
     for profile in [Profile::Pure, Profile::Hybrid] {

@@ -3,6 +3,7 @@
 //! Floor and ours take turns, so that whatever else the machine does falls on both. Figures that were kept, with their
 //! machine, are in `benches/runs/`.
 
+mod audit;
 mod data;
 mod floor;
 mod ingest;
@@ -84,6 +85,9 @@ enum Bench {
     Kms,
     /// Have a record of 2 KiB opened by a token: against verifying a signature, and opening the record
     Redeem,
+    /// Append to the audit log, durably and not, verify it, and redeem with and without it: against synced writes into a
+    /// bare RocksDB, hashing, and redeeming without
+    Audit,
     /// Seal a context window of 8 KiB, mint a token for it and redeem that: against the sum of its primitives
     Hop,
 }
@@ -92,6 +96,7 @@ pub(super) async fn run(args: BenchArgs, output: &Output) -> Result<()> {
     let scratch = scratch(&args)?;
     let mut report = Report::new(output);
     match args.bench {
+        Bench::Audit => audit::run(&args, &scratch, &mut report).await?,
         Bench::Seal => seal::run(&args, &mut report).await?,
         Bench::Ingest => ingest::run(&args, &scratch, &mut report).await?,
         Bench::Search => search::run(&args, &scratch, &mut report).await?,

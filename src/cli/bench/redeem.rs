@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use super::BenchArgs;
 use super::report::{Case, Pair, Report, take_turns, timed};
-use crate::audit::Journal;
+use crate::audit::log::{KeyKeeper, LOG_DIR, Log, LogOptions};
+use crate::audit::{AuditSink, Discard};
 use crate::clock::{Clock as _, SystemClock};
 use crate::crypto::{Provider, default_provider};
 use crate::disk::DataDir;
@@ -38,7 +39,7 @@ const CONTEXT_BYTES: usize = 8192;
 const US: Duration = Duration::from_micros(1);
 
 /// A key service, a store's keys and a sidecar, with one tenant and one holder.
-struct World {
+pub(super) struct World {
     provider: &'static dyn Provider,
     signer: Arc<Signer>,
     keyring: Keyring,
@@ -72,20 +73,25 @@ pub(super) async fn hop(args: &BenchArgs, scratch: &TempDir, report: &mut Report
 
 impl World {
     fn new(scratch: &TempDir, profile: Profile, n: usize) -> Result<Self> {
+        Self::with(scratch, profile, &format!("{profile}-{n}"), true)
+    }
+
+    /// The same in a directory called `name`, and with or without an audit log of the redeems.
+    pub(super) fn with(scratch: &TempDir, profile: Profile, name: &str, audited: bool) -> Result<Self> {
         let provider = default_provider();
-        let dir = scratch.path().join(format!("{profile}-{n}"));
+        let dir = scratch.path().join(name);
         let passphrase = Passphrase::new(b"of a keystore that lives for one run".to_vec())?;
         let unlock = Unlock::Passphrase(passphrase, KdfCost::INSECURE_FAST);
         let keystore = Arc::new(Keystore::create(&dir.join("keys"), provider, unlock, &SystemClock)?);
         let clock = Arc::new(SystemClock);
-        let audit = Arc::new(Journal::open(&dir.join("keys"))?);
+        let audit = Arc::new(log(&dir.join("keys"))?);
         let kms = LocalKms::new(keystore, KmsOptions::default(), clock.clone(), audit)?;
         let of = |role| Arc::new(kms.caller(Caller::new("bench", role, Scope::All)));
         let tenant: TenantId = "bench".parse()?;
         of(Role::Admin).onboard(&tenant, profile, None)?;
         let (store, keys) = (of(Role::Store), of(Role::Sidecar));
         let signers = Signers::new(store.clone(), provider, clock.clone(), "bench".parse()?, SignerUse::Tokens);
-        let sidecar = Arc::new(sidecar(&dir, keys)?);
+        let sidecar = Arc::new(sidecar(&dir, keys, audited)?);
         let (holder, node) = (Holder::generate(provider, profile)?, Caller::new("node", Role::Node, Scope::All));
         let hello = holder.hello()?;
         let contact = holder.meet(sidecar.audience(), &hello, &sidecar.contact(&node, &hello)?)?;
@@ -115,29 +121,65 @@ impl World {
         Token::Whole { bytes, issuer: self.signer.chain().to_vec() }
     }
 
-    /// One redeem of each of `n` tokens that the sidecar has not seen, against verifying as many signatures.
-    async fn first(&self, args: &BenchArgs, report: &mut Report<'_>, n: usize) -> Result<()> {
+    /// One redeem of each of `n` tokens that nobody has seen.
+    pub(super) fn redeem_new(&self, n: usize) -> Result<Duration> {
         let record = seal_context(&self.keyring, &[3; RECORD_BYTES])?;
         let id = self.holder.id()?;
+        let mut requests = Vec::with_capacity(n);
+        for _ in 0..n {
+            let bytes = self.mint(&id, &record, 1)?;
+            let digest = self.provider.sha256(&[&bytes]);
+            requests.push(self.request(self.whole(bytes), &digest, &record));
+        }
+        let mut requests = requests.iter();
+        timed(n, || match requests.next() {
+            Some(request) => self.sidecar.redeem(&self.node, true, request).map(drop),
+            None => Err(Error::internal("too few requests")),
+        })
+    }
+
+    /// `n` redeems of one token that was seen before.
+    pub(super) fn redeem_again(&self, n: usize) -> Result<Duration> {
+        let record = seal_context(&self.keyring, &[3; RECORD_BYTES])?;
+        let token = self.mint(&self.holder.id()?, &record, 1_000_000)?;
+        let digest = self.provider.sha256(&[&token]);
+        self.sidecar.redeem(&self.node, true, &self.request(self.whole(token), &digest, &record))?;
+        let requests: Vec<_> = (0..n).map(|_| self.request(Token::Known(digest), &digest, &record)).collect();
+        let mut requests = requests.iter();
+        timed(n, || match requests.next() {
+            Some(request) => self.sidecar.redeem(&self.node, true, request).map(drop),
+            None => Err(Error::internal("too few requests")),
+        })
+    }
+
+    /// The time of each of `n` redeems of one token by a client over a Unix socket: by turns of `self` and of `other`.
+    pub(super) async fn over_unix_beside(
+        &self,
+        other: &Self,
+        scratch: [&TempDir; 2],
+        n: usize,
+    ) -> Result<Pair<Vec<Duration>>> {
+        let [mut floor, mut ours] =
+            [OverUnix::start(self, scratch[0]).await?, OverUnix::start(other, scratch[1]).await?];
+        let mut times = Pair::<Vec<Duration>>::default();
+        for _ in 0..n {
+            times.floor.push(floor.redeem(self).await?);
+            times.ours.push(ours.redeem(other).await?);
+        }
+        floor.running.end().await?;
+        ours.running.end().await?;
+        Ok(times)
+    }
+
+    /// One redeem of each of `n` tokens that the sidecar has not seen, against verifying as many signatures.
+    async fn first(&self, args: &BenchArgs, report: &mut Report<'_>, n: usize) -> Result<()> {
         let message = [7; 512];
         let signature = self.signer.sign(&message)?;
         let (algorithm, key) = (self.signer.algorithm(), self.signer.public_key());
         let floor = async |_| {
             timed(n, || self.provider.verify(algorithm, key, b"", black_box(&message), black_box(&signature)))
         };
-        let ours = async |_| {
-            let mut requests = Vec::with_capacity(n);
-            for _ in 0..n {
-                let bytes = self.mint(&id, &record, 1)?;
-                let digest = self.provider.sha256(&[&bytes]);
-                requests.push(self.request(self.whole(bytes), &digest, &record));
-            }
-            let mut requests = requests.iter();
-            timed(n, || match requests.next() {
-                Some(request) => self.sidecar.redeem(&self.node, true, request).map(drop),
-                None => Err(Error::internal("too few requests")),
-            })
-        };
+        let ours = async |_| self.redeem_new(n);
         let times = take_turns(args.rounds(), floor, ours).await?.percentile(50, US);
         let case = format!("first {} 2 KiB", self.holder.profile());
         report.add(Case { bench: "redeem", case, unit: "µs", n, bar: Some(1.5) }, times)
@@ -146,10 +188,6 @@ impl World {
     /// A token redeemed again and again, against opening the record alone: the bar is 20 µs, 50 000 a second and core.
     async fn cached(&self, args: &BenchArgs, report: &mut Report<'_>, n: usize) -> Result<()> {
         let plain = [3; RECORD_BYTES];
-        let record = seal_context(&self.keyring, &plain)?;
-        let token = self.mint(&self.holder.id()?, &record, 1_000_000)?;
-        let digest = self.provider.sha256(&[&token]);
-        self.sidecar.redeem(&self.node, true, &self.request(self.whole(token), &digest, &record))?;
         let aead = self.holder.profile().suite().aead();
         let key = self.provider.aead(aead, &crate::secret::Secret::random()?)?;
         let mut sealed = Vec::new();
@@ -157,14 +195,7 @@ impl World {
         let times = take_turns(
             args.rounds(),
             async |_| timed(n, || key.open(&[9; 12], &[5; 64], black_box(&sealed)).map(drop)),
-            async |_| {
-                let requests: Vec<_> = (0..n).map(|_| self.request(Token::Known(digest), &digest, &record)).collect();
-                let mut requests = requests.iter();
-                timed(n, || match requests.next() {
-                    Some(request) => self.sidecar.redeem(&self.node, true, request).map(drop),
-                    None => Err(Error::internal("too few requests")),
-                })
-            },
+            async |_| self.redeem_again(n),
         );
         let times = times.await?.percentile(50, US);
         let case = format!("cached {} 2 KiB", self.holder.profile());
@@ -244,6 +275,33 @@ impl World {
     }
 }
 
+/// A client, with a token that the sidecar knows.
+struct OverUnix {
+    running: Running,
+    client: Client,
+    token: Vec<u8>,
+    wanted: Vec<Wanted>,
+}
+
+impl OverUnix {
+    async fn start(world: &World, scratch: &TempDir) -> Result<Self> {
+        let record = seal_context(&world.keyring, &[3; RECORD_BYTES])?;
+        let mut running = Running::start(world, scratch, "unix").await?;
+        let client = running.client(world, Form::Clear)?;
+        let token = world.mint(&client.holder().id()?, &record, 1_000_000)?;
+        let wanted = Wanted::all(world.provider, world.signer.tenant(), std::slice::from_ref(&record));
+        let mut this = Self { running, client, token, wanted };
+        this.redeem(world).await?;
+        Ok(this)
+    }
+
+    async fn redeem(&mut self, world: &World) -> Result<Duration> {
+        let started = Instant::now();
+        drop(black_box(self.client.redeem(&self.token, world.signer.chain(), &self.wanted).await?));
+        Ok(started.elapsed())
+    }
+}
+
 /// The sidecar at a socket, until it is told to stop.
 struct Running {
     address: Address,
@@ -297,7 +355,13 @@ impl Running {
     }
 }
 
-fn sidecar(dir: &std::path::Path, keys: Arc<Handle>) -> Result<Sidecar> {
+/// An audit log as a sidecar has it.
+pub(super) fn log(dir: &std::path::Path) -> Result<Log> {
+    Log::open(&dir.join(LOG_DIR), KeyKeeper::File, LogOptions::default(), Arc::new(SystemClock))
+}
+
+fn sidecar(dir: &std::path::Path, keys: Arc<Handle>, audited: bool) -> Result<Sidecar> {
+    let audit: Arc<dyn AuditSink> = if audited { Arc::new(log(&dir.join("sidecar"))?) } else { Arc::new(Discard) };
     let disk = Arc::new(DataDir::hold(&dir.join("sidecar"), 0)?);
     let clock = Arc::new(SystemClock);
     let rocks = Rocks::open(&disk.subdir("db")?, disk.clone(), 64 << 20, clock.clone(), |_, _| false)?;
@@ -307,7 +371,7 @@ fn sidecar(dir: &std::path::Path, keys: Arc<Handle>) -> Result<Sidecar> {
         kms: keys.clone(),
         keys,
         provider: default_provider(),
-        audit: Arc::new(Journal::open(&dir.join("sidecar"))?),
+        audit,
         ledger: Ledger::open(Arc::new(rocks), "bench", clock.now_ms())?,
         audience: "bench".parse()?,
         clock,

@@ -13,7 +13,6 @@ use super::custody::{Custody as _, CustodyKind};
 use super::file::{FileCustody, KdfCost};
 use super::header;
 use super::records::{self, TENANT_SUFFIX, open, read_bounded, seal};
-use crate::audit::JOURNAL_FILE;
 use crate::crypto::{Aead, Provider};
 use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +20,8 @@ use crate::keys::Passphrase;
 use crate::limits;
 use crate::secret::{Secret, SecretBytes};
 
+/// The audit log of versions before it was a Merkle tree, where there is one.
+const EARLIER_LOG: &str = "audit.jsonl";
 const MAGIC: &[u8; 8] = b"SRKEYS\0\x01";
 const WRAPPED_AAD: &[u8] = b"strongroom keystore backup key v1";
 const FILES_AAD: &[u8] = b"strongroom keystore backup files v1";
@@ -116,8 +117,8 @@ pub fn restore(
     Ok(copy)
 }
 
-/// The files that make a keystore: its header, its tenants, and its audit log as far as it is written. Sessions live a
-/// day at most, and one that was revoked must not come back.
+/// The files that make a keystore: its header and its tenants. Sessions live a day at most, and one that was revoked must
+/// not come back. The audit log is exported by itself: whoever restored it here would continue it a second time.
 fn read(dir: &Path) -> Result<Vec<File>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -134,7 +135,7 @@ fn read(dir: &Path) -> Result<Vec<File>> {
 fn belongs(name: &str) -> bool {
     let tenant = name.strip_suffix(TENANT_SUFFIX).and_then(|stem| stem.strip_suffix('.'));
     let tag = |stem: &str| stem.len() == 32 && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    [HEADER_FILE, JOURNAL_FILE].contains(&name) || tenant.is_some_and(tag)
+    [HEADER_FILE, EARLIER_LOG].contains(&name) || tenant.is_some_and(tag)
 }
 
 fn tenants(files: &[File]) -> usize {

@@ -108,6 +108,18 @@ impl Keystore {
         Self::with_master(dir, provider, custody, &master, lock)
     }
 
+    /// What the keystore in `dir` calls `tenant`, found while whoever has it goes on working with it.
+    pub fn pseudonym_in(
+        dir: &Path,
+        provider: &'static dyn Provider,
+        unlock: Unlock,
+        tenant: &TenantId,
+    ) -> Result<String> {
+        header::exists(dir)?;
+        let (_, master) = header::open(dir, provider, unlock)?;
+        Ok(Records::new(dir, provider, &master)?.stem(tenant.as_str()))
+    }
+
     /// Replaces the passphrase of a `file` keystore. The old one opens it no more, but it still opens an old copy of
     /// `keystore.json`.
     ///

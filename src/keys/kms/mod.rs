@@ -18,7 +18,7 @@ mod session_files;
 mod sessions;
 mod signers;
 mod tenants;
-mod worker;
+pub(crate) mod worker;
 
 use serde::{Deserialize, Serialize};
 

@@ -9,14 +9,14 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The owner of the thread. Dropping it ends the thread and waits for that.
-pub(super) struct Worker {
+pub(crate) struct Worker {
     signal: Arc<Signal>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// How the thread is told what to do.
 #[derive(Default)]
-pub(super) struct Signal {
+pub(crate) struct Signal {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -58,7 +58,7 @@ impl Signal {
 impl Worker {
     /// Does `job` at once, then every `tick` and whenever `signal` is woken. The job leaves nothing in the registers
     /// and on the stack of its thread.
-    pub(super) fn start(
+    pub(crate) fn start(
         name: &str,
         tick: Duration,
         signal: Arc<Signal>,

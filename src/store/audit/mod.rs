@@ -71,8 +71,7 @@ impl Pseudonyms {
 
 /// Writes a store's events.
 pub(super) struct Recorder {
-    sink: Arc<dyn AuditSink>,
-    alerts: Arc<Alerts>,
+    watching: Watching,
     clock: Arc<dyn Clock>,
     provider: &'static dyn Provider,
     pseudonyms: Pseudonyms,
@@ -85,16 +84,15 @@ impl Recorder {
         provider: &'static dyn Provider,
         pseudonyms: Pseudonyms,
     ) -> Self {
-        let Watching { sink, alerts } = watching;
-        Self { sink, alerts, clock, provider, pseudonyms }
+        Self { watching, clock, provider, pseudonyms }
     }
 
     pub(super) fn sink(&self) -> &Arc<dyn AuditSink> {
-        &self.sink
+        &self.watching.sink
     }
 
     pub(super) fn alerts(&self) -> &Arc<Alerts> {
-        &self.alerts
+        &self.watching.alerts
     }
 
     /// What the log calls a tenant.
@@ -104,14 +102,14 @@ impl Recorder {
 
     /// Whether the tenant's reads are paused.
     pub(super) fn gate(&self, tenant: &TenantId) -> Result<Gate> {
-        Ok(self.alerts.breaker().gate(&self.pseudonym(tenant)?))
+        Ok(self.watching.alerts.breaker().gate(&self.pseudonym(tenant)?))
     }
 
     pub(super) fn record(&self, asker: &Asker, tenant: Option<&str>, what: What, outcome: Outcome) -> Result<()> {
         let mut event = Event::new(self.clock.now_ms(), &asker.service, what, outcome);
         event.role = Some(asker.role);
         event.tenant = tenant.map(str::to_owned);
-        self.sink.record(&event)
+        self.watching.sink.record(&event)
     }
 
     /// Does `work` once the log says that it is `begun`, and reveals what came of it once the log says how it `ended`.
@@ -135,8 +133,11 @@ impl Recorder {
         self.record(&Asker::own(), None, what, Outcome::Done)
     }
 
+    /// It was closed, and so is its log.
     pub(super) fn stopped(&self) -> Result<()> {
-        self.record(&Asker::own(), None, What::Stopped, Outcome::Done)
+        let stopped = self.record(&Asker::own(), None, What::Stopped, Outcome::Done);
+        self.watching.close();
+        stopped
     }
 }
 

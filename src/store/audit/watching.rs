@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::audit::alert::{AlertOptions, Alerts, Breaker, Rule, WatchParts, Watched, WebhookSecret, WebhookTarget};
-use crate::audit::{AuditSink, Event, Outcome, What};
+use crate::audit::log::KeyKeeper;
+use crate::audit::{AuditSink, Event, Log, Outcome, What};
 use crate::crypto;
 use crate::error::Result;
-use crate::store::StoreOptions;
+use crate::store::{LogOf, StoreOptions};
 
 /// A log, and who watches it. Clones share them.
 #[derive(Clone)]
@@ -16,6 +17,8 @@ pub struct Watching {
     pub sink: Arc<dyn AuditSink>,
     /// The rules and the breaker.
     pub alerts: Arc<Alerts>,
+    /// The log, where it was opened for this.
+    log: Option<Arc<Log>>,
 }
 
 impl Watching {
@@ -25,9 +28,18 @@ impl Watching {
         self.sink.record(&Event::new(options.clock.now_ms(), service, what, Outcome::Done))
     }
 
-    /// Writes down that it ended in good order.
+    /// Writes down that it ended in good order, and ends the log: its last entries are signed.
     pub fn stopped(&self, options: &StoreOptions, service: &str) -> Result<()> {
-        self.sink.record(&Event::new(options.clock.now_ms(), service, What::Stopped, Outcome::Done))
+        let stopped = self.sink.record(&Event::new(options.clock.now_ms(), service, What::Stopped, Outcome::Done));
+        self.close();
+        stopped
+    }
+
+    /// Ends the log, whoever still has it.
+    pub fn close(&self) {
+        if let Some(log) = &self.log {
+            log.close();
+        }
     }
 }
 
@@ -45,7 +57,13 @@ impl StoreOptions {
             clock: self.clock.clone(),
         };
         let alerts = Alerts::start(parts)?;
-        Ok(Watching { sink: Arc::new(Watched::new(log, alerts.clone())), alerts })
+        Ok(Watching { sink: Arc::new(Watched::new(log, alerts.clone())), alerts, log: None })
+    }
+
+    /// Opens the log of a process, or begins it, and has it watched.
+    pub fn watch_own(&self, of: LogOf, keeper: KeyKeeper, service: Option<&str>) -> Result<Watching> {
+        let log = Arc::new(self.open_log(of, keeper, service)?);
+        Ok(Watching { log: Some(log.clone()), ..self.watch(log, self.dir_of(of))? })
     }
 
     /// When there is an alert, and where it goes.

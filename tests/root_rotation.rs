@@ -327,7 +327,7 @@ async fn the_audit_log_names_both_keys() {
     let before = test.keys(&acme()).await;
     test.rotate(compromised()).await;
     let after = test.keys(&acme()).await;
-    let log = std::fs::read_to_string(test.dir.join("keys/audit.jsonl")).unwrap();
+    let log = common::audit::lines(&test.dir.join("keys"));
     let events: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let prints = |kind: &str| -> Vec<(String, serde_json::Value)> {
         let of_kind = events.iter().filter(|event| event["type"] == kind);

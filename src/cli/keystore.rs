@@ -1,6 +1,6 @@
 //! `keystore passphrase|backup|restore`: what opens the keystore, and its backups.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;

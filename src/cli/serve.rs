@@ -7,7 +7,7 @@ use super::output::Output;
 use super::serving::{ServeArgs, told_to_stop};
 use crate::audit::Arrival;
 use crate::clock::{Clock as _, SystemClock};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::server::{self, Listener, Services};
 use crate::store::service;
 

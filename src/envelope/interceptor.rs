@@ -12,7 +12,7 @@ use super::invitation::Invitation;
 use super::peer::{Claimed, Message, Peer};
 use super::received::{Origin, Received};
 use super::refusal::{Failure, Refusal};
-use crate::audit::{AuditSink, EVENT_VERSION, Event, Outcome, What};
+use crate::audit::{AuditSink, Event, Outcome, What};
 use crate::clock::Clock;
 use crate::crypto::Provider;
 use crate::error::{Error, ErrorKind, Result};

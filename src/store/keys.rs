@@ -1,7 +1,6 @@
 //! Tenants and their keys, as an operator of the store sees them: made, listed, moved on, destroyed.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;

@@ -13,7 +13,7 @@ use super::pool::{Pool, PoolCounts, PoolOptions};
 use super::sessions::Sessions;
 use super::tenants::Tenants;
 use super::worker::{Signal, Worker};
-use crate::audit::{Arrival, AuditSink, EVENT_VERSION, Event, Outcome, Reason, What};
+use crate::audit::{Arrival, AuditSink, Event, Outcome, Reason, What};
 use crate::clock::Clock;
 use crate::crypto::Kem;
 use crate::error::{Error, Result};

@@ -168,7 +168,7 @@ impl admin_server::Admin for Admin {
         request: Request<wire::RunStatusRequest>,
     ) -> Result<Response<wire::VerifyState>, Status> {
         let caller = caller(&self.store, &request, Role::Admin).map_err(|e| to_status(&e))?;
-        let state = self.verifications.state(caller, request.get_ref().run);
+        let state = self.verifications.state(&caller, request.get_ref().run);
         state.map(Response::new).map_err(|e| to_status(&e))
     }
 

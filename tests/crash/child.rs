@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use strongroom::keys::keystore::file::KdfCost;
+use strongroom::limits;
 use strongroom::{
     Config, Error, ErrorKind, Passphrase, RotateOptions, SearchRequest, Store, StoreOptions, Tenant, TenantId,
 };
@@ -251,7 +252,9 @@ impl Worker {
         loop {
             self.rest(0..20).await;
             let compromised = self.rng.random_bool(0.5);
-            let root_key = self.rng.random_bool(0.25);
+            // A tenant gets so many within a day, which is longer than the campaign.
+            let roots = self.store.tenant_keys(&tenant_id()).await.unwrap().root_keys.len();
+            let root_key = self.rng.random_bool(0.1) && roots < limits::ROOT_KEYS_A_DAY - 4;
             self.perform(Op::Rotate(compromised, root_key)).await;
         }
     }

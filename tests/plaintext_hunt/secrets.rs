@@ -87,7 +87,7 @@ fn stored(master: &Secret<32>, keys: &Path, tenant: &str) -> Stored {
     let tag = provider.mac(&key(b"tenant-name-v1")).tag(&[tenant.as_bytes()]);
     let stem = crate::common::hex(&tag[..16]);
     let sealed = std::fs::read(keys.join(&stem).with_extension("tenant")).unwrap();
-    let aad = [b"strongroom keystore tenant v2", stem.as_bytes()].concat();
+    let aad = [b"strongroom keystore tenant v3", stem.as_bytes()].concat();
     let file = open(provider, &key(b"tenant-file-v1"), &aad, &sealed[1..]);
     postcard::take_from_bytes(file.expose_secret()).unwrap().0
 }
@@ -112,6 +112,7 @@ struct StoredEpoch {
     _since_ms: u64,
     _fingerprint: String,
     ciphertext: Vec<u8>,
+    _root: [u8; 16],
 }
 
 #[derive(serde::Deserialize)]
@@ -121,6 +122,10 @@ struct StoredKey {
     _algorithm: u8,
     _public_key: Vec<u8>,
     private: Vec<u8>,
+    _state: u32,
+    _created_at_ms: u64,
+    _since_ms: u64,
+    _fingerprint: Option<String>,
 }
 
 fn open(provider: &dyn Provider, key: &Secret<32>, aad: &[u8], sealed: &[u8]) -> SecretBytes {

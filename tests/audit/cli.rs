@@ -141,7 +141,7 @@ fn a_running_service_is_read_along_and_not_written() {
     let mut tail = cli.command(&["--json", "audit", "tail", "-f", "-n", "1"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut followed = BufReader::new(tail.stdout.take().unwrap()).lines();
     let mut next = || serde_json::from_str::<Value>(&followed.next().unwrap().unwrap()).unwrap();
-    assert_eq!(next()["entry"]["type"], "log-opened");
+    assert_eq!(next()["entry"]["type"], "started");
     let setting = format!("kms={socket}");
     cli.ok(&["--set", &setting, "epoch", "create", "-t", "acme"]);
     while next()["entry"]["type"] != "epoch-moved" {}

@@ -12,12 +12,17 @@ use crate::id::{Epoch, Name};
 use crate::keys::{Label, Writing};
 use crate::kv::{Batch, KvBackend, Table};
 use crate::record::{self, Field, Place, StoreKind};
+use crate::secret::SecretBytes;
 
 use super::engine::VectorBackend;
 use super::{Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Metric};
 
 /// Descriptions are written once and never changed.
 const DESCRIPTION_VERSION: u64 = 1;
+
+/// What a description begins with: two bytes that none of the first format has, which was postcard and began with the
+/// length of a name, and the number of the format.
+const FORMAT: [u8; 3] = [0xff, 0xff, 2];
 
 /// What the keys begin with under which a drop in progress is noted.
 const DROPPED: &[u8] = b"dropped/";
@@ -32,7 +37,9 @@ pub struct Catalog {
 /// Memories' embeddings live apart from what the tenant names.
 type Kind = u8;
 
+/// Stored as JSON after [`FORMAT`]: fields can be added, and one that a version does not know is an error, not ignored.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Description {
     name: String,
     kind: CollectionKind,
@@ -231,16 +238,27 @@ fn unknown(name: &Name) -> Error {
 }
 
 fn seal(context: &CollectionContext, epoch: Epoch, id: CollectionId, description: &Description) -> Result<Vec<u8>> {
-    let plain = postcard::to_stdvec(description).map_err(|e| Error::internal("encoding").with_source(e))?;
-    let plain = crate::secret::SecretBytes::new(plain);
     let key = context.keyring.sealing(Label::Catalog, epoch, b"")?;
-    key.seal(&place(context, &id), plain.expose_secret())
+    key.seal(&place(context, &id), encode(description)?.expose_secret())
 }
 
 fn unseal(context: &CollectionContext, id: CollectionId, sealed: &[u8]) -> Result<Description> {
     let key = context.keyring.sealing(Label::Catalog, record::claimed_epoch(sealed)?, b"")?;
     let plain = key.open(&place(context, &id), sealed)?;
-    postcard::from_bytes(plain.expose_secret()).map_err(|_| crypto::open_failed())
+    decode(plain.expose_secret())
+}
+
+fn encode(description: &Description) -> Result<SecretBytes> {
+    let mut plain = FORMAT.to_vec();
+    serde_json::to_writer(&mut plain, description).map_err(|e| Error::internal("encoding").with_source(e))?;
+    Ok(SecretBytes::new(plain))
+}
+
+fn decode(plain: &[u8]) -> Result<Description> {
+    match plain.strip_prefix(&FORMAT) {
+        Some(json) => serde_json::from_slice(json).map_err(|_| crypto::open_failed()),
+        None => postcard::from_bytes(plain).map_err(|_| crypto::open_failed()),
+    }
 }
 
 fn place<'a>(context: &'a CollectionContext, id: &'a CollectionId) -> Place<'a> {
@@ -252,5 +270,36 @@ fn place<'a>(context: &'a CollectionContext, id: &'a CollectionId) -> Place<'a> 
         version: DESCRIPTION_VERSION,
         field: Field::Collection,
         embedding: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description() -> Description {
+        let spec = CollectionSpec::new(384, Metric::Cosine);
+        Description { name: "\"docs\"".into(), kind: CollectionKind::Chunks, spec }
+    }
+
+    #[test]
+    fn both_formats_are_read() {
+        let json = encode(&description()).unwrap();
+        for name in ["", "docs", &"n".repeat(255)] {
+            let first = postcard::to_stdvec(&Description { name: name.into(), ..description() }).unwrap();
+            assert!(decode(&first).unwrap().name == name);
+        }
+        let read = decode(json.expose_secret()).unwrap();
+        assert!(read.name == description().name && read.spec == description().spec);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        let json = encode(&description()).unwrap();
+        let text =
+            String::from_utf8_lossy(&json.expose_secret()[FORMAT.len()..]).replace("\"kind\"", "\"new\":1,\"kind\"");
+        assert!(decode(&[&FORMAT[..], text.as_bytes()].concat()).is_err());
+        assert!(decode(&[&FORMAT[..2], &[3], text.as_bytes()].concat()).is_err());
+        assert!(decode(b"").is_err());
     }
 }

@@ -101,6 +101,7 @@ pub struct VectorParams {
 
 /// The description of a collection, sealed in the catalog.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CollectionSpec {
     /// How embeddings are protected.
     pub mode: Mode,

@@ -374,3 +374,39 @@ pub const ADMIN_RUNS: usize = 64;
 pub const VERIFY_NAMED: usize = 1000;
 /// How long a backup waits for a collection that is being closed, in milliseconds.
 pub const BACKUP_WAIT_MS: u64 = 30_000;
+/// Most API keys of the Qdrant-compatible endpoint: as many as its file has room for.
+pub const API_KEYS: usize = 2048;
+/// Longest label of an API key, in bytes.
+pub const API_KEY_LABEL_BYTES: usize = 128;
+/// Most requests with one API key that are worked on at once.
+pub const QDRANT_REQUESTS_PER_KEY: usize = 64;
+/// Largest request to the Qdrant-compatible endpoint, in bytes (Qdrant's own default).
+pub const QDRANT_BODY_BYTES: usize = 32 << 20;
+/// Bytes of requests that it reads at a time, all together.
+pub const QDRANT_BODIES_BYTES: usize = 256 << 20;
+/// Largest answer of it over gRPC, in bytes.
+pub const QDRANT_ANSWER_BYTES: usize = 256 << 20;
+/// Most points that it shows at once, and most groups times their size.
+pub const QDRANT_POINTS: usize = 10_000;
+/// Most candidates that it fetches for one question.
+pub const QDRANT_CANDIDATES: usize = 100_000;
+/// Most questions, and most operations, in one batch to it.
+pub const QDRANT_BATCH: usize = 256;
+/// How deep prefetches may lie in each other.
+pub const QDRANT_PREFETCH_DEPTH: usize = 8;
+/// Most distinct values that are counted for facets, or grouped by.
+pub const QDRANT_VALUES: usize = 100_000;
+/// Shortest time between two events in the audit log of API keys that are not good, in milliseconds.
+pub const QDRANT_REFUSAL_NOTED_MS: u64 = 1_000;
+/// Other names of a tenant's collections.
+pub const ALIASES: usize = 1024;
+/// Fields that are declared of one collection.
+pub const DECLARED_FIELDS: usize = 256;
+/// Largest record of aliases, declared fields and metadata of a tenant's collections, in bytes.
+pub const NOTES_BYTES: usize = 1 << 20;
+/// Chunks that are opened at a time while all are looked through.
+pub const LOOK_CHUNKS: usize = 256;
+/// Chunks that are read, changed and written together.
+pub const CHANGE_CHUNKS: usize = 128;
+/// How often a change is tried again because others wrote the same chunks.
+pub const CHANGE_TRIES: usize = 64;

@@ -368,6 +368,8 @@ pub enum CollectionChange {
     Made,
     /// It was dropped, with everything in it.
     Dropped,
+    /// Aliases, declared fields or metadata of a tenant's collections were changed.
+    Noted,
 }
 
 /// A kind of stored record.

@@ -1,5 +1,6 @@
 //! The command line: one file per group of commands. Data goes to stdout, talk to stderr.
 
+mod apikey;
 mod audit;
 mod backup;
 mod bench;
@@ -110,7 +111,10 @@ enum Command {
     /// Run the key service
     #[command(subcommand)]
     Kms(kms::KmsCommand),
-    /// Run the store for orchestrators and sidecars: sealed searches and context windows
+    /// Make, list and revoke API keys of the Qdrant-compatible endpoint
+    #[command(subcommand)]
+    Apikey(apikey::ApikeyCommand),
+    /// Run the store for orchestrators, sidecars and Qdrant's clients
     Serve(serving::ServeArgs),
     /// Run a decrypt sidecar, and revoke tokens there
     #[command(subcommand)]
@@ -201,6 +205,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Session(command) => session::run(global, command, output).await,
             Command::Keystore(command) => keystore::run(global, command, output),
             Command::Kms(command) => kms::run(global, command, output).await,
+            Command::Apikey(command) => apikey::run(global, command, output),
             Command::Serve(args) => serve::run(global, args, output).await,
             Command::Sidecar(command) => sidecar::run(global, command, output).await,
             Command::Breaker(command) => breaker::run(global, command, output).await,

@@ -16,7 +16,7 @@ use super::{blocking, tenant};
 /// What one durable write holds at most, in chunks and about in bytes: enough to share a disk sync, little enough to
 /// keep other writers waiting briefly.
 const INGEST_CHUNKS: usize = 512;
-const INGEST_BYTES: usize = 8 << 20;
+pub(super) const INGEST_BYTES: usize = 8 << 20;
 
 /// A collection of an open tenant. Clones share it.
 #[derive(Clone)]
@@ -170,7 +170,7 @@ impl Collection {
     }
 
     /// What the log keeps of these ids.
-    fn digest<'a>(&self, ids: impl IntoIterator<Item = &'a RecordId>) -> Result<RecordDigest> {
+    pub(super) fn digest<'a>(&self, ids: impl IntoIterator<Item = &'a RecordId>) -> Result<RecordDigest> {
         ids.into_iter().map(|id| self.inner.tag(id).map(uuid::Uuid::into_bytes)).collect()
     }
 

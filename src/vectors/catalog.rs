@@ -15,6 +15,7 @@ use crate::record::{self, Field, Place, StoreKind};
 use crate::secret::SecretBytes;
 
 use super::engine::VectorBackend;
+use super::notes::{self, Notes};
 use super::{Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Metric};
 
 /// Descriptions are written once and never changed.
@@ -32,6 +33,7 @@ pub struct Catalog {
     tenant_tag: [u8; 16],
     context: CollectionContext,
     collections: RwLock<BTreeMap<(Kind, String), Arc<Collection>>>,
+    notes: RwLock<Arc<Notes>>,
 }
 
 /// Memories' embeddings live apart from what the tenant names.
@@ -49,15 +51,19 @@ struct Description {
 impl Catalog {
     /// Opens the descriptions of the tenant with `tenant_tag`.
     pub fn open(tenant_tag: [u8; 16], context: CollectionContext) -> Result<Self> {
-        let mut collections = BTreeMap::new();
+        let (mut collections, mut said) = (BTreeMap::new(), Notes::default());
         for row in context.kv.scan(Table::Catalog, &tenant_tag) {
             let (key, value) = row?;
+            if notes::is_key(&key) {
+                said = notes::unseal(&context, &tenant_tag, &value)?;
+                continue;
+            }
             let id = CollectionId::try_from(key.get(16..).unwrap_or_default())?;
             let Description { name, kind, spec } = unseal(&context, id, &value)?;
             let collection = Collection::new(id, name.clone(), kind, spec, context.clone())?;
             collections.insert((kind as Kind, name), Arc::new(collection));
         }
-        Ok(Self { tenant_tag, context, collections: RwLock::new(collections) })
+        Ok(Self { tenant_tag, context, collections: RwLock::new(collections), notes: RwLock::new(Arc::new(said)) })
     }
 
     /// Makes a collection.
@@ -91,6 +97,29 @@ impl Catalog {
         collections.remove(&key);
         drop(collections);
         remove_dropped(&*self.context.kv, &*self.context.engine, id)
+    }
+
+    /// What was said of collections.
+    pub fn notes(&self) -> Arc<Notes> {
+        self.notes.read().clone()
+    }
+
+    /// Says something else of them, once it is on disk. What was said of collections that are gone is forgotten.
+    pub fn change_notes<T>(&self, change: impl FnOnce(&mut Notes) -> Result<T>) -> Result<T> {
+        let writing = self.context.keyring.writing();
+        // Nobody makes or drops a collection meanwhile.
+        let collections = self.collections.read();
+        let mut said = self.notes.write();
+        let mut new = Notes::clone(&said);
+        let done = change(&mut new)?;
+        new.keep(|id| collections.values().any(|collection| collection.id().to_string() == id));
+        let mut batch = Batch::default();
+        let sealed = notes::seal(&self.context, writing.epoch(), &self.tenant_tag, &new)?;
+        batch.put(Table::Catalog, notes::key(&self.tenant_tag), sealed);
+        self.context.kv.write(batch)?;
+        self.context.kv.sync()?;
+        *said = Arc::new(new);
+        Ok(done)
     }
 
     /// The collection of the memories' embeddings, if there is one.
@@ -157,7 +186,14 @@ impl Catalog {
         let (mut batch, mut moved) = (Batch::default(), 0);
         for row in self.context.kv.scan(Table::Catalog, &self.tenant_tag) {
             let (key, value) = row?;
-            if record::claimed_epoch(&value)? != writing.epoch() {
+            if record::claimed_epoch(&value)? == writing.epoch() {
+                continue;
+            }
+            if notes::is_key(&key) {
+                let said = notes::unseal(&self.context, &self.tenant_tag, &value)?;
+                batch.put(Table::Catalog, key, notes::seal(&self.context, writing.epoch(), &self.tenant_tag, &said)?);
+                moved += 1;
+            } else {
                 let id = CollectionId::try_from(key.get(16..).unwrap_or_default())?;
                 let description = unseal(&self.context, id, &value)?;
                 batch.put(Table::Catalog, key, seal(&self.context, writing.epoch(), id, &description)?);
@@ -183,6 +219,12 @@ impl Catalog {
 pub(crate) fn remove_tenant(kv: &dyn KvBackend, engine: &dyn VectorBackend, tenant_tag: &[u8; 16]) -> Result<()> {
     let rows: Vec<_> = kv.scan(Table::Catalog, tenant_tag).collect::<Result<_>>()?;
     rows.into_iter().try_for_each(|(key, _)| {
+        if notes::is_key(&key) {
+            let mut batch = Batch::default();
+            batch.frees_space();
+            batch.delete(Table::Catalog, key);
+            return kv.write(batch);
+        }
         let id = CollectionId::try_from(key.get(tenant_tag.len()..).unwrap_or_default())?;
         remove_collection(kv, engine, tenant_tag, id)
     })

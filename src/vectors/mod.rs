@@ -12,6 +12,7 @@ pub mod engine;
 mod handed;
 mod journal;
 mod metric;
+mod payload;
 mod pin;
 mod point;
 mod registry;

@@ -34,6 +34,10 @@ pub const FILTER_VALUES: usize = 65_536;
 pub const FILTER_KEY_BYTES: usize = 1024;
 /// Most steps of a path to a field.
 pub const FILTER_KEY_STEPS: usize = 32;
+/// Most fields of a collection that an index in memory is kept for; filters on others look at every record.
+pub const FILTER_FIELDS: usize = 64;
+/// Which part of a collection may pass a filter at most to be looked at record by record: one in so many.
+pub const FILTER_FEW: u64 = 16;
 /// Most values that a search looks through on the caller's own thread: about 0.2 milliseconds of work.
 pub const SEARCH_AT_ONCE_VALUES: usize = 8 << 20;
 /// Most records on one page of a listing.

@@ -4,7 +4,6 @@ use zeroize::Zeroize;
 
 use crate::error::{Error, Result};
 
-use super::geo::Area as _;
 use super::{Date, GeoBox, GeoPolygon, GeoRadius, Match, Seen};
 
 /// What is asked of the values of a field. Of an array, one element has to be so.
@@ -62,6 +61,11 @@ impl<T: PartialOrd + Copy> Range<T> {
             && self.lte.is_none_or(|bound| value <= bound)
     }
 
+    /// The same with other bounds.
+    pub(crate) fn map<U>(&self, f: impl Fn(T) -> U) -> Range<U> {
+        Range { lt: self.lt.map(&f), gt: self.gt.map(&f), gte: self.gte.map(&f), lte: self.lte.map(&f) }
+    }
+
     fn bounds(&self) -> impl Iterator<Item = T> {
         [self.lt, self.gt, self.gte, self.lte].into_iter().flatten()
     }
@@ -69,7 +73,7 @@ impl<T: PartialOrd + Copy> Range<T> {
 
 impl Check {
     /// Whether it holds for a value that a path leads to.
-    pub(super) fn holds(&self, value: Seen<'_>) -> bool {
+    pub(crate) fn holds(&self, value: Seen<'_>) -> bool {
         match (self, value) {
             (Check::ValuesCount(range), value) => range.has(value.count()),
             (Check::IsEmpty(wanted), value) => value.is_empty() == *wanted,
@@ -90,7 +94,7 @@ impl Check {
     }
 
     /// Whether it holds for a value that is no array, or for an element of one.
-    pub(super) fn holds_for_one(&self, value: Seen<'_>) -> bool {
+    fn holds_for_one(&self, value: Seen<'_>) -> bool {
         match self {
             Check::Match(wanted) => wanted.holds(value),
             Check::Range(range) => match value {
@@ -101,10 +105,20 @@ impl Check {
                 Seen::Text(text) => text.parse().is_ok_and(|date| range.has(date)),
                 _ => false,
             },
-            Check::GeoBox(area) => area.has_place(value),
-            Check::GeoRadius(area) => area.has_place(value),
-            Check::GeoPolygon(area) => area.has_place(value),
+            Check::GeoBox(_) | Check::GeoRadius(_) | Check::GeoPolygon(_) => {
+                value.place().is_some_and(|(lon, lat)| self.has_place(lon, lat))
+            }
             Check::ValuesCount(_) | Check::IsEmpty(_) | Check::IsNull(_) => self.holds(value),
+        }
+    }
+
+    /// Whether it asks for places and takes this one, in degrees.
+    pub(crate) fn has_place(&self, lon: f64, lat: f64) -> bool {
+        match self {
+            Check::GeoBox(area) => area.has(lon, lat),
+            Check::GeoRadius(area) => area.has(lon, lat),
+            Check::GeoPolygon(area) => area.has(lon, lat),
+            _ => false,
         }
     }
 

@@ -4,8 +4,6 @@ use geo::{Contains as _, Coord, Distance as _, Haversine, LineString, Point, Pol
 
 use crate::error::{Error, Result};
 
-use super::Seen;
-
 /// A place on Earth, in degrees.
 #[derive(Clone, Copy, PartialEq)]
 pub struct GeoPoint {
@@ -61,16 +59,16 @@ impl GeoPoint {
 }
 
 impl GeoBox {
-    fn has(&self, at: Point) -> bool {
+    pub(super) fn has(&self, lon: f64, lat: f64) -> bool {
         let (west, east) = (self.top_left.lon, self.bottom_right.lon);
-        let between = if west > east { at.x() > west || at.x() < east } else { west < at.x() && at.x() < east };
-        between && self.bottom_right.lat < at.y() && at.y() < self.top_left.lat
+        let between = if west > east { lon > west || lon < east } else { west < lon && lon < east };
+        between && self.bottom_right.lat < lat && lat < self.top_left.lat
     }
 }
 
 impl GeoRadius {
-    fn has(&self, at: Point) -> bool {
-        Haversine.distance(Point::new(self.center.lon, self.center.lat), at) < self.radius
+    pub(super) fn has(&self, lon: f64, lat: f64) -> bool {
+        Haversine.distance(Point::new(self.center.lon, self.center.lat), Point::new(lon, lat)) < self.radius
     }
 }
 
@@ -100,32 +98,9 @@ impl GeoPolygon {
         self.0.exterior().0.len() + self.0.interiors().iter().map(|line| line.0.len()).sum::<usize>()
     }
 
-    fn has(&self, at: Point) -> bool {
-        self.0.contains(&at)
+    pub(super) fn has(&self, lon: f64, lat: f64) -> bool {
+        self.0.contains(&Point::new(lon, lat))
     }
-}
-
-/// An area that has a place in it or not.
-pub(super) trait Area {
-    fn has_place(&self, value: Seen<'_>) -> bool;
-}
-
-macro_rules! area {
-    ($($name:ident),*) => {$(
-        impl Area for $name {
-            fn has_place(&self, value: Seen<'_>) -> bool {
-                place(value).is_some_and(|at| self.has(at))
-            }
-        }
-    )*};
-}
-
-area!(GeoBox, GeoRadius, GeoPolygon);
-
-/// The place that a value names: an object with two numbers, `lon` and `lat`.
-fn place(value: Seen<'_>) -> Option<Point> {
-    let Seen::Object(fields) = value else { return None };
-    Some(Point::new(fields.get("lon")?.as_f64()?, fields.get("lat")?.as_f64()?))
 }
 
 fn line(points: Vec<GeoPoint>) -> Result<LineString> {

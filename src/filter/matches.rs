@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::Seen;
 
@@ -38,7 +38,7 @@ pub enum Match {
 
 impl Match {
     /// Whether `value` does. An array within an array counts as one value.
-    pub(super) fn holds(&self, value: Seen<'_>) -> bool {
+    pub(crate) fn holds(&self, value: Seen<'_>) -> bool {
         match (self, value) {
             (Match::Keyword(wanted), Seen::Text(text)) => wanted == text,
             (Match::Integer(wanted), Seen::Number(number)) => number.as_i64() == Some(*wanted),
@@ -155,11 +155,6 @@ fn has_phrase(text: &str, wanted: &str) -> bool {
     let wanted: Vec<_> = words(wanted).collect();
     let text: Vec<_> = words(text).collect();
     !wanted.is_empty() && text.windows(wanted.len()).any(|window| window == wanted)
-}
-
-/// A text in lower case as [`words`] makes it, for indexes.
-pub(crate) fn words_of(text: &str) -> impl Iterator<Item = Zeroizing<String>> {
-    words(text).map(|mut word| Zeroizing::new(std::mem::take(&mut word.0).into_owned()))
 }
 
 #[cfg(test)]

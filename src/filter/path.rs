@@ -60,7 +60,7 @@ impl JsonPath {
 
     /// Calls `see` with every value that it leads to from the object whose fields `top` gives, until one call returns
     /// true; returns whether one did.
-    pub(super) fn any<'a>(
+    pub(crate) fn any<'a>(
         &self,
         top: impl FnOnce(&str) -> Option<Seen<'a>>,
         see: &mut impl FnMut(Seen<'a>) -> bool,
@@ -69,7 +69,7 @@ impl JsonPath {
     }
 
     /// As [`JsonPath::any`], from an object of JSON.
-    pub(super) fn any_in<'a>(&self, object: &'a Map<String, Value>, see: &mut impl FnMut(Seen<'a>) -> bool) -> bool {
+    pub(crate) fn any_in<'a>(&self, object: &'a Map<String, Value>, see: &mut impl FnMut(Seen<'a>) -> bool) -> bool {
         self.any(|key| object.get(key).map(Seen::from), see)
     }
 }

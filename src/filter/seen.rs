@@ -28,12 +28,12 @@ impl<'a> From<&'a Value> for Seen<'a> {
 
 impl Seen<'_> {
     /// Whether it counts as nothing.
-    pub(super) fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         matches!(self, Seen::Null | Seen::Array([]))
     }
 
     /// Whether it is `null` or has a `null` in it.
-    pub(super) fn is_null(self) -> bool {
+    pub(crate) fn is_null(self) -> bool {
         match self {
             Seen::Null => true,
             Seen::Array(items) => items.iter().any(Value::is_null),
@@ -42,11 +42,17 @@ impl Seen<'_> {
     }
 
     /// How many values it counts as.
-    pub(super) fn count(self) -> usize {
+    pub(crate) fn count(self) -> usize {
         match self {
             Seen::Null => 0,
             Seen::Array(items) => items.len(),
             _ => 1,
         }
+    }
+
+    /// The place that it names, an object with two numbers: degrees east and north.
+    pub(crate) fn place(self) -> Option<(f64, f64)> {
+        let Seen::Object(fields) = self else { return None };
+        Some((fields.get("lon")?.as_f64()?, fields.get("lat")?.as_f64()?))
     }
 }

@@ -198,15 +198,13 @@ fn an_array_passes_by_one_element_and_a_nested_filter_by_one_object() {
 
 #[test]
 fn slices_are_those_that_qdrant_promises() {
-    // SipHash-2-4 under a zero key of eight zero bytes and of the number 1.
-    let part = |n: u64| (0..5).filter(|index| Slice { total: 5, index: *index }.has(&RecordId::Number(n))).count();
-    assert!((0..50).all(|n| part(n) == 1));
-    let hash = |n: u64| {
-        let mut hasher = siphasher::sip::SipHasher24::new();
-        std::hash::Hasher::write(&mut hasher, &n.to_le_bytes());
-        std::hash::Hasher::finish(&hasher)
-    };
-    assert!((0..50).all(|n| Slice { total: 7, index: u32::try_from(hash(n) % 7).unwrap() }.has(&RecordId::Number(n))));
+    // By the implementation in Qdrant's Python client.
+    for (number, index) in [(0, 3), (1, 2), (2, 3), (3, 3), (42, 1)] {
+        let parts = (0..7).filter(|index| Slice { total: 7, index: *index }.has(&RecordId::Number(number)));
+        assert_eq!(parts.collect::<Vec<_>>(), [index]);
+    }
+    let uuid = RecordId::Uuid(uuid::Uuid::from_u128(5));
+    assert!(Slice { total: u32::MAX, index: u32::try_from(0x0bd1_548d_784d_fe4b_u64 % u64::from(u32::MAX)).unwrap() }.has(&uuid));
     assert!(!Slice { total: 0, index: 0 }.has(&RecordId::Number(1)));
 }
 

@@ -13,6 +13,7 @@ mod handed;
 mod journal;
 mod metric;
 mod notes;
+mod payload;
 mod pin;
 mod point;
 mod registry;

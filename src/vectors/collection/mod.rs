@@ -1,6 +1,7 @@
 //! A collection: one description, one engine collection, one resident index per vector, and the order between writes.
 
 mod copy;
+mod filter;
 mod read;
 mod rotate;
 mod sealed;
@@ -23,6 +24,7 @@ use crate::locked::LockPolicy;
 
 use super::engine::{EngineCollection, SearchableVector, VectorBackend};
 use super::journal::{self, JournalEntry};
+use super::payload::PayloadIndex;
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
 use super::{CollectionId, CollectionKind, CollectionSpec, HandedOut, JournalPins, Mode};
@@ -97,6 +99,8 @@ struct Indexes {
     by_vector: BTreeMap<u8, Resident>,
     /// Which embeddings the indexes hold, by record.
     embeddings: BTreeMap<RecordId, Embedding>,
+    /// What filters ask about; `None` until the first filter.
+    payload: Option<PayloadIndex>,
 }
 
 impl Collection {
@@ -185,7 +189,8 @@ impl Collection {
         let resident = open.resident.read();
         resident.as_ref().map_or(0, |indexes| {
             let embeddings = indexes.embeddings.len() * size_of::<(RecordId, Embedding)>();
-            indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings
+            let payload = indexes.payload.as_ref().map_or(0, PayloadIndex::bytes);
+            indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings + payload
         })
     }
 

@@ -11,9 +11,10 @@ use crate::limits;
 use crate::vectors::engine::{Fields, Nearest, Point};
 use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
-use crate::vectors::resident::Resident;
+use crate::vectors::resident::{self, Resident};
 use crate::vectors::{Hit, Metric, Mode, SearchRequest, StoredChunk};
 
+use super::filter::Passing;
 use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Indexes, Open};
 
@@ -42,7 +43,12 @@ impl Collection {
         match self.spec().mode {
             Mode::Sealed => {
                 let nearest = self.nearest_in_memory(&open, request, None)?;
-                self.open_hits(&open, nearest)
+                let mut hits = self.open_hits(&open, nearest)?;
+                if let Some(filter) = &request.filter {
+                    // What was written since the index was asked is looked at as it is now.
+                    hits.retain(|(_, hit)| self.passes(filter, &hit.id, &hit.metadata, &hit.text));
+                }
+                Ok(hits)
             }
             Mode::Plain => {
                 let found = self.nearest_by_engine(&open, request, None)?;
@@ -72,14 +78,19 @@ impl Collection {
         }
     }
 
-    /// Whether a search takes so little that it may run where others wait: its index is there and small.
-    pub fn searches_at_once(&self) -> bool {
+    /// Whether `request` takes so little that it may run where others wait: its indexes are there and small.
+    pub fn searches_at_once(&self, request: &SearchRequest) -> bool {
         if self.spec().mode != Mode::Sealed {
             return false;
         }
         let open = self.open.read();
         let Some(resident) = open.current.as_ref().and_then(|open| open.resident.try_read()) else { return false };
         resident.as_ref().is_some_and(|indexes| {
+            if let Some(filter) = &request.filter
+                && !indexes.payload.as_ref().is_some_and(|payload| payload.decides(filter))
+            {
+                return false;
+            }
             let values = indexes.by_vector.values().map(|index| index.len().saturating_mul(index.dimension()));
             values.max().unwrap_or(0) <= limits::SEARCH_AT_ONCE_VALUES
         })
@@ -93,13 +104,17 @@ impl Collection {
     ) -> Result<Vec<(RecordId, f32)>> {
         let (position, params) = self.spec().vector(request.using.as_deref())?;
         request.validate(params.size, params.metric)?;
-        self.with_indexes(open, |indexes| {
+        let search = |indexes: &Indexes, passing: Option<&Passing<'_>>| {
             let index = indexes.by_vector.get(&position);
             let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
-            let hits = index.search(&request.vector, request.limit, filter)?;
+            let hits = nearest_among(index, request, filter, passing)?;
             let found = hits.into_iter().map(|hit| (hit.id, hit.score));
             Ok(found.filter(|(_, score)| request.accepts(params.metric, *score)).collect())
-        })
+        };
+        match &request.filter {
+            None => self.with_indexes(open, |indexes| search(indexes, None)),
+            Some(filter) => self.with_passing(open, filter, |indexes, passing| search(indexes, Some(passing))),
+        }
     }
 
     /// Calls `work` with the resident indexes, which are loaded if need be.
@@ -227,7 +242,7 @@ impl Collection {
         if !entries.is_empty() {
             return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
         }
-        *open.resident.write() = Some(Indexes { by_vector, embeddings });
+        *open.resident.write() = Some(Indexes { by_vector, embeddings, payload: None });
         Ok(())
     }
 
@@ -289,4 +304,20 @@ impl Collection {
         let found = found.into_iter().map(|(chunk, score)| (chunk, score as f32));
         Ok(found.filter(|(_, score)| request.accepts(metric, *score)).collect())
     }
+}
+
+/// The nearest among those that pass: looked at one by one where they are few.
+fn nearest_among(
+    index: &Resident,
+    request: &SearchRequest,
+    filter: Filter<'_>,
+    passing: Option<&Passing<'_>>,
+) -> Result<Vec<resident::Hit>> {
+    let Some(passing) = passing else { return index.search(&request.vector, request.limit, filter) };
+    let passes = |id: &RecordId| filter.is_none_or(|passes| passes(id));
+    if passing.len() <= index.len() as u64 / limits::FILTER_FEW {
+        let ids = passing.ids().filter(|id| passes(id));
+        return index.search_among(&request.vector, request.limit, ids);
+    }
+    index.search(&request.vector, request.limit, Some(&|id| passing.has(id) && passes(id)))
 }

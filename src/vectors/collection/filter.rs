@@ -1,0 +1,255 @@
+//! Filtered reading and deleting: who passes is decided in trusted memory, by the payload index.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use parking_lot::RwLockUpgradableReadGuard;
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+use zeroize::Zeroize as _;
+
+use crate::error::{Error, Result};
+use crate::filter::{Filter, Record, erase_fields};
+use crate::id::RecordId;
+use crate::kv::Batch;
+use crate::limits;
+use crate::vectors::StoredChunk;
+use crate::vectors::engine::{Fields, Point};
+use crate::vectors::payload::{self, PayloadIndex};
+use crate::vectors::point::OpenedPayload;
+use crate::vectors::registry::Entry;
+
+use super::read::{Registered, SCROLL_POINTS};
+use super::{Collection, Indexes, Open, Staged};
+
+/// Records that are opened at a time where their texts decide, or where they are about to be deleted.
+const OPENED: usize = 256;
+
+/// The records that pass a filter, at one moment.
+pub(super) struct Passing<'a> {
+    payload: &'a PayloadIndex,
+    slots: RoaringBitmap,
+}
+
+impl Passing<'_> {
+    /// How many there are.
+    pub(super) fn len(&self) -> u64 {
+        self.slots.len()
+    }
+
+    /// Whether `id` is one of them.
+    pub(super) fn has(&self, id: &RecordId) -> bool {
+        self.payload.is_in(id, &self.slots)
+    }
+
+    /// Their ids, in no particular order.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &RecordId> {
+        self.payload.ids(&self.slots)
+    }
+}
+
+impl Collection {
+    /// Up to `limit` chunks that pass `filter` after the one called `after`, in the order of their ids, and whether there
+    /// are more.
+    pub fn scroll_filtered(
+        &self,
+        after: Option<&RecordId>,
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<(Vec<StoredChunk>, bool)> {
+        super::read::check_page(limit)?;
+        filter.validate()?;
+        let open = self.open()?;
+        let mut after = after.cloned();
+        loop {
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut ids: Vec<RecordId> = self.with_passing(&open, filter, |indexes, passing| {
+                let ids = indexes.embeddings.range::<RecordId, _>((from, Bound::Unbounded)).map(|(id, _)| id);
+                Ok(ids.filter(|id| passing.has(id)).take(limit + 1).cloned().collect())
+            })?;
+            let more = ids.len() > limit;
+            ids.truncate(limit);
+            let mut page = self.get(&ids)?;
+            // What was written since the index was asked is looked at as it is now.
+            page.retain(|chunk| self.passes(filter, &chunk.id, &chunk.metadata, &chunk.text));
+            if !page.is_empty() || !more {
+                return Ok((page, more));
+            }
+            after = ids.pop();
+        }
+    }
+
+    /// How many chunks pass `filter`.
+    pub fn count_filtered(&self, filter: &Filter) -> Result<usize> {
+        filter.validate()?;
+        let open = self.open()?;
+        self.with_passing(&open, filter, |_, passing| Ok(usize::try_from(passing.len()).unwrap_or(usize::MAX)))
+    }
+
+    /// The ids of the chunks that pass `filter`, in no particular order.
+    pub fn passing(&self, filter: &Filter) -> Result<Vec<RecordId>> {
+        filter.validate()?;
+        let open = self.open()?;
+        self.with_passing(&open, filter, |_, passing| Ok(passing.ids().cloned().collect()))
+    }
+
+    /// Deletes those of the chunks with `ids` that pass `filter`, each as it was when it passed, and returns how many
+    /// there were. They are not all deleted at once.
+    pub fn delete_passing(&self, ids: &[RecordId], filter: &Filter) -> Result<usize> {
+        filter.validate()?;
+        let open = self.open()?;
+        let mut deleted = 0;
+        for ids in ids.chunks(OPENED) {
+            let writing = self.context.keyring.writing();
+            let (head, applied) = self.settled();
+            // Nobody else writes until these are gone.
+            let chunks = self.fetch_settled(&open, writing.live(), ids)?;
+            drop(applied);
+            let deletes: Vec<RecordId> = chunks
+                .into_iter()
+                .filter(|chunk| self.passes(filter, &chunk.id, &chunk.metadata, &chunk.text))
+                .map(|chunk| chunk.id)
+                .collect();
+            let staged = Staged { upserts: Vec::new(), deletes };
+            let (_, gone) = self.write_after(&open, head, &writing, staged, Batch::default())?;
+            deleted += gone;
+        }
+        Ok(deleted)
+    }
+
+    /// Whether a chunk passes.
+    pub(super) fn passes(&self, filter: &Filter, id: &RecordId, metadata: &Map<String, Value>, text: &str) -> bool {
+        let vectors: Vec<&str> = self.spec().vectors.keys().map(String::as_str).collect();
+        filter.matches(&Record { id, metadata, text, vectors: &vectors })
+    }
+
+    /// Calls `work` with the resident indexes and the records that pass `filter`.
+    pub(super) fn with_passing<T>(
+        &self,
+        open: &Open,
+        filter: &Filter,
+        work: impl Fn(&Indexes, &Passing<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let by_text = if payload::asks_for_text(filter) { Some(self.passing_by_text(open, filter)?) } else { None };
+        self.with_payload(open, filter, |indexes, payload| {
+            let mut bounds = payload.bound(filter)?;
+            if let Some(ids) = &by_text {
+                bounds.sure |= payload.slots(ids) & bounds.possible;
+            }
+            work(indexes, &Passing { payload, slots: bounds.sure })
+        })
+    }
+
+    /// The records of which only their texts can tell that they pass. They are opened, which takes its time.
+    fn passing_by_text(&self, open: &Open, filter: &Filter) -> Result<BTreeSet<RecordId>> {
+        let undecided: Vec<RecordId> = self.with_payload(open, filter, |_, payload| {
+            let bounds = payload.bound(filter)?;
+            Ok(payload.ids(&(bounds.possible - bounds.sure)).cloned().collect())
+        })?;
+        let mut passing = BTreeSet::new();
+        for ids in undecided.chunks(OPENED) {
+            let chunks = self.get(ids)?;
+            let passes = |chunk: &StoredChunk| self.passes(filter, &chunk.id, &chunk.metadata, &chunk.text);
+            passing.extend(chunks.into_iter().filter(passes).map(|chunk| chunk.id));
+        }
+        Ok(passing)
+    }
+
+    /// Calls `work` with the resident indexes and the payload index, which are loaded and have an index of every field
+    /// that `filter` asks about, as far as there is room.
+    fn with_payload<T>(
+        &self,
+        open: &Open,
+        filter: &Filter,
+        work: impl Fn(&Indexes, &PayloadIndex) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            if let Some(indexes) = open.resident.read().as_ref()
+                && let Some(payload) = &indexes.payload
+                && payload.wanted(filter).is_empty()
+            {
+                return work(indexes, payload);
+            }
+            self.with_indexes(open, |_| Ok(()))?;
+            self.load_payload(open)?;
+            index_fields(open, filter)?;
+        }
+    }
+
+    /// Opens every payload into the payload index, unless that is there.
+    fn load_payload(&self, open: &Open) -> Result<()> {
+        let _settled = self.settled();
+        if open.resident.read().as_ref().is_none_or(|indexes| indexes.payload.is_some()) {
+            return Ok(());
+        }
+        let Registered { mut entries, damaged } = self.registered()?;
+        if !damaged.is_empty() {
+            return Err(Error::integrity("a registry row"));
+        }
+        let mut index = PayloadIndex::new(self.spec().vectors.keys().cloned().collect());
+        let mut from = None;
+        loop {
+            let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
+            let expected: Vec<Entry> = points
+                .iter()
+                .map(|p| {
+                    entries.remove(&p.id).ok_or_else(|| Error::integrity("a record that the vector engine made up"))
+                })
+                .collect::<Result<_>>()?;
+            let opened: Vec<(RecordId, OpenedPayload)> = points
+                .par_iter()
+                .zip(expected.par_iter())
+                .with_min_len(32)
+                .map(|(point, entry)| self.open_for_index(point, entry))
+                .collect::<Result<_>>()?;
+            for (id, OpenedPayload { mut text, mut metadata }) in opened {
+                index.upsert(&id, &metadata)?;
+                erase_fields(&mut metadata);
+                text.zeroize();
+            }
+            match next {
+                Some(id) => from = Some(id),
+                None => break,
+            }
+        }
+        if !entries.is_empty() {
+            return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
+        }
+        if let Some(indexes) = open.resident.write().as_mut() {
+            indexes.payload = Some(index);
+        }
+        Ok(())
+    }
+
+    fn open_for_index(&self, point: &Point, entry: &Entry) -> Result<(RecordId, OpenedPayload)> {
+        let vector = self.sealer.open_vector(point, entry)?;
+        let payload = self.sealer.open_payload(point, entry, &vector.embedding)?;
+        Ok((vector.id.clone(), payload))
+    }
+
+    /// The chunks with `ids` that are there, while nobody writes.
+    fn fetch_settled(&self, open: &Open, live: &crate::keys::Live, ids: &[RecordId]) -> Result<Vec<StoredChunk>> {
+        let candidates: Vec<Uuid> = self.candidates(live, ids)?;
+        let points = open.engine.retrieve(&candidates, Fields::Both)?;
+        let opened = self.try_open_points(&candidates, points)?;
+        Ok(opened.into_iter().flatten().map(|(_, chunk)| chunk).collect())
+    }
+}
+
+/// Makes indexes of the fields that `filter` asks about. Searches go on meanwhile, writes wait.
+fn index_fields(open: &Open, filter: &Filter) -> Result<()> {
+    let resident = open.resident.upgradable_read();
+    let Some(payload) = resident.as_ref().and_then(|indexes| indexes.payload.as_ref()) else { return Ok(()) };
+    let wanted = payload.wanted(filter);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let made = payload.make_fields(&wanted)?;
+    let mut resident = RwLockUpgradableReadGuard::upgrade(resident);
+    if let Some(payload) = resident.as_mut().and_then(|indexes| indexes.payload.as_mut()) {
+        payload.add_fields(made);
+    }
+    Ok(())
+}

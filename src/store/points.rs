@@ -1,12 +1,14 @@
 //! Reading and changing a collection's chunks by what is in them: for those that speak another language to it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::audit::{Access, CollectionChange, RecordType, What, WriteKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter::{Filter, Record};
 use crate::id::RecordId;
 use crate::limits;
-use crate::vectors::{self, Chunk, Notes, Staged, StoredChunk};
+use crate::vectors::{self, Chunk, Notes, QueryRequest, SearchRequest, Staged, StoredChunk};
 
 use super::foreground::Class;
 use super::{Collection, Tenant, blocking};
@@ -40,22 +42,47 @@ impl Looker {
         self.inner.get(ids)
     }
 
-    /// Shows every chunk from `from` on, itself included, in the order of their ids, until `see` has seen enough and says
-    /// false.
+    /// The ids and scores of the nearest to a dense vector, best first, but for those of `except`.
+    pub(crate) fn nearest(&self, request: &SearchRequest, except: &HashSet<RecordId>) -> Result<Vec<(RecordId, f32)>> {
+        if except.is_empty() {
+            return self.inner.nearest(request, None);
+        }
+        self.inner.nearest(request, Some(&|id| !except.contains(id)))
+    }
+
+    /// The ids and scores of what `request` finds, best first.
+    pub(crate) fn query(&self, request: &QueryRequest) -> Result<Vec<(RecordId, f32)>> {
+        self.inner.query_ids(request)
+    }
+
+    /// The ids of the chunks that pass `filter`, in no particular order.
+    pub(crate) fn passing(&self, filter: &Filter) -> Result<Vec<RecordId>> {
+        self.inner.passing(filter)
+    }
+
+    /// Shows every chunk that passes `filter` from `from` on, itself included, in the order of their ids, until `see` has
+    /// seen enough and says false. They are opened `page` at a time.
     pub(crate) fn each(
         &self,
         from: Option<&RecordId>,
+        filter: Option<&Filter>,
+        page: usize,
         mut see: impl FnMut(StoredChunk) -> Result<bool>,
     ) -> Result<()> {
         let mut after = from.cloned();
         if let Some(from) = from
             && let Some(first) = self.inner.get(std::slice::from_ref(from))?.pop()
+            && filter.is_none_or(|filter| self.passes(filter, &first))
             && !see(first)?
         {
             return Ok(());
         }
+        let page = page.clamp(1, limits::LOOK_CHUNKS);
         loop {
-            let (chunks, more) = self.inner.scroll(after.as_ref(), limits::LOOK_CHUNKS)?;
+            let (chunks, more) = match filter {
+                None => self.inner.scroll(after.as_ref(), page)?,
+                Some(filter) => self.inner.scroll_filtered(after.as_ref(), page, filter)?,
+            };
             if let Some(last) = chunks.last() {
                 after = Some(last.id.clone());
             }
@@ -69,6 +96,18 @@ impl Looker {
             }
         }
     }
+
+    /// Whether a chunk passes `filter`.
+    pub(crate) fn passes(&self, filter: &Filter, chunk: &StoredChunk) -> bool {
+        passes(filter, chunk)
+    }
+}
+
+/// Whether a chunk passes `filter`.
+pub(crate) fn passes(filter: &Filter, chunk: &StoredChunk) -> bool {
+    let dense = chunk.vectors.iter().map(|(name, _)| name);
+    let vectors: Vec<&str> = dense.chain(chunk.vectors.iter_sparse().map(|(name, _)| name)).collect();
+    filter.matches(&Record { id: &chunk.id, metadata: &chunk.metadata, text: &chunk.text, vectors: &vectors })
 }
 
 impl Collection {

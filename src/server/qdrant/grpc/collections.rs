@@ -37,7 +37,7 @@ impl wire::collections_server::Collections for Grpc {
         request: Request<wire::ListCollectionsRequest>,
     ) -> Result<Response<wire::ListCollectionsResponse>, Status> {
         let Call { session, began, .. } = Call::new(request)?;
-        let answer = session.collections().map(|names| {
+        let answer = session.collections().await.map(|names| {
             let collections = names.into_iter().map(|name| wire::CollectionDescription { name }).collect();
             wire::ListCollectionsResponse { collections, time: 0.0 }
         });
@@ -80,7 +80,7 @@ impl wire::collections_server::Collections for Grpc {
         request: Request<wire::ListCollectionAliasesRequest>,
     ) -> Result<Response<wire::ListAliasesResponse>, Status> {
         let Call { session, asked, began } = Call::new(request)?;
-        let answer = session.aliases(Some(&asked.collection_name)).map(listed);
+        let answer = session.aliases(Some(&asked.collection_name)).await.map(listed);
         finish(answer, began, |answer, time| wire::ListAliasesResponse { time, ..answer })
     }
 
@@ -89,7 +89,7 @@ impl wire::collections_server::Collections for Grpc {
         request: Request<wire::ListAliasesRequest>,
     ) -> Result<Response<wire::ListAliasesResponse>, Status> {
         let Call { session, began, .. } = Call::new(request)?;
-        let answer = session.aliases(None).map(listed);
+        let answer = session.aliases(None).await.map(listed);
         finish(answer, began, |answer, time| wire::ListAliasesResponse { time, ..answer })
     }
 
@@ -98,7 +98,7 @@ impl wire::collections_server::Collections for Grpc {
         request: Request<wire::CollectionExistsRequest>,
     ) -> Result<Response<wire::CollectionExistsResponse>, Status> {
         let Call { session, asked, began } = Call::new(request)?;
-        let answer = session.exists(&asked.collection_name).map(|exists| wire::CollectionExistsResponse {
+        let answer = session.exists(&asked.collection_name).await.map(|exists| wire::CollectionExistsResponse {
             result: Some(wire::CollectionExists { exists }),
             time: 0.0,
         });

@@ -49,7 +49,7 @@ fn condition(condition: Condition, depth: usize) -> Answer<Value> {
         ConditionOneOf::IsEmpty(empty) => json!({"is_empty": {"key": empty.key}}),
         ConditionOneOf::IsNull(null) => json!({"is_null": {"key": null.key}}),
         ConditionOneOf::HasId(ids) => {
-            let ids = ids.has_id.into_iter().map(|id| Ok(input::id(id)?.0.to_json())).collect::<Answer<Vec<_>>>()?;
+            let ids = ids.has_id.into_iter().map(|id| Ok(json!(input::id(id)?))).collect::<Answer<Vec<_>>>()?;
             json!({ "has_id": ids })
         }
         ConditionOneOf::HasVector(name) => json!({"has_vector": name.has_vector}),

@@ -21,8 +21,8 @@ use crate::id::{RecordId, shown};
 /// A JSON object.
 pub(super) type Object = serde_json::Map<String, serde_json::Value>;
 
-/// A filter as Qdrant writes it in JSON. What it means is known to [`crate::filter`].
-pub(super) type RawFilter = serde_json::Value;
+/// A filter: Qdrant's JSON for it is read by [`crate::filter`].
+pub(super) type RawFilter = crate::filter::Filter;
 
 /// The id of a point: a number or a UUID. Other words are let through for reading, since chunks that came in another way
 /// may be called so.

@@ -29,7 +29,7 @@ pub(super) fn routes() -> Router {
 
 async fn list(Extension(session): Extension<Session>) -> Response {
     let began = Instant::now();
-    let names = session.collections().map(|names| {
+    let names = session.collections().await.map(|names| {
         let described: Vec<Value> = names.into_iter().map(|name| json!({ "name": name })).collect();
         json!({ "collections": described })
     });
@@ -44,8 +44,8 @@ async fn info(Extension(session): Extension<Session>, name: Named) -> Response {
 
 async fn exists(Extension(session): Extension<Session>, name: Named) -> Response {
     let began = Instant::now();
-    let call = || session.exists(&path(name)?).map(|exists| json!({ "exists": exists }));
-    envelope::answer(call(), began)
+    let call = async || session.exists(&path(name)?).await.map(|exists| json!({ "exists": exists }));
+    envelope::answer(call().await, began)
 }
 
 async fn create(Extension(session): Extension<Session>, name: Named, sent: Body) -> Response {
@@ -72,13 +72,13 @@ async fn drop_one(Extension(session): Extension<Session>, name: Named) -> Respon
 
 async fn aliases(Extension(session): Extension<Session>) -> Response {
     let began = Instant::now();
-    envelope::answer(session.aliases(None).map(|aliases| json!({ "aliases": aliases })), began)
+    envelope::answer(session.aliases(None).await.map(|aliases| json!({ "aliases": aliases })), began)
 }
 
 async fn aliases_of(Extension(session): Extension<Session>, name: Named) -> Response {
     let began = Instant::now();
-    let call = || session.aliases(Some(&path(name)?)).map(|aliases| json!({ "aliases": aliases }));
-    envelope::answer(call(), began)
+    let call = async || session.aliases(Some(&path(name)?)).await.map(|aliases| json!({ "aliases": aliases }));
+    envelope::answer(call().await, began)
 }
 
 async fn change_aliases(Extension(session): Extension<Session>, sent: Body) -> Response {

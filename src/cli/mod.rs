@@ -19,6 +19,7 @@ mod kms;
 mod memory;
 mod output;
 mod pki;
+mod query;
 mod rotate;
 mod serve;
 mod serving;

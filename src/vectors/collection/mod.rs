@@ -2,6 +2,8 @@
 
 mod copy;
 mod filter;
+mod keywords;
+mod query;
 mod read;
 mod rotate;
 mod sealed;
@@ -23,6 +25,7 @@ use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
 
 use super::engine::{EngineCollection, SearchableVector, VectorBackend};
+use super::inverted::{KeywordIndex, SparseIndex};
 use super::journal::{self, JournalEntry};
 use super::payload::PayloadIndex;
 use super::point::{Embedding, PointSealer};
@@ -97,6 +100,10 @@ struct Open {
 struct Indexes {
     /// One index per vector, by position.
     by_vector: BTreeMap<u8, Resident>,
+    /// One index per sparse vector, by position; in every mode, since engines never have these.
+    by_sparse: BTreeMap<u8, SparseIndex>,
+    /// `None` until the first keyword search.
+    keywords: Option<KeywordIndex>,
     /// Which embeddings the indexes hold, by record.
     embeddings: BTreeMap<RecordId, Embedding>,
     /// What filters ask about; `None` until the first filter.
@@ -189,8 +196,11 @@ impl Collection {
         let resident = open.resident.read();
         resident.as_ref().map_or(0, |indexes| {
             let embeddings = indexes.embeddings.len() * size_of::<(RecordId, Embedding)>();
-            let payload = indexes.payload.as_ref().map_or(0, PayloadIndex::bytes);
-            indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings + payload
+            indexes.by_vector.values().map(Resident::bytes).sum::<usize>()
+                + indexes.by_sparse.values().map(SparseIndex::bytes).sum::<usize>()
+                + indexes.keywords.as_ref().map_or(0, KeywordIndex::bytes)
+                + indexes.payload.as_ref().map_or(0, PayloadIndex::bytes)
+                + embeddings
         })
     }
 

@@ -77,7 +77,7 @@ struct Global {
     /// Say less: no progress, no remarks
     #[arg(long, short, global = true)]
     quiet: bool,
-    /// Log more to stderr; repeat for more. STRONGROOM_LOG takes a filter
+    /// Log more to stderr; repeat for more. STRONGROOM_LOG takes a filter, STRONGROOM_LOG_FORMAT=json writes JSON
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -311,8 +311,12 @@ fn start_logging(verbose: u8) {
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("STRONGROOM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Whoever has started logging before us keeps it.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = match std::env::var_os("STRONGROOM_LOG_FORMAT").is_some_and(|format| format == "json") {
+        true => subscriber.json().try_init(),
+        false => subscriber.try_init(),
+    };
 }
 
 /// The vector engine panics where others return an error, and its caller makes one of it: not to be shown twice.

@@ -33,7 +33,11 @@ fn questions(name: &str) -> Vec<(&'static str, String, Value)> {
         ("POST", at("/points/scroll"), json!({"limit": 100, "filter": all})),
         ("POST", at("/points/scroll"), json!({"limit": 100, "filter": not_nothing, "order_by": "n"})),
         ("POST", at("/points/query"), json!({"query": [1, 2], "limit": 100, "with_payload": true})),
-        ("POST", at("/points/query"), json!({"query": [1, 2], "limit": 100, "filter": not_nothing, "with_payload": true})),
+        (
+            "POST",
+            at("/points/query"),
+            json!({"query": [1, 2], "limit": 100, "filter": not_nothing, "with_payload": true}),
+        ),
         ("POST", at("/points/query"), json!({"query": {"sample": "random"}, "limit": 100, "with_payload": true})),
         ("POST", at("/points/query/groups"), json!({"query": [1, 2], "group_by": "secret", "limit": 10})),
         ("POST", at("/points/search"), json!({"vector": [1, 2], "limit": 100, "with_payload": true})),
@@ -95,7 +99,10 @@ fn tenants_with_equal_names_never_see_each_other() {
             "/collections/same/points/query/groups",
             json!({"query": [1, 2], "group_by": "n", "with_lookup": {"collection": "bobs-only"}}),
         ),
-        ("/collections/same/points/query", json!({"prefetch": {"query": 7, "lookup_from": {"collection": "bobs-only"}}, "query": {"fusion": "rrf"}})),
+        (
+            "/collections/same/points/query",
+            json!({"prefetch": {"query": 7, "lookup_from": {"collection": "bobs-only"}}, "query": {"fusion": "rrf"}}),
+        ),
     ];
     for (path, body) in lookups {
         assert_eq!(endpoint.call("POST", path, &ada, &body).0, 404, "{body}");
@@ -212,7 +219,11 @@ fn bodies_have_bounds_and_hostile_ones_do_no_harm() {
         ("POST", "/collections/docs/points/query", json!({"query": [1, 2], "limit": 1_000_000_000})),
         ("POST", "/collections/docs/points/query", json!({"query": [1, 2], "filter": deep})),
         ("POST", "/collections/docs/points/query", json!({"query": 77})),
-        ("POST", "/collections/docs/points/scroll", json!({"filter": {"must": [{"key": "a b", "match": {"value": 1}}]}})),
+        (
+            "POST",
+            "/collections/docs/points/scroll",
+            json!({"filter": {"must": [{"key": "a b", "match": {"value": 1}}]}}),
+        ),
         ("POST", "/collections/docs/points/payload", json!({"payload": {"a": 1}})),
         ("POST", "/collections/docs/facet", json!({"key": ""})),
     ] {

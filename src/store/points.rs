@@ -149,7 +149,7 @@ impl Collection {
         let own = self.clone();
         blocking(move || {
             let digest = own.digest(&ids)?;
-            let part = |ids: &[RecordId], change: &mut F| {
+            let part = |ids: &[RecordId], change: &mut F| -> Result<usize> {
                 let _timed = own.tenant.foreground.time(Class::Write);
                 let changed = own.change_part(ids, change)?;
                 if own.inner.flush_is_due() {

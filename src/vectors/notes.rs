@@ -101,8 +101,10 @@ impl Notes {
             .with_remedy("delete those that nobody uses"));
         }
         if bytes > limits::NOTES_BYTES {
-            return Err(Error::invalid("aliases, declared fields and metadata of the tenant's collections are too large")
-                .with_remedy(format!("keep them within {} KiB in all", limits::NOTES_BYTES >> 10)));
+            return Err(Error::invalid(
+                "aliases, declared fields and metadata of the tenant's collections are too large",
+            )
+            .with_remedy(format!("keep them within {} KiB in all", limits::NOTES_BYTES >> 10)));
         }
         Ok(())
     }

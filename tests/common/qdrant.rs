@@ -25,11 +25,9 @@ impl Endpoint {
 
     pub fn start_with(cli: &Cli, more: &[&str]) -> Self {
         let uid = getuid().as_raw();
-        let services =
-            format!("[[service]]\nname = \"who\"\nrole = \"admin\"\ntenants = [\"*\"]\nuid = {uid}\n");
+        let services = format!("[[service]]\nname = \"who\"\nrole = \"admin\"\ntenants = [\"*\"]\nuid = {uid}\n");
         let services = cli.file("endpoint-services.toml", services);
-        let listen =
-            ["--set", "qdrant_rest_listen=127.0.0.1:0", "--set", "qdrant_grpc_listen=127.0.0.1:0"];
+        let listen = ["--set", "qdrant_rest_listen=127.0.0.1:0", "--set", "qdrant_grpc_listen=127.0.0.1:0"];
         let args = [&["serve", "--services", &services][..], &listen, more].concat();
         let mut child = cli.command(&args).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());

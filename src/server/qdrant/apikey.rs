@@ -27,7 +27,7 @@ const PREFIX: &str = "srk_";
 const HEAD: &str = "# Keys of the Qdrant-compatible endpoint: their hashes. Change it with `strongroom apikey`.\n";
 
 /// What a key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyRole {
     /// Reads the metrics of the process, and nothing of any tenant.

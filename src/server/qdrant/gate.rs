@@ -9,6 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::codegen::tokio_stream::StreamExt as _;
 
@@ -63,10 +64,13 @@ pub(super) struct Door {
     pub(super) api: Api,
 }
 
-/// The places that a call takes while it is answered.
+/// What a call takes of what there is for all, until it is answered.
 #[derive(Clone)]
-struct Places {
+pub(super) struct Places {
+    /// One of the places of its key.
     _of_key: Arc<OwnedSemaphorePermit>,
+    /// Room for what was read of it.
+    read: Arc<Mutex<Vec<OwnedSemaphorePermit>>>,
 }
 
 impl Gate {
@@ -89,7 +93,8 @@ impl Gate {
         let now = SystemClock.now_ms();
         let before = self.refusal_noted_ms.load(Ordering::Relaxed);
         let due = now.saturating_sub(before) >= limits::QDRANT_REFUSAL_NOTED_MS;
-        let mine = due && self.refusal_noted_ms.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let mine =
+            due && self.refusal_noted_ms.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if !mine {
             return;
         }
@@ -113,11 +118,11 @@ impl Gate {
         };
         let busy = || Failure::new(Code::Busy, "too many calls at once with this API key: wait for some of them");
         let place = key.requests.clone().try_acquire_owned().map_err(|_| busy())?;
-        let session = Session::new(self.service.clone(), key);
+        let places = Places { _of_key: Arc::new(place), read: Arc::default() };
         let (mut parts, body) = request.into_parts();
-        parts.extensions.insert(session);
-        parts.extensions.insert(Places { _of_key: Arc::new(place) });
-        Ok(Request::from_parts(parts, measured(body, self.room.clone())))
+        let body = measured(body, self.room.clone(), places.clone());
+        parts.extensions.insert(Session::new(self.service.clone(), key, places));
+        Ok(Request::from_parts(parts, body))
     }
 }
 
@@ -131,14 +136,14 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// `body`, where what is read of it takes room until the whole is dropped.
-fn measured(body: Body, room: Arc<Semaphore>) -> Body {
-    let mut taken: Vec<OwnedSemaphorePermit> = Vec::new();
+/// `body`, where what is read of it takes room until the call is answered.
+fn measured(body: Body, room: Arc<Semaphore>, places: Places) -> Body {
     Body::from_stream(body.into_data_stream().map(move |frame| {
         let frame = frame.map_err(std::io::Error::other)?;
         let kib = u32::try_from(frame.len().div_ceil(1024)).unwrap_or(u32::MAX);
         let no_room = || std::io::Error::from(std::io::ErrorKind::QuotaExceeded);
-        taken.push(room.clone().try_acquire_many_owned(kib).map_err(|_| no_room())?);
+        let taken = room.clone().try_acquire_many_owned(kib).map_err(|_| no_room())?;
+        places.read.lock().push(taken);
         Ok::<_, std::io::Error>(frame)
     }))
 }

@@ -16,7 +16,7 @@ const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 struct Ended {
     api: &'static str,
     call: String,
-    status: u16,
+    status: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -79,7 +79,7 @@ impl Metrics {
     pub(super) fn ended(&self, api: &'static str, call: &str, status: u16, took: Duration) {
         let call = call.to_owned();
         self.durations.get_or_create(&Call { api, call: call.clone() }).observe(took.as_secs_f64());
-        self.calls.get_or_create(&Ended { api, call, status }).inc();
+        self.calls.get_or_create(&Ended { api, call, status: status.into() }).inc();
     }
 
     /// All of them, in the text form of OpenMetrics 1.0.

@@ -142,10 +142,8 @@ impl wire::collections_server::Collections for Grpc {
 }
 
 fn listed(aliases: Vec<Alias>) -> wire::ListAliasesResponse {
-    let described = |alias: Alias| wire::AliasDescription {
-        alias_name: alias.alias_name,
-        collection_name: alias.collection_name,
-    };
+    let described =
+        |alias: Alias| wire::AliasDescription { alias_name: alias.alias_name, collection_name: alias.collection_name };
     wire::ListAliasesResponse { aliases: aliases.into_iter().map(described).collect(), time: 0.0 }
 }
 

@@ -46,8 +46,8 @@ fn condition(condition: Condition, depth: usize) -> Answer<Value> {
     let none = || Failure::bad("Wrong input: a condition of the filter is empty");
     Ok(match condition.condition_one_of.ok_or_else(none)? {
         ConditionOneOf::Field(field) => field_condition(field)?,
-        ConditionOneOf::IsEmpty(empty) => json!({"is_empty": {"key": empty.key}}),
-        ConditionOneOf::IsNull(null) => json!({"is_null": {"key": null.key}}),
+        ConditionOneOf::IsEmpty(field) => json!({"is_empty": {"key": field.key}}),
+        ConditionOneOf::IsNull(field) => json!({"is_null": {"key": field.key}}),
         ConditionOneOf::HasId(ids) => {
             let ids = ids.has_id.into_iter().map(|id| Ok(json!(input::id(id)?))).collect::<Answer<Vec<_>>>()?;
             json!({ "has_id": ids })

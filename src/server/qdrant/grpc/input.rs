@@ -9,9 +9,7 @@ use qdrant_client::qdrant::points_update_operation::Operation as WireOperation;
 use super::{filter, value};
 use crate::id::RecordId;
 use crate::server::qdrant::failure::{Answer, Failure};
-use crate::server::qdrant::model::points::{
-    Operation, PointStruct, PointVectors, Selection, UpdateMode, UpdateStatus,
-};
+use crate::server::qdrant::model::points::{Operation, PointStruct, PointVectors, Selection, UpdateMode, UpdateStatus};
 use crate::server::qdrant::model::select::{Exclude, Include, WithPayload, WithVector};
 use crate::server::qdrant::model::vector::{Other, SparseValue, VectorInput, VectorStruct, VectorValue};
 use crate::server::qdrant::model::{PointId, no_shard_key};
@@ -84,10 +82,9 @@ pub(super) fn vector_input(input: wire::VectorInput) -> Answer<VectorInput> {
     Ok(match input.variant.ok_or_else(|| missing("a vector to compare with"))? {
         Variant::Id(point) => VectorInput::Id(id(point)?),
         Variant::Dense(dense) => VectorInput::Vector(VectorValue::Dense(dense.data)),
-        Variant::Sparse(sparse) => VectorInput::Vector(VectorValue::Sparse(SparseValue {
-            indices: sparse.indices,
-            values: sparse.values,
-        })),
+        Variant::Sparse(sparse) => {
+            VectorInput::Vector(VectorValue::Sparse(SparseValue { indices: sparse.indices, values: sparse.values }))
+        }
         Variant::MultiDense(_) => VectorInput::Vector(VectorValue::Other(Other::Multi)),
         Variant::Document(_) | Variant::Image(_) | Variant::Object(_) => {
             VectorInput::Vector(VectorValue::Other(Other::Document))

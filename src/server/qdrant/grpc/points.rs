@@ -179,7 +179,10 @@ impl wire::points_server::Points for Grpc {
         finish(call.await, began, |answer, time| wire::SearchResponse { time, ..answer })
     }
 
-    async fn search_batch(&self, request: Request<wire::SearchBatchPoints>) -> Result<Response<wire::SearchBatchResponse>, Status> {
+    async fn search_batch(
+        &self,
+        request: Request<wire::SearchBatchPoints>,
+    ) -> Result<Response<wire::SearchBatchResponse>, Status> {
         let Call { session, mut asked, began } = Call::new(request)?;
         let name = std::mem::take(&mut asked.collection_name);
         let call = async {
@@ -189,7 +192,10 @@ impl wire::points_server::Points for Grpc {
         finish(call.await, began, |answer, time| wire::SearchBatchResponse { time, ..answer })
     }
 
-    async fn search_groups(&self, request: Request<wire::SearchPointGroups>) -> Result<Response<wire::SearchGroupsResponse>, Status> {
+    async fn search_groups(
+        &self,
+        request: Request<wire::SearchPointGroups>,
+    ) -> Result<Response<wire::SearchGroupsResponse>, Status> {
         let Call { session, mut asked, began } = Call::new(request)?;
         let name = std::mem::take(&mut asked.collection_name);
         let call = async {
@@ -211,7 +217,10 @@ impl wire::points_server::Points for Grpc {
         finish(call.await, began, |answer, time| wire::ScrollResponse { time, ..answer })
     }
 
-    async fn recommend(&self, request: Request<wire::RecommendPoints>) -> Result<Response<wire::RecommendResponse>, Status> {
+    async fn recommend(
+        &self,
+        request: Request<wire::RecommendPoints>,
+    ) -> Result<Response<wire::RecommendResponse>, Status> {
         let Call { session, mut asked, began } = Call::new(request)?;
         let name = std::mem::take(&mut asked.collection_name);
         let call = async {
@@ -221,7 +230,10 @@ impl wire::points_server::Points for Grpc {
         finish(call.await, began, |answer, time| wire::RecommendResponse { time, ..answer })
     }
 
-    async fn recommend_batch(&self, request: Request<wire::RecommendBatchPoints>) -> Result<Response<wire::RecommendBatchResponse>, Status> {
+    async fn recommend_batch(
+        &self,
+        request: Request<wire::RecommendBatchPoints>,
+    ) -> Result<Response<wire::RecommendBatchResponse>, Status> {
         let Call { session, mut asked, began } = Call::new(request)?;
         let name = std::mem::take(&mut asked.collection_name);
         let call = async {
@@ -231,7 +243,10 @@ impl wire::points_server::Points for Grpc {
         finish(call.await, began, |answer, time| wire::RecommendBatchResponse { time, ..answer })
     }
 
-    async fn recommend_groups(&self, request: Request<wire::RecommendPointGroups>) -> Result<Response<wire::RecommendGroupsResponse>, Status> {
+    async fn recommend_groups(
+        &self,
+        request: Request<wire::RecommendPointGroups>,
+    ) -> Result<Response<wire::RecommendGroupsResponse>, Status> {
         let Call { session, mut asked, began } = Call::new(request)?;
         let name = std::mem::take(&mut asked.collection_name);
         let call = async {
@@ -241,10 +256,7 @@ impl wire::points_server::Points for Grpc {
         finish(call.await, began, |answer, time| wire::RecommendGroupsResponse { time, ..answer })
     }
 
-    async fn discover(
-        &self,
-        _: Request<wire::DiscoverPoints>,
-    ) -> Result<Response<wire::DiscoverResponse>, Status> {
+    async fn discover(&self, _: Request<wire::DiscoverPoints>) -> Result<Response<wire::DiscoverResponse>, Status> {
         refuse(unoffered::DISCOVER)
     }
 
@@ -266,7 +278,10 @@ impl wire::points_server::Points for Grpc {
         finish(call.await, began, |answer, time| wire::CountResponse { time, ..answer })
     }
 
-    async fn update_batch(&self, request: Request<wire::UpdateBatchPoints>) -> Result<Response<wire::UpdateBatchResponse>, Status> {
+    async fn update_batch(
+        &self,
+        request: Request<wire::UpdateBatchPoints>,
+    ) -> Result<Response<wire::UpdateBatchResponse>, Status> {
         let Call { session, mut asked, began } = Call::new(request)?;
         let name = std::mem::take(&mut asked.collection_name);
         let call = async {
@@ -289,7 +304,10 @@ impl wire::points_server::Points for Grpc {
         finish(call.await, began, |answer, time| wire::QueryResponse { time, ..answer })
     }
 
-    async fn query_batch(&self, request: Request<wire::QueryBatchPoints>) -> Result<Response<wire::QueryBatchResponse>, Status> {
+    async fn query_batch(
+        &self,
+        request: Request<wire::QueryBatchPoints>,
+    ) -> Result<Response<wire::QueryBatchResponse>, Status> {
         let Call { session, mut asked, began } = Call::new(request)?;
         let name = std::mem::take(&mut asked.collection_name);
         let call = async {
@@ -299,7 +317,10 @@ impl wire::points_server::Points for Grpc {
         finish(call.await, began, |answer, time| wire::QueryBatchResponse { time, ..answer })
     }
 
-    async fn query_groups(&self, request: Request<wire::QueryPointGroups>) -> Result<Response<wire::QueryGroupsResponse>, Status> {
+    async fn query_groups(
+        &self,
+        request: Request<wire::QueryPointGroups>,
+    ) -> Result<Response<wire::QueryGroupsResponse>, Status> {
         let Call { session, mut asked, began } = Call::new(request)?;
         let name = std::mem::take(&mut asked.collection_name);
         let call = async {

@@ -200,9 +200,9 @@ impl TryFrom<CreateBody> for NewCollection {
             copied: is_set(body.init_from.as_ref()),
         };
         demands.check()?;
-        let dense = vectors.into_iter().map(|(name, vector)| {
-            Ok((name, DenseParams { size: vector.size, metric: vector.distance.metric()? }))
-        });
+        let dense = vectors
+            .into_iter()
+            .map(|(name, vector)| Ok((name, DenseParams { size: vector.size, metric: vector.distance.metric()? })));
         let sparse = body.sparse_vectors.unwrap_or_default().into_iter();
         let sparse = sparse.map(|(name, body)| (name, SparseParams { idf: body.modifier == Some(Modifier::Idf) }));
         Ok(Self {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::points::{Record, ScoredPoint};
 use super::select::{Wanted, WithPayload, WithVector};
-use super::vector::{SparseValue, VectorInput, VectorValue};
+use super::vector::{VectorInput, VectorValue};
 use super::{OneOrMany, PointId, RawFilter, no_shard_key};
 use crate::server::qdrant::failure::{Answer, Failure};
 
@@ -203,10 +203,9 @@ impl From<WithLookupBody> for WithLookup {
     fn from(body: WithLookupBody) -> Self {
         match body {
             WithLookupBody::Collection(collection) => Self { collection, wanted: Wanted::new(None, None, true) },
-            WithLookupBody::Full(full) => Self {
-                collection: full.collection,
-                wanted: Wanted::new(full.with_payload, full.with_vectors, true),
-            },
+            WithLookupBody::Full(full) => {
+                Self { collection: full.collection, wanted: Wanted::new(full.with_payload, full.with_vectors, true) }
+            }
         }
     }
 }
@@ -564,9 +563,8 @@ fn ask_from(value: Value) -> serde_json::Result<Ask> {
     let Value::Object(mut object) = value else {
         return serde_json::from_value(value).map(Ask::Nearest);
     };
-    let only = |object: &super::Object| match object.len() {
-        0 => Ok(()),
-        _ => Err(de::Error::custom("a query is one thing only")),
+    let only = |object: &super::Object| -> serde_json::Result<()> {
+        if object.is_empty() { Ok(()) } else { Err(de::Error::custom("a query is one thing only")) }
     };
     if let Some(nearest) = object.remove("nearest") {
         if object.remove("mmr").is_some_and(|mmr| !mmr.is_null()) {
@@ -839,21 +837,6 @@ pub(in super::super) enum FacetValue {
     Words(String),
 }
 
-/// A sparse vector with each index once, in their order.
-pub(in super::super) fn sorted(sparse: SparseValue) -> Answer<SparseValue> {
-    let SparseValue { indices, values } = sparse;
-    if indices.len() != values.len() {
-        return Err(Failure::bad("Validation error: a sparse vector has as many values as indices"));
-    }
-    let mut both: Vec<(u32, f32)> = indices.into_iter().zip(values).collect();
-    both.sort_by_key(|(index, _)| *index);
-    if both.windows(2).any(|pair| matches!(pair, [a, b] if a.0 == b.0)) {
-        return Err(Failure::bad("Validation error: the indices of a sparse vector must be unique"));
-    }
-    let (indices, values) = both.into_iter().unzip();
-    Ok(SparseValue { indices, values })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -896,15 +879,5 @@ mod tests {
         ] {
             assert!(matches!(ask(json).unwrap(), Ask::Other(other) if other == what), "{json}");
         }
-    }
-
-    #[test]
-    fn sparse_vectors_are_put_in_order_and_bad_ones_refused() {
-        let sparse = |indices: &[u32], values: &[f32]| {
-            sorted(SparseValue { indices: indices.to_vec(), values: values.to_vec() }).map(|s| (s.indices, s.values))
-        };
-        assert!(sparse(&[3, 1], &[0.5, 2.0]).unwrap() == (vec![1, 3], vec![2.0, 0.5]));
-        assert!(sparse(&[1, 1], &[0.5, 2.0]).is_err());
-        assert!(sparse(&[1], &[0.5, 2.0]).is_err());
     }
 }

@@ -55,13 +55,4 @@ impl Wanted {
     pub(in super::super) fn everything() -> Self {
         Self { payload: WithPayload::All(true), vector: WithVector::All(true) }
     }
-
-    pub(in super::super) fn ids_alone() -> Self {
-        Self { payload: WithPayload::All(false), vector: WithVector::All(false) }
-    }
-
-    /// Whether nothing but the id is.
-    pub(in super::super) fn is_id_alone(&self) -> bool {
-        matches!(self.payload, WithPayload::All(false)) && matches!(self.vector, WithVector::All(false))
-    }
 }

@@ -133,7 +133,8 @@ mod tests {
     /// Guards against a value of a tenant's in an answer that a proxy writes into its log.
     #[test]
     fn errors_say_what_is_wrong_and_where_but_no_value() {
-        let wrong = |json: &str| what(&serde_json::from_str::<std::collections::BTreeMap<String, u8>>(json).unwrap_err());
+        let wrong =
+            |json: &str| what(&serde_json::from_str::<std::collections::BTreeMap<String, u8>>(json).unwrap_err());
         for json in [r#"{"a": "secret-7734"}"#, r#"{"a": 7734}"#, r#"{"a": -7734}"#, "\"secret-7734\""] {
             let said = wrong(json);
             assert!(!said.contains("7734") && said.contains("expected") && said.contains("line 1"), "{said}");

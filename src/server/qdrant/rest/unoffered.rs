@@ -43,9 +43,7 @@ pub(super) fn routes() -> Router {
     for path in ["/collections/{name}/points/discover", "/collections/{name}/points/discover/batch"] {
         routes = routes.route(path, refuse(unoffered::DISCOVER));
     }
-    for path in
-        ["/collections/{name}/points/search/matrix/pairs", "/collections/{name}/points/search/matrix/offsets"]
-    {
+    for path in ["/collections/{name}/points/search/matrix/pairs", "/collections/{name}/points/search/matrix/offsets"] {
         routes = routes.route(path, refuse(unoffered::MATRIX));
     }
     routes.route("/collections/{name}/optimizations", refuse(unoffered::TELEMETRY))

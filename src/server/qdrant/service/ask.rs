@@ -13,9 +13,7 @@ use crate::limits;
 use crate::server::qdrant::failure::{Answer, Failure};
 use crate::server::qdrant::model::PointId;
 use crate::server::qdrant::model::points::{OrderValue, ScoredPoint};
-use crate::server::qdrant::model::query::{
-    Ask, Found, LookupFrom, OrderBy, Params, Prefetch, Question, Strategy,
-};
+use crate::server::qdrant::model::query::{Ask, Found, LookupFrom, OrderBy, Params, Prefetch, Question, Strategy};
 use crate::server::qdrant::model::vector::{VectorInput, VectorValue};
 use crate::store::{Collection, Looked, Looker, Tenant};
 use crate::vectors::{
@@ -75,7 +73,8 @@ impl Session {
 
     /// Looks up what the question needs of other collections, and checks its bounds.
     pub(super) async fn ready(&self, collection: &Collection, question: Question) -> Answer<Ready> {
-        let Question { prefetch, ask, using, filter, params, threshold, limit, offset, wanted: _, lookup_from } = question;
+        let Question { prefetch, ask, using, filter, params, threshold, limit, offset, wanted: _, lookup_from } =
+            question;
         positive(limit, "limit")?;
         within(limit.saturating_add(offset), limits::QDRANT_POINTS, "results of a question")?;
         let tenant = self.tenant().await?;
@@ -290,9 +289,8 @@ fn run(
             if let Some(id) = of {
                 let name = request.using.clone().unwrap_or_default();
                 let known = looker.get(std::slice::from_ref(&id))?.pop();
-                let known = known.ok_or_else(|| {
-                    crate::error::Error::not_found(format!("Not found: No point with id {id} found"))
-                })?;
+                let known = known
+                    .ok_or_else(|| crate::error::Error::not_found(format!("Not found: No point with id {id} found")))?;
                 let vector = known.vectors.get(&name).map(<[f32]>::to_vec);
                 request.vector = vector.ok_or_else(|| {
                     let name = crate::id::shown(&name);

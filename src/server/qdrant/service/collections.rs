@@ -143,10 +143,11 @@ impl Session {
         let collections = tenant.collections();
         let names: BTreeMap<String, &str> = collections.iter().map(|c| (c.id().to_string(), c.name())).collect();
         let notes = tenant.notes();
-        let listed = notes.aliases().filter(|(_, id)| of.as_deref().is_none_or(|of| of == *id)).filter_map(|(alias, id)| {
-            let collection = names.get(id).filter(|name| self.key.covers(name))?;
-            Some(Alias { alias_name: alias.to_owned(), collection_name: (*collection).to_owned() })
-        });
+        let listed =
+            notes.aliases().filter(|(_, id)| of.as_deref().is_none_or(|of| of == *id)).filter_map(|(alias, id)| {
+                let collection = names.get(id).filter(|name| self.key.covers(name))?;
+                Some(Alias { alias_name: alias.to_owned(), collection_name: (*collection).to_owned() })
+            });
         Ok(listed.collect())
     }
 
@@ -260,7 +261,11 @@ impl AliasChange {
             }
             Self::Remove(alias) => notes.remove_alias(&alias).map(|_| ()).ok_or_else(|| no_alias(&alias)),
             Self::Rename(old, new) => {
-                if notes.rename_alias(&old, new) { Ok(()) } else { Err(no_alias(&old)) }
+                if notes.rename_alias(&old, new) {
+                    Ok(())
+                } else {
+                    Err(no_alias(&old))
+                }
             }
         }
     }
@@ -270,11 +275,14 @@ fn no_alias(alias: &str) -> Error {
     Error::not_found(format!("Not found: Alias `{}` doesn't exist!", shown(alias)))
 }
 
-fn spec(dense: BTreeMap<String, DenseParams>, sparse: BTreeMap<String, SparseParams>, mode: Option<Mode>) -> CollectionSpec {
+fn spec(
+    dense: BTreeMap<String, DenseParams>,
+    sparse: BTreeMap<String, SparseParams>,
+    mode: Option<Mode>,
+) -> CollectionSpec {
     let params = |p: DenseParams| VectorParams { size: p.size, metric: p.metric };
-    let modifier = |p: SparseParams| crate::vectors::SparseParams {
-        modifier: if p.idf { Modifier::Idf } else { Modifier::None },
-    };
+    let modifier =
+        |p: SparseParams| crate::vectors::SparseParams { modifier: if p.idf { Modifier::Idf } else { Modifier::None } };
     CollectionSpec::without_vectors()
         .mode(mode.unwrap_or_default())
         .named(dense.into_iter().map(|(name, p)| (name, params(p))))

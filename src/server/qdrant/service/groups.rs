@@ -63,7 +63,8 @@ impl Session {
     async fn lookups(&self, groups: &[GroupId], lookup: WithLookup) -> Answer<HashMap<GroupId, Record>> {
         let collection: Collection = self.readable(&lookup.collection).await?;
         let shape = Shape::new(&lookup.wanted, &collection)?;
-        let ids: Vec<(RecordId, &GroupId)> = groups.iter().filter_map(|group| Some((point_id(group)?, group))).collect();
+        let ids: Vec<(RecordId, &GroupId)> =
+            groups.iter().filter_map(|group| Some((point_id(group)?, group))).collect();
         let chunks = collection.get(ids.iter().map(|(id, _)| id.clone()).collect()).await?;
         let found = chunks.into_iter().filter_map(|chunk| {
             let (_, group) = ids.iter().find(|(id, _)| *id == chunk.id)?;

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 
 use super::apikey::{ApiKey, KeyRole};
 use super::failure::{Answer, Code, Failure};
+use super::gate::Places;
 use super::model::points::{UpdateResult, UpdateStatus};
 use crate::audit::{AuditSink, Reason};
 use crate::error::ErrorKind;
@@ -43,6 +44,7 @@ pub(super) struct Service {
 pub(super) struct Session {
     service: Arc<Service>,
     key: Arc<ApiKey>,
+    _places: Places,
 }
 
 impl Service {
@@ -77,8 +79,8 @@ impl Service {
 }
 
 impl Session {
-    pub(super) fn new(service: Arc<Service>, key: Arc<ApiKey>) -> Self {
-        Self { service, key }
+    pub(super) fn new(service: Arc<Service>, key: Arc<ApiKey>, places: Places) -> Self {
+        Self { service, key, _places: places }
     }
 
     /// The tenant whose key it is.

@@ -211,9 +211,9 @@ impl Tree {
     }
 
     fn include(&self, object: Object) -> Object {
-        let kept = object.into_iter().filter_map(|(key, value)| {
-            let below = self.0.get(&Branch::Key(key.clone()))?;
-            Some((key, below.as_ref().map_or_else(|| value.clone(), |below| below.include_value(value.clone()))))
+        let kept = object.into_iter().filter_map(|(key, value)| match self.0.get(&Branch::Key(key.clone()))? {
+            None => Some((key, value)),
+            Some(below) => Some((key, below.include_value(value))),
         });
         kept.collect()
     }

@@ -231,9 +231,7 @@ fn check(operation: Operation, spec: &CollectionSpec) -> Answer<Checked> {
             }
         }
         Operation::Delete(points) => Checked::Delete(points),
-        Operation::SetPayload { payload, points, key: None } => {
-            Checked::Payload { points, edit: Edit::Merge(payload) }
-        }
+        Operation::SetPayload { payload, points, key: None } => Checked::Payload { points, edit: Edit::Merge(payload) },
         Operation::SetPayload { payload, points, key: Some(key) } => {
             Checked::Payload { points, edit: Edit::SetAt(key.parse()?, payload) }
         }

@@ -12,7 +12,9 @@ pub const NAMESPACE_LABEL_BYTES: usize = 256;
 pub const NAMESPACE_DEPTH: usize = 8;
 /// Most dimensions of a vector (Qdrant's own bound).
 pub const VECTOR_DIMENSIONS: usize = 65_536;
-/// Most named vectors in a collection.
+/// Most values that are there in a sparse vector.
+pub const SPARSE_VALUES: usize = 65_536;
+/// Most named vectors in a collection, dense and sparse.
 pub const NAMED_VECTORS: usize = 16;
 /// Largest text and metadata of one chunk, or value of one memory, in bytes, as JSON.
 pub const PAYLOAD_BYTES: usize = 16 << 20;
@@ -20,6 +22,12 @@ pub const PAYLOAD_BYTES: usize = 16 << 20;
 pub const WRITE_RECORDS: usize = 4096;
 /// Most bytes in one journal entry; a larger write is refused and should be split.
 pub const WRITE_BYTES: usize = 64 << 20;
+/// Longest text of a query, in bytes.
+pub const QUERY_TEXT_BYTES: usize = 64 << 10;
+/// Most queries in one, prefetched ones included.
+pub const QUERIES: usize = 64;
+/// Most examples of a recommendation.
+pub const QUERY_EXAMPLES: usize = 1024;
 /// Most results of one search.
 pub const SEARCH_RESULTS: usize = 10_000;
 /// Most values that a search looks through on the caller's own thread: about 0.2 milliseconds of work.

@@ -17,6 +17,7 @@ mod kms;
 mod memory;
 mod output;
 mod pki;
+mod query;
 mod rotate;
 mod serve;
 mod serving;

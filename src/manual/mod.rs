@@ -19,6 +19,9 @@ pub mod kms {}
 #[doc = include_str!("hsm.md")]
 pub mod hsm {}
 
+#[doc = include_str!("keyword_search.md")]
+pub mod keyword_search {}
+
 #[doc = include_str!("kms_service.md")]
 pub mod kms_service {}
 

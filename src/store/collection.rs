@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::audit::{Access, RecordDigest, RecordType, WriteKind, hex};
 use crate::error::Result;
 use crate::id::RecordId;
-use crate::vectors::{self, Chunk, CollectionSpec, Hit, SearchRequest, StoredChunk};
+use crate::vectors::{self, Chunk, CollectionSpec, Hit, QueryRequest, SearchRequest, StoredChunk};
 
 use super::audit::Desk;
 use super::foreground::Class;
@@ -98,6 +98,14 @@ impl Collection {
         blocking(move || own.find(&request)).await
     }
 
+    /// What `request` finds, best first: by dense and sparse vectors, examples, words, and several of these together.
+    pub async fn query(&self, request: QueryRequest) -> Result<Vec<Hit>> {
+        let _timed = self.tenant.foreground.time(Class::Search);
+        self.desk.check()?;
+        let own = self.clone();
+        blocking(move || own.found(own.inner.query_tagged(&request))).await
+    }
+
     /// The chunks with `ids` that are there, in the order of `ids`.
     pub async fn get(&self, ids: Vec<RecordId>) -> Result<Vec<StoredChunk>> {
         let _timed = self.tenant.foreground.time(Class::Search);
@@ -175,7 +183,12 @@ impl Collection {
     }
 
     fn find(&self, request: &SearchRequest) -> Result<Vec<Hit>> {
-        let found = self.desk.opened(RecordType::Chunk, || self.place(), self.inner.search_tagged(request))?;
+        self.found(self.inner.search_tagged(request))
+    }
+
+    /// Gives hits away once the log says so.
+    fn found(&self, hits: Result<Vec<(uuid::Uuid, Hit)>>) -> Result<Vec<Hit>> {
+        let found = self.desk.opened(RecordType::Chunk, || self.place(), hits)?;
         let digest: RecordDigest = found.iter().map(|(tag, _)| tag.into_bytes()).collect();
         let bytes = found.iter().map(|(_, hit)| hit.text.len()).sum();
         self.desk.read(Access::Search, self.place(), &digest, bytes)?;

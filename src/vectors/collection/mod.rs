@@ -1,6 +1,8 @@
 //! A collection: one description, one engine collection, one resident index per vector, and the order between writes.
 
 mod copy;
+mod keywords;
+mod query;
 mod read;
 mod rotate;
 mod sealed;
@@ -22,6 +24,7 @@ use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
 
 use super::engine::{EngineCollection, SearchableVector, VectorBackend};
+use super::inverted::{KeywordIndex, SparseIndex};
 use super::journal::{self, JournalEntry};
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
@@ -95,6 +98,10 @@ struct Open {
 struct Indexes {
     /// One index per vector, by position.
     by_vector: BTreeMap<u8, Resident>,
+    /// One index per sparse vector, by position; in every mode, since engines never have these.
+    by_sparse: BTreeMap<u8, SparseIndex>,
+    /// `None` until the first keyword search.
+    keywords: Option<KeywordIndex>,
     /// Which embeddings the indexes hold, by record.
     embeddings: BTreeMap<RecordId, Embedding>,
 }
@@ -185,7 +192,10 @@ impl Collection {
         let resident = open.resident.read();
         resident.as_ref().map_or(0, |indexes| {
             let embeddings = indexes.embeddings.len() * size_of::<(RecordId, Embedding)>();
-            indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings
+            indexes.by_vector.values().map(Resident::bytes).sum::<usize>()
+                + indexes.by_sparse.values().map(SparseIndex::bytes).sum::<usize>()
+                + indexes.keywords.as_ref().map_or(0, KeywordIndex::bytes)
+                + embeddings
         })
     }
 

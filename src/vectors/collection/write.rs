@@ -199,11 +199,35 @@ impl Collection {
         for (position, name) in (0_u8..).zip(self.spec().vectors.keys()) {
             let Some(index) = indexes.by_vector.get_mut(&position) else { continue };
             for chunk in &staged.upserts {
-                let vector = chunk.vectors.get(name).ok_or_else(|| Error::internal("a checked vector is missing"))?;
-                index.upsert(chunk.id.clone(), vector)?;
+                match chunk.vectors.get(name) {
+                    Some(vector) => index.upsert(chunk.id.clone(), vector)?,
+                    None => {
+                        index.remove(&chunk.id);
+                    }
+                }
             }
             staged.deletes.iter().for_each(|id| {
                 index.remove(id);
+            });
+        }
+        for (position, name) in (0_u8..).zip(self.spec().sparse.keys()) {
+            let Some(index) = indexes.by_sparse.get_mut(&position) else { continue };
+            for chunk in &staged.upserts {
+                match chunk.vectors.sparse(name) {
+                    Some(vector) => index.upsert(chunk.id.clone(), vector)?,
+                    None => {
+                        index.remove(&chunk.id);
+                    }
+                }
+            }
+            staged.deletes.iter().for_each(|id| {
+                index.remove(id);
+            });
+        }
+        if let Some(keywords) = &mut indexes.keywords {
+            keywords.upsert(staged.upserts.par_iter().map(|chunk| (&chunk.id, chunk.text.as_str())))?;
+            staged.deletes.iter().for_each(|id| {
+                keywords.remove(id);
             });
         }
         for (chunk, embedding) in staged.upserts.iter().zip(embeddings) {

@@ -12,6 +12,7 @@ mod envelope;
 mod epoch;
 mod file;
 mod filter;
+mod index;
 pub mod input;
 mod keystore;
 mod kms;

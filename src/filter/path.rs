@@ -53,6 +53,14 @@ impl JsonPath {
         self
     }
 
+    /// The path from the record to what `inner` leads to from each element of the array that this leads to.
+    pub(crate) fn joined(&self, inner: &Self) -> Self {
+        let mut joined = self.clone().each();
+        joined.rest.push(Step::Key(inner.first.clone()));
+        joined.rest.extend_from_slice(&inner.rest);
+        joined
+    }
+
     /// The path as it may be shown in a message.
     pub(crate) fn shown(&self) -> String {
         crate::id::shown(&self.to_string())

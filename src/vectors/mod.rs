@@ -3,6 +3,7 @@
 //! A write goes journal → disk → engine → resident index and is acknowledged then; the journal is trimmed once the
 //! engine has its points on disk. `registry` knows what the engine must return.
 
+pub mod blind;
 mod catalog;
 mod census;
 mod chunk;

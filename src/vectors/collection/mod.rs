@@ -2,6 +2,7 @@
 
 mod copy;
 mod filter;
+mod index;
 mod read;
 mod rotate;
 mod sealed;
@@ -22,6 +23,7 @@ use crate::keys::Keyring;
 use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
 
+use super::blind::{Declared, FieldIndexSpec};
 use super::engine::{EngineCollection, SearchableVector, VectorBackend};
 use super::journal::{self, JournalEntry};
 use super::payload::PayloadIndex;
@@ -55,6 +57,8 @@ pub struct Collection {
     name: String,
     kind: CollectionKind,
     sealer: PointSealer,
+    /// The declared fields as they are described now.
+    indexes: RwLock<BTreeMap<String, FieldIndexSpec>>,
     context: CollectionContext,
     /// The last sequence number that was given out. Held while a write is sealed and put into the journal.
     head: Mutex<u64>,
@@ -113,10 +117,13 @@ impl Collection {
         context: CollectionContext,
     ) -> Result<Self> {
         let head = journal::head(&*context.kv, id)?;
+        let declared = RwLock::new(Arc::new(Declared::new(&spec.indexes)?));
+        let indexes = RwLock::new(spec.indexes.clone());
         Ok(Self {
             name,
             kind,
-            sealer: PointSealer { keyring: context.keyring.clone(), id, spec },
+            sealer: PointSealer { keyring: context.keyring.clone(), id, spec, declared },
+            indexes,
             context,
             head: Mutex::new(head),
             applied: Mutex::new(head),
@@ -147,7 +154,7 @@ impl Collection {
         self.sealer.id
     }
 
-    /// Its description.
+    /// Its description; [`Collection::indexes`] has the declared fields as they are now.
     pub fn spec(&self) -> &CollectionSpec {
         &self.sealer.spec
     }

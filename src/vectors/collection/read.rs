@@ -92,7 +92,7 @@ impl Collection {
     }
 
     /// Opens the points with `ids` against the registry. `None` stands for a record that does not exist.
-    fn open_points(
+    pub(super) fn open_points(
         &self,
         open: &Open,
         ids: &[Uuid],

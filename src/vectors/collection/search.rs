@@ -14,7 +14,7 @@ use crate::vectors::registry::Entry;
 use crate::vectors::resident::{self, Resident};
 use crate::vectors::{Hit, Metric, Mode, SearchRequest, StoredChunk};
 
-use super::filter::Passing;
+use super::filter::{Passing, passes, still_passes};
 use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Indexes, Open};
 
@@ -46,7 +46,7 @@ impl Collection {
                 let mut hits = self.open_hits(&open, nearest)?;
                 if let Some(filter) = &request.filter {
                     // What was written since the index was asked is looked at as it is now.
-                    hits.retain(|(_, hit)| self.passes(filter, &hit.id, &hit.metadata, &hit.text));
+                    hits.retain(|(_, hit)| still_passes(filter, hit));
                 }
                 Ok(hits)
             }
@@ -274,13 +274,54 @@ impl Collection {
         request: &SearchRequest,
         filter: Filter<'_>,
     ) -> Result<Vec<(StoredChunk, f32)>> {
-        // The engine cannot filter by what it must not know: ask for everything and filter here.
-        let limit = if filter.is_some() { open.engine.status()?.points } else { request.limit };
-        if limit == 0 {
-            return Ok(Vec::new());
+        let points = open.engine.status()?.points;
+        // The engine cannot filter by ids that it must not know: ask for everything and filter here.
+        let mut limit = if filter.is_some() { points } else { request.limit.min(points) };
+        let mut found;
+        loop {
+            if limit == 0 {
+                return Ok(Vec::new());
+            }
+            let live = self.context.keyring.live();
+            let tokens = request.filter.as_ref().map(|filter| self.token_filter(&live, filter)).transpose()?;
+            let nearest = Nearest {
+                position,
+                vector: &request.vector,
+                limit,
+                exact: request.exact,
+                ef: request.ef,
+                filter: tokens.as_ref(),
+            };
+            let answer = open.engine.search(&nearest)?;
+            let all = answer.len() < limit || limit >= points;
+            found = self.open_scored(position, metric, request, filter, answer)?;
+            if tokens.is_some() && !self.context.keyring.is_current(&live) {
+                // Points may have moved to an epoch that the engine was not asked for.
+                continue;
+            }
+            if all || found.len() >= request.limit {
+                break;
+            }
+            // Tokens let through what does not pass, and it came first: ask for more.
+            limit = limit.saturating_mul(4).min(points);
         }
-        let nearest = Nearest { position, vector: &request.vector, limit, exact: request.exact, ef: request.ef };
-        let (points, scores): (Vec<Point>, Vec<f32>) = open.engine.search(&nearest)?.into_iter().unzip();
+        found.sort_by(|a, b| metric.best_first(a.1, b.1).then_with(|| a.0.id.cmp(&b.0.id)));
+        found.truncate(request.limit);
+        #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
+        let found = found.into_iter().map(|(chunk, score)| (chunk, score as f32));
+        Ok(found.filter(|(_, score)| request.accepts(metric, *score)).collect())
+    }
+
+    /// What the engine found and what passes of it, with exact scores.
+    fn open_scored(
+        &self,
+        position: u8,
+        metric: Metric,
+        request: &SearchRequest,
+        filter: Filter<'_>,
+        answer: Vec<(Point, f32)>,
+    ) -> Result<Vec<(StoredChunk, f64)>> {
+        let (points, scores): (Vec<Point>, Vec<f32>) = answer.into_iter().unzip();
         let ids: Vec<_> = points.iter().map(|p| p.id).collect();
         if ids.iter().collect::<HashSet<_>>().len() < ids.len() {
             return Err(Error::integrity("what the vector engine found"));
@@ -294,15 +335,13 @@ impl Collection {
             if (exact - f64::from(engine_score)).abs() > slack {
                 return Err(Error::integrity("a vector that the engine searches"));
             }
-            if filter.is_none_or(|pass| pass(&chunk.id)) {
+            // Tokens only narrow: the filter decides.
+            let passes = request.filter.as_ref().is_none_or(|filter| passes(filter, &chunk));
+            if passes && filter.is_none_or(|pass| pass(&chunk.id)) {
                 found.push((chunk, exact));
             }
         }
-        found.sort_by(|a, b| metric.best_first(a.1, b.1).then_with(|| a.0.id.cmp(&b.0.id)));
-        found.truncate(request.limit);
-        #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
-        let found = found.into_iter().map(|(chunk, score)| (chunk, score as f32));
-        Ok(found.filter(|(_, score)| request.accepts(metric, *score)).collect())
+        Ok(found)
     }
 }
 

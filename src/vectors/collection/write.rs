@@ -218,7 +218,8 @@ impl Collection {
             });
         }
         if let Some(payload) = &mut indexes.payload {
-            staged.upserts.iter().try_for_each(|chunk| payload.upsert(&chunk.id, &chunk.metadata))?;
+            let mut chunks = staged.upserts.iter();
+            chunks.try_for_each(|c| payload.upsert(&c.id, &c.metadata, |name| c.vectors.get(name).is_some()))?;
             staged.deletes.iter().try_for_each(|id| payload.remove(id))?;
         }
         for (chunk, embedding) in staged.upserts.iter().zip(embeddings) {

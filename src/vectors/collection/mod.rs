@@ -21,7 +21,7 @@ use crate::keys::Keyring;
 use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
 
-use super::engine::{EngineCollection, SearchableVector, VectorBackend};
+use super::engine::{EngineCollection, SearchableVector, Shape, VectorBackend};
 use super::journal::{self, JournalEntry};
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
@@ -279,7 +279,7 @@ impl Collection {
         if is_closing(&slot) {
             return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
         }
-        let engine = self.context.engine.open(self.id(), &self.searchable())?;
+        let engine = self.context.engine.open(self.id(), &self.shape())?;
         let (mut entries, mut bytes) = (0, 0);
         for entry in journal::entries(&*self.context.kv, self.id()) {
             let (_, writes) = entry?;
@@ -310,6 +310,11 @@ impl Collection {
             self.turn.wait(&mut applied);
         }
         (head, applied)
+    }
+
+    /// What the engine is to know of the points.
+    fn shape(&self) -> Shape {
+        Shape { vectors: self.searchable(), tags: false, tokens: false }
     }
 
     fn searchable(&self) -> Vec<SearchableVector> {

@@ -135,7 +135,8 @@ impl PointSealer {
         let (searchable, tokens, declared) = self.derived(epoch, &vectors, payload_plain)?;
         let digest = registry::digest(self.keyring.provider(), &payload);
         let entry = Entry { expires_at_ms: 0, epoch, version, digest };
-        let point = Point { id, epoch: epoch.as_u32(), version, payload, vector, searchable, tokens };
+        let (epoch, tag) = (epoch.as_u32(), None);
+        let point = Point { id, epoch, version, payload, vector, searchable, tag, tokens };
         Ok(Sealed { point, entry, embedding, declared })
     }
 

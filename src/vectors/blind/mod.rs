@@ -1,14 +1,13 @@
 //! Blind tokens: what an engine filters by that must not know what it filters.
 //!
 //! For every declared field, a point carries tokens of the field's values: MACs under a key of the tenant, the collection
-//! and the epoch, cut to 16 bytes. A filter becomes a [`TokenFilter`] that no record which passes escapes; what the engine
+//! and the epoch, cut to 16 bytes. A filter becomes a [`TokenFilter`](super::engine::TokenFilter) that no record which passes escapes; what the engine
 //! returns is opened, and the filter itself decides.
 //!
 //! What a value has tokens for depends on the declared [kind](IndexKind); a value of another kind has one that says so,
 //! and every question about the field asks for that too. `schema/tokens.md` has the encoding.
 
 mod declared;
-mod filter;
 mod order;
 mod query;
 #[cfg(test)]
@@ -23,7 +22,6 @@ use crate::keys::label::parts;
 use crate::limits;
 
 pub use declared::{FieldIndexSpec, IndexKind};
-pub use filter::TokenFilter;
 pub(in crate::vectors) use declared::Declared;
 pub(in crate::vectors) use query::token_filter;
 

@@ -7,9 +7,8 @@ use crate::error::{Error, Result};
 use crate::filter::{Check, Condition, Filter, JsonPath, Match};
 
 use super::order::{self, Node};
-use super::{
-    Declared, Field, FieldIndexSpec, IndexKind, Of, PREFIX_LENGTHS, TokenFilter, asks_for_a_value, prefix,
-};
+use super::{Declared, Field, FieldIndexSpec, IndexKind, Of, PREFIX_LENGTHS, asks_for_a_value, prefix};
+use crate::vectors::engine::TokenFilter;
 
 
 /// Filters between which a filter lies.
@@ -48,18 +47,19 @@ impl Blinder<'_> {
         let (must, must_not, should) = (all(&filter.must)?, all(&filter.must_not)?, all(&filter.should)?);
         let min_should = filter.min_should.as_ref().map(|m| Ok::<_, Error>((m.min_count, all(&m.conditions)?)));
         let min_should = min_should.transpose()?;
-        let part = |of: fn(&Bounds) -> &TokenFilter, other: fn(&Bounds) -> &TokenFilter| {
+        let part = |of: fn(&Bounds) -> &TokenFilter, other: fn(&Bounds) -> &TokenFilter, sure| {
             let mut parts: Vec<TokenFilter> = must.iter().map(|b| of(b).clone()).collect();
             parts.extend(must_not.iter().map(|b| not(other(b).clone())));
             if !should.is_empty() {
                 parts.push(any(should.iter().map(|b| of(b).clone()).collect()));
             }
             if let Some((count, conditions)) = &min_should {
-                parts.push(at_least(*count, conditions.iter().map(|b| of(b).clone()).collect()));
+                parts.push(at_least(*count, conditions.iter().map(|b| of(b).clone()).collect(), sure));
             }
             all_of(parts)
         };
-        Ok(Bounds { sure: part(|b| &b.sure, |b| &b.possible), possible: part(|b| &b.possible, |b| &b.sure) })
+        let sure = part(|b| &b.sure, |b| &b.possible, true);
+        Ok(Bounds { sure, possible: part(|b| &b.possible, |b| &b.sure, false) })
     }
 
     fn condition(&self, condition: &Condition) -> Result<Bounds> {
@@ -93,7 +93,7 @@ impl Blinder<'_> {
             parts.push(any(each(&filter.should)?));
         }
         if let Some(min_should) = &filter.min_should {
-            parts.push(at_least(min_should.min_count, each(&min_should.conditions)?));
+            parts.push(at_least(min_should.min_count, each(&min_should.conditions)?, false));
         }
         Ok(all_of(parts))
     }
@@ -221,11 +221,11 @@ impl Blinder<'_> {
         let sure = self.tokens(key, spec, of, values);
         let odd = self.tokens(key, spec, Of::Odd, &[Vec::new()]);
         let possible = sure.iter().chain(&odd).copied().collect();
-        Bounds { sure: TokenFilter::Has(sure), possible: TokenFilter::Has(possible) }
+        Bounds { sure: one_of(sure), possible: one_of(possible) }
     }
 
     fn has(&self, key: &JsonPath, spec: &FieldIndexSpec, of: Of) -> TokenFilter {
-        TokenFilter::Has(self.tokens(key, spec, of, &[Vec::new()]))
+        one_of(self.tokens(key, spec, of, &[Vec::new()]))
     }
 
     /// In every epoch: a point has tokens of the one that it is in.
@@ -256,11 +256,11 @@ fn is_always(filter: &TokenFilter) -> bool {
 }
 
 fn is_never(filter: &TokenFilter) -> bool {
-    match filter {
-        TokenFilter::Any(parts) => parts.is_empty(),
-        TokenFilter::Has(tokens) => tokens.is_empty(),
-        _ => false,
-    }
+    matches!(filter, TokenFilter::Any(parts) if parts.is_empty())
+}
+
+fn one_of(tokens: Vec<[u8; 16]>) -> TokenFilter {
+    TokenFilter::Any(tokens.into_iter().map(TokenFilter::Token).collect())
 }
 
 fn not(filter: TokenFilter) -> TokenFilter {
@@ -294,15 +294,15 @@ fn any(mut parts: Vec<TokenFilter>) -> TokenFilter {
     }
 }
 
-fn at_least(count: usize, parts: Vec<TokenFilter>) -> TokenFilter {
-    let sure = parts.iter().filter(|part| is_always(part)).count();
-    let left = count.saturating_sub(sure);
+/// What bounds "at least `count` of these" from below or above: an engine is not asked to count.
+fn at_least(count: usize, parts: Vec<TokenFilter>, sure: bool) -> TokenFilter {
+    let always = parts.iter().filter(|part| is_always(part)).count();
+    let left = count.saturating_sub(always);
     let parts: Vec<_> = parts.into_iter().filter(|part| !is_always(part) && !is_never(part)).collect();
     match left {
-        0 => always(),
+        0 => all_of(Vec::new()),
         left if left > parts.len() => never(),
-        1 => any(parts),
-        left if left == parts.len() => all_of(parts),
-        left => TokenFilter::AtLeast(left, parts),
+        left if left == parts.len() || (sure && left > 1) => all_of(parts),
+        _ => any(parts),
     }
 }

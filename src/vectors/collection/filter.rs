@@ -158,7 +158,7 @@ impl Collection {
             let tokens = self.token_filter(live, filter)?;
             let (mut passing, mut from) = (Vec::new(), None);
             loop {
-                let (points, next) = open.engine.scroll_filtered(&tokens, from, OPENED, Fields::Both)?;
+                let (points, next) = open.engine.scroll_filtered(from, OPENED, Fields::Both, Some(&tokens))?;
                 let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
                 let opened = match quiet {
                     Some(_) => self.try_open_points(&ids, points)?,

@@ -24,7 +24,7 @@ use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
 
 use super::blind::{Declared, FieldIndexSpec};
-use super::engine::{EngineCollection, SearchableVector, VectorBackend};
+use super::engine::{EngineCollection, SearchableVector, Shape, VectorBackend};
 use super::journal::{self, JournalEntry};
 use super::payload::PayloadIndex;
 use super::point::{Embedding, PointSealer};
@@ -291,7 +291,7 @@ impl Collection {
         if is_closing(&slot) {
             return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
         }
-        let engine = self.context.engine.open(self.id(), &self.searchable())?;
+        let engine = self.context.engine.open(self.id(), &self.shape())?;
         let (mut entries, mut bytes) = (0, 0);
         for entry in journal::entries(&*self.context.kv, self.id()) {
             let (_, writes) = entry?;
@@ -322,6 +322,11 @@ impl Collection {
             self.turn.wait(&mut applied);
         }
         (head, applied)
+    }
+
+    /// What the engine is to know of the points.
+    fn shape(&self) -> Shape {
+        Shape { vectors: self.searchable(), tags: false, tokens: self.has_tokens() }
     }
 
     fn searchable(&self) -> Vec<SearchableVector> {

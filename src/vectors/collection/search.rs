@@ -291,6 +291,7 @@ impl Collection {
                 exact: request.exact,
                 ef: request.ef,
                 filter: tokens.as_ref(),
+                fields: Fields::Both,
             };
             let answer = open.engine.search(&nearest)?;
             let all = answer.len() < limit || limit >= points;

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "filters/collections.rs"]
+mod collections;
+mod common;
 #[path = "filters/engine.rs"]
 mod engine;
 #[path = "filters/generate.rs"]

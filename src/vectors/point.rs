@@ -43,6 +43,14 @@ pub(super) struct Sealed {
     pub(super) declared: Arc<Declared>,
 }
 
+/// What an engine that searches is given besides the sealed fields.
+struct Derived {
+    searchable: Vec<(u8, Vec<f32>)>,
+    tokens: Vec<[u8; 16]>,
+    /// What the tokens were made by.
+    declared: Arc<Declared>,
+}
+
 /// Which version of a record's embeddings was sealed or opened. With it, that version's payload opens without the
 /// vector field, and still only beside the embeddings that it was stored with.
 #[derive(Clone, Copy)]
@@ -132,7 +140,7 @@ impl PointSealer {
         let vector = key.seal(&self.place(&id, version, Field::Vector, None), vector_plain.expose_secret())?;
         let place = self.place(&id, version, Field::Payload, Some(&embedding.digest));
         let payload = key.seal(&place, payload_plain.expose_secret())?;
-        let (searchable, tokens, declared) = self.derived(epoch, &vectors, payload_plain)?;
+        let Derived { searchable, tokens, declared } = self.derived(epoch, &vectors, payload_plain)?;
         let digest = registry::digest(self.keyring.provider(), &payload);
         let entry = Entry { expires_at_ms: 0, epoch, version, digest };
         let (epoch, tag) = (epoch.as_u32(), None);
@@ -140,21 +148,20 @@ impl PointSealer {
         Ok(Sealed { point, entry, embedding, declared })
     }
 
-    /// What an engine that searches is given besides the sealed fields, and by which declared fields.
-    #[expect(clippy::type_complexity, reason = "parts of one point")]
+    /// What is derived from the fields of a point.
     fn derived(
         &self,
         epoch: Epoch,
         vectors: &[(u8, Vec<f32>)],
         payload_plain: &SecretBytes,
-    ) -> Result<(Vec<(u8, Vec<f32>)>, Vec<[u8; 16]>, Arc<Declared>)> {
+    ) -> Result<Derived> {
         let declared = self.declared.read().clone();
         let searchable = match self.spec.mode {
-            Mode::Sealed => return Ok((Vec::new(), Vec::new(), declared)),
+            Mode::Sealed => return Ok(Derived { searchable: Vec::new(), tokens: Vec::new(), declared }),
             Mode::Plain => vectors.to_vec(),
         };
         if declared.is_empty() {
-            return Ok((searchable, Vec::new(), declared));
+            return Ok(Derived { searchable, tokens: Vec::new(), declared });
         }
         let key = self.keyring.blinding(epoch, self.id.as_bytes())?;
         let tokens = record::with_payload(payload_plain, |text, metadata| {
@@ -164,7 +171,7 @@ impl PointSealer {
             erase_fields(&mut metadata);
             Ok(tokens)
         })?;
-        Ok((searchable, tokens, declared))
+        Ok(Derived { searchable, tokens, declared })
     }
 
     /// `point`, which must be what the registry's `entry` says, with what is derived from it made anew. Its sealed fields
@@ -173,8 +180,9 @@ impl PointSealer {
         let vector_plain = self.open_vector_plain(point, entry)?;
         let opened = self.parse_vector(point, entry, &vector_plain)?;
         let payload_plain = self.open_payload_plain(point, entry, &opened.embedding)?;
-        let vectors = Zeroizing::new(opened.vectors.iter().map(|(position, v)| (*position, v.to_vec())).collect());
-        let (searchable, tokens, declared) = self.derived(entry.epoch, &vectors, &payload_plain)?;
+        let vectors: Vec<(u8, Vec<f32>)> = opened.vectors.iter().map(|(position, v)| (*position, v.to_vec())).collect();
+        let vectors = Zeroizing::new(vectors);
+        let Derived { searchable, tokens, declared } = self.derived(entry.epoch, &vectors, &payload_plain)?;
         let point = Point { searchable, tokens, ..point.clone() };
         Ok(Sealed { point, entry: *entry, embedding: opened.embedding, declared })
     }

@@ -5,7 +5,7 @@
 //! returns is opened, and the filter itself decides.
 //!
 //! What a value has tokens for depends on the declared [kind](IndexKind); a value of another kind has one that says so,
-//! and every question about the field asks for that too. `schema/tokens.md` has the encoding.
+//! and every question about the field asks for that too. `schema/filters.md` has the encoding.
 
 mod declared;
 mod order;
@@ -90,7 +90,7 @@ impl<'a> Field<'a> {
 
     fn token(&self, of: Of, value: &[u8]) -> [u8; 16] {
         let encoded = zeroize::Zeroizing::new(parts(&[self.name.as_bytes(), &[self.spec.kind as u8, of as u8], value]));
-        crypto::first_16(self.key.tag(&[b"token", &encoded]))
+        crypto::first_16(self.key.tag(&[b"token", &encoded[..]]))
     }
 
     /// Adds the tokens of a value that the field has.
@@ -154,7 +154,7 @@ fn prefix(text: &str, length: usize) -> Option<&str> {
     text.get(..ends.nth(length)?)
 }
 
-/// Which of two sets a question is about.
+/// Whether a check holds only where there is a value that it is about.
 fn asks_for_a_value(check: &Check) -> bool {
     !matches!(check, Check::ValuesCount(_) | Check::IsEmpty(_) | Check::IsNull(_))
 }

@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::filter::{Condition, Filter, Record, erase_fields};
 use crate::id::RecordId;
 use crate::kv::Batch;
-use crate::limits;
 use crate::vectors::{Hit, StoredChunk};
 use crate::vectors::engine::{Fields, Point};
 use crate::vectors::payload::{self, PayloadIndex};
@@ -144,7 +143,7 @@ impl Collection {
         self.with_payload(open, filter, |indexes, payload| {
             let mut bounds = payload.bound(filter)?;
             if let Some(ids) = &by_text {
-                bounds.sure |= payload.slots(ids) & bounds.possible;
+                bounds.sure |= payload.slots(ids) & &bounds.possible;
             }
             work(indexes, &Passing { payload, slots: bounds.sure })
         })

@@ -155,9 +155,10 @@ impl Mover for PointMover<'_> {
         let sealed = point.ok_or_else(crate::crypto::open_failed).and_then(|point| {
             let entry = self.collection.entry(&id, &registry)?;
             let sealer = &self.collection.sealer;
-            let sealed = match entry.epoch == self.to {
-                true => sealer.rederive(&point, &entry)?,
-                false => sealer.reseal(self.to, &point, &entry)?,
+            let sealed = if entry.epoch == self.to {
+                sealer.rederive(&point, &entry)?
+            } else {
+                sealer.reseal(self.to, &point, &entry)?
             };
             Ok((sealed, Was { version: entry.version, payload: point.payload }))
         });

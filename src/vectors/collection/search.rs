@@ -104,7 +104,7 @@ impl Collection {
     ) -> Result<Vec<(RecordId, f32)>> {
         let (position, params) = self.spec().vector(request.using.as_deref())?;
         request.validate(params.size, params.metric)?;
-        let search = |indexes: &Indexes, passing: Option<&Passing<'_>>| {
+        let search = |indexes: &Indexes, passing: Option<&Passing<'_>>| -> Result<Vec<(RecordId, f32)>> {
             let index = indexes.by_vector.get(&position);
             let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
             let hits = nearest_among(index, request, filter, passing)?;
@@ -274,7 +274,8 @@ impl Collection {
         request: &SearchRequest,
         filter: Filter<'_>,
     ) -> Result<Vec<(StoredChunk, f32)>> {
-        let points = open.engine.status()?.points;
+        let filtered = filter.is_some() || request.filter.is_some();
+        let points = if filtered { open.engine.status()?.points } else { usize::MAX };
         // The engine cannot filter by ids that it must not know: ask for everything and filter here.
         let mut limit = if filter.is_some() { points } else { request.limit.min(points) };
         let mut found;
@@ -300,7 +301,7 @@ impl Collection {
                 // Points may have moved to an epoch that the engine was not asked for.
                 continue;
             }
-            if all || found.len() >= request.limit {
+            if tokens.is_none() || all || found.len() >= request.limit {
                 break;
             }
             // Tokens let through what does not pass, and it came first: ask for more.

@@ -15,6 +15,7 @@ pub mod disk;
 pub mod entropy;
 pub mod envelope;
 mod error;
+pub mod filter;
 pub mod harden;
 mod id;
 pub mod keys;
@@ -37,6 +38,7 @@ pub mod vectors;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind, Result};
+pub use filter::Filter;
 pub use id::{AgentId, Epoch, Name, Namespace, RecordId, SessionId, TenantId};
 pub use keys::Passphrase;
 pub use memory::{Memory, MemoryItem, MemoryOp, RecallRequest};

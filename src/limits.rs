@@ -22,6 +22,26 @@ pub const WRITE_RECORDS: usize = 4096;
 pub const WRITE_BYTES: usize = 64 << 20;
 /// Most results of one search.
 pub const SEARCH_RESULTS: usize = 10_000;
+/// Largest filter, in bytes of JSON.
+pub const FILTER_BYTES: usize = 4 << 20;
+/// Most levels of filters within filters.
+pub const FILTER_DEPTH: usize = 24;
+/// Most conditions of a filter, on all levels.
+pub const FILTER_CONDITIONS: usize = 4096;
+/// Most values and ids that a filter names.
+pub const FILTER_VALUES: usize = 65_536;
+/// Longest path to a field, in bytes.
+pub const FILTER_KEY_BYTES: usize = 1024;
+/// Most steps of a path to a field.
+pub const FILTER_KEY_STEPS: usize = 32;
+/// Most fields of a collection that an index in memory is kept for; filters on others look at every record.
+pub const FILTER_FIELDS: usize = 64;
+/// Which part of a collection may pass a filter at most to be looked at record by record: one in so many.
+pub const FILTER_FEW: u64 = 16;
+/// Most declared fields of a collection that the engine filters by.
+pub const FIELD_INDEXES: usize = 64;
+/// Most tokens that a point has of one field; of more values it is only known that there are many.
+pub const FIELD_TOKENS: usize = 1024;
 /// Most values that a search looks through on the caller's own thread: about 0.2 milliseconds of work.
 pub const SEARCH_AT_ONCE_VALUES: usize = 8 << 20;
 /// Most records on one page of a listing.

@@ -181,9 +181,9 @@ pub enum What {
         /// How many memories; none before it is done.
         records: Option<u64>,
     },
-    /// A collection was made or dropped.
+    /// A collection was made, dropped or described anew.
     CollectionChanged {
-        /// Which of the two.
+        /// Which of these.
         change: CollectionChange,
         /// Its id; none before it is made.
         place: Option<String>,
@@ -368,6 +368,8 @@ pub enum CollectionChange {
     Made,
     /// It was dropped, with everything in it.
     Dropped,
+    /// A field was declared for filters, or is not any more.
+    Indexed,
 }
 
 /// A kind of stored record.

@@ -1,4 +1,4 @@
-//! `collection create|list|show|drop`.
+//! `collection create|list|show|drop|index`.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::output::{Output, bytes};
-use super::{Global, TenantArg};
+use super::{Global, TenantArg, index};
 use crate::error::{Error, Result};
 use crate::record::Packing;
 use crate::store::{Collection, Tenant};
@@ -38,6 +38,9 @@ pub(super) enum CollectionCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Declare the fields that the engine filters by, and list and drop them
+    #[command(subcommand)]
+    Index(index::IndexCommand),
 }
 
 #[derive(Args)]
@@ -85,6 +88,7 @@ pub(super) async fn run(global: &Global, command: CollectionCommand, output: &Ou
             global.with_tenant(&tenant, async |tenant| tenant.drop_collection(&name).await).await?;
             output.answer(&json!({ "dropped": name }), |_| format!("dropped {name}"))
         }
+        CollectionCommand::Index(command) => index::run(global, command, output).await,
     }
 }
 
@@ -138,6 +142,7 @@ async fn one(collection: &Collection) -> Result<Value> {
     let status = collection.status().await?;
     Ok(json!({
         "name": collection.name(), "mode": spec.mode, "vectors": spec.vectors, "packing": spec.packing,
+        "indexes": index::list(collection),
         "status": status,
     }))
 }

@@ -11,6 +11,8 @@ mod context;
 mod envelope;
 mod epoch;
 mod file;
+mod filter;
+mod index;
 pub mod input;
 mod keystore;
 mod kms;
@@ -133,8 +135,10 @@ enum Command {
     Search(chunks::SearchArgs),
     /// Print chunks by id
     Get(chunks::IdsArgs),
-    /// Delete chunks by id
-    Delete(chunks::IdsArgs),
+    /// List or count chunks
+    Chunks(filter::ChunksArgs),
+    /// Delete chunks by id or by a filter
+    Delete(filter::DeleteArgs),
     /// Write a memory
     Remember(memory::RememberArgs),
     /// Find memories by meaning, by words, or the latest
@@ -210,7 +214,8 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Ingest(args) => chunks::ingest(global, args, output).await,
             Command::Search(args) => chunks::search(global, args, output).await,
             Command::Get(args) => chunks::get(global, args, output).await,
-            Command::Delete(args) => chunks::delete(global, args, output).await,
+            Command::Chunks(args) => filter::chunks(global, args, output).await,
+            Command::Delete(args) => filter::delete(global, args, output).await,
             Command::Remember(args) => memory::remember(global, args, output).await,
             Command::Recall(args) => memory::recall(global, args, output).await,
             Command::Forget(args) => memory::forget(global, args, output).await,

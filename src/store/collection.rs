@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::audit::{Access, RecordDigest, RecordType, WriteKind, hex};
 use crate::error::Result;
+use crate::filter::Filter;
 use crate::id::RecordId;
 use crate::vectors::{self, Chunk, CollectionSpec, Hit, SearchRequest, StoredChunk};
 
@@ -91,7 +92,7 @@ impl Collection {
         let _timed = self.tenant.foreground.time(Class::Search);
         self.desk.check()?;
         // What lies in memory is found in about the time that another thread takes to wake up.
-        if self.inner.searches_at_once() {
+        if self.inner.searches_at_once(&request) {
             return self.find(&request);
         }
         let own = self.clone();
@@ -133,6 +134,45 @@ impl Collection {
     pub async fn count(&self) -> Result<usize> {
         let inner = self.inner.clone();
         blocking(move || inner.count()).await
+    }
+
+    /// Up to `limit` chunks that pass `filter` after the one called `after`, in the order of their ids, and whether there
+    /// are more.
+    pub async fn scroll_filtered(
+        &self,
+        after: Option<RecordId>,
+        limit: usize,
+        filter: Filter,
+    ) -> Result<(Vec<StoredChunk>, bool)> {
+        self.desk.check()?;
+        let own = self.clone();
+        blocking(move || {
+            let page = own.inner.scroll_filtered(after.as_ref(), limit, &filter);
+            let (chunks, more) = own.desk.opened(RecordType::Chunk, || own.place(), page)?;
+            Ok((own.reveal(Access::Scroll, Ok(chunks))?, more))
+        })
+        .await
+    }
+
+    /// How many chunks pass `filter`.
+    pub async fn count_filtered(&self, filter: Filter) -> Result<usize> {
+        self.desk.check()?;
+        let own = self.clone();
+        blocking(move || own.desk.opened(RecordType::Chunk, || own.place(), own.inner.count_filtered(&filter))).await
+    }
+
+    /// Deletes the chunks that pass `filter` and returns how many there were. Each is deleted as it was when it passed;
+    /// they are not all deleted at once.
+    pub async fn delete_filtered(&self, filter: Filter) -> Result<usize> {
+        self.desk.check()?;
+        let _timed = self.tenant.foreground.time(Class::Write);
+        let own = self.clone();
+        blocking(move || {
+            let ids = own.desk.opened(RecordType::Chunk, || own.place(), own.inner.passing(&filter))?;
+            let digest = own.digest(&ids)?;
+            own.desk.write(WriteKind::Delete, own.place(), &digest, || own.inner.delete_passing(&ids, &filter))
+        })
+        .await
     }
 
     /// What it holds and keeps in memory.

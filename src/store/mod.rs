@@ -32,6 +32,7 @@ mod breaker;
 mod collection;
 mod foreground;
 mod handoff;
+mod index;
 mod keys;
 mod maintenance;
 mod memory;

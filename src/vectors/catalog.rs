@@ -11,11 +11,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, Name};
 use crate::keys::{Label, Writing};
 use crate::kv::{Batch, KvBackend, Table};
-use crate::record::{self, Field, Place, StoreKind};
+use crate::record::{self, Field, Packing, Place, StoreKind};
 use crate::secret::SecretBytes;
 
 use super::engine::VectorBackend;
-use super::{Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Metric};
+use super::blind::FieldIndexSpec;
+use super::{
+    Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Metric, Mode, VectorParams,
+};
 
 /// Descriptions are written once and never changed.
 const DESCRIPTION_VERSION: u64 = 1;
@@ -44,6 +47,31 @@ struct Description {
     name: String,
     kind: CollectionKind,
     spec: CollectionSpec,
+}
+
+/// What the first format had, field by field: postcard cannot leave out what has come since.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct First {
+    name: String,
+    kind: CollectionKind,
+    spec: FirstSpec,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct FirstSpec {
+    mode: Mode,
+    vectors: BTreeMap<String, VectorParams>,
+    packing: Packing,
+}
+
+impl From<First> for Description {
+    fn from(First { name, kind, spec }: First) -> Self {
+        let FirstSpec { mode, vectors, packing } = spec;
+        let spec = CollectionSpec { vectors, ..CollectionSpec::new(1, Metric::Cosine) }.mode(mode).packing(packing);
+        Self { name, kind, spec }
+    }
 }
 
 impl Catalog {
@@ -147,6 +175,29 @@ impl Catalog {
         let collection = Arc::new(collection);
         collections.insert(key, collection.clone());
         Ok(collection)
+    }
+
+    /// Declares `field` of the collection called `name` as `index`, or declares it no more. What is written from then on
+    /// has tokens by that; [`Collection::make_tokens`] makes those of what was there before.
+    pub(crate) fn declare(&self, name: &Name, field: &str, index: Option<FieldIndexSpec>) -> Result<()> {
+        let writing = self.context.keyring.writing();
+        // Nobody makes, drops or describes a collection meanwhile.
+        let collections = self.collections.write();
+        let collection = collections.get(&(CollectionKind::Chunks as Kind, name.as_str().to_owned()));
+        let collection = collection.ok_or_else(|| unknown(name))?;
+        let key = self.key(collection.id());
+        let sealed = self.context.kv.get(Table::Catalog, &key)?.ok_or_else(|| unknown(name))?;
+        let mut description = unseal(&self.context, collection.id(), &sealed)?;
+        match index {
+            Some(index) => description.spec.indexes.insert(field.to_owned(), index),
+            None => description.spec.indexes.remove(field),
+        };
+        description.spec.validate()?;
+        let mut batch = Batch::default();
+        batch.put(Table::Catalog, key, seal(&self.context, writing.epoch(), collection.id(), &description)?);
+        self.context.kv.write(batch)?;
+        self.context.kv.sync()?;
+        collection.set_declared(&description.spec.indexes)
     }
 
     /// Seals every description anew that is not sealed in the active epoch. Returns how many there were.
@@ -257,7 +308,7 @@ fn encode(description: &Description) -> Result<SecretBytes> {
 fn decode(plain: &[u8]) -> Result<Description> {
     match plain.strip_prefix(&FORMAT) {
         Some(json) => serde_json::from_slice(json).map_err(|_| crypto::open_failed()),
-        None => postcard::from_bytes(plain).map_err(|_| crypto::open_failed()),
+        None => postcard::from_bytes::<First>(plain).map(Into::into).map_err(|_| crypto::open_failed()),
     }
 }
 
@@ -286,11 +337,32 @@ mod tests {
     fn both_formats_are_read() {
         let json = encode(&description()).unwrap();
         for name in ["", "docs", &"n".repeat(255)] {
-            let first = postcard::to_stdvec(&Description { name: name.into(), ..description() }).unwrap();
-            assert!(decode(&first).unwrap().name == name);
+            let Description { kind, spec, .. } = description();
+            let CollectionSpec { mode, vectors, packing, .. } = spec;
+            let first = First { name: name.into(), kind, spec: FirstSpec { mode, vectors, packing } };
+            let read = decode(&postcard::to_stdvec(&first).unwrap()).unwrap();
+            assert!(read.name == name && read.spec == description().spec);
         }
         let read = decode(json.expose_secret()).unwrap();
         assert!(read.name == description().name && read.spec == description().spec);
+    }
+
+    /// Bytes that the first format wrote, for `docs` with a vector of 384 by cosine.
+    #[test]
+    fn a_stored_description_of_the_first_format_is_read() {
+        let stored = [&[4][..], b"docs", &[0, 0, 1, 0, 0x80, 0x03, 0, 0, 0]].concat();
+        let read = decode(&stored).unwrap();
+        assert!(read.name == "docs" && read.kind == CollectionKind::Chunks && read.spec == description().spec);
+    }
+
+    #[test]
+    fn declared_fields_are_kept() {
+        use crate::vectors::blind::IndexKind;
+        let spec = description().spec.index("city", FieldIndexSpec::new(IndexKind::Keyword).with_prefix());
+        let json = encode(&Description { spec: spec.clone(), ..description() }).unwrap();
+        assert!(decode(json.expose_secret()).unwrap().spec == spec);
+        let without = encode(&description()).unwrap();
+        assert!(!String::from_utf8_lossy(without.expose_secret()).contains("indexes"), "as before there were any");
     }
 
     #[test]

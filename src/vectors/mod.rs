@@ -3,15 +3,18 @@
 //! A write goes journal → disk → engine → resident index and is acknowledged then; the journal is trimmed once the
 //! engine has its points on disk. `registry` knows what the engine must return.
 
+pub mod blind;
 mod catalog;
 mod census;
 mod chunk;
 mod collection;
 pub mod edge;
 pub mod engine;
+mod first_point;
 mod handed;
 mod journal;
 mod metric;
+mod payload;
 mod pin;
 mod point;
 mod registry;
@@ -29,4 +32,5 @@ pub use spec::{CollectionId, CollectionKind, CollectionSpec, Mode, VectorParams}
 
 pub(crate) use catalog::{finish_drops, remove_collection, remove_tenant};
 pub(crate) use census::{all_described, described, head, records_by_epoch};
+pub(crate) use first_point::FirstPoint;
 pub(crate) use registry::{digest, expired};

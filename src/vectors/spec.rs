@@ -13,6 +13,7 @@ use crate::limits;
 use crate::record::Packing;
 
 use super::Metric;
+use super::blind::{Declared, FieldIndexSpec};
 
 /// The random id of a collection: the only name that disks and engines see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,6 +110,9 @@ pub struct CollectionSpec {
     pub vectors: BTreeMap<String, VectorParams>,
     /// How payloads are packed before sealing.
     pub packing: Packing,
+    /// The declared fields by path: those that an engine filters by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub indexes: BTreeMap<String, FieldIndexSpec>,
 }
 
 impl CollectionSpec {
@@ -118,6 +122,7 @@ impl CollectionSpec {
             mode: Mode::default(),
             vectors: BTreeMap::from([(String::new(), VectorParams { size, metric })]),
             packing: Packing::default(),
+            indexes: BTreeMap::new(),
         }
     }
 
@@ -142,6 +147,13 @@ impl CollectionSpec {
         self
     }
 
+    /// The same with a declared field.
+    #[must_use]
+    pub fn index(mut self, field: impl Into<String>, index: FieldIndexSpec) -> Self {
+        self.indexes.insert(field.into(), index);
+        self
+    }
+
     /// Checks every bound.
     pub fn validate(&self) -> Result<()> {
         if self.vectors.is_empty() || self.vectors.len() > limits::NAMED_VECTORS {
@@ -156,7 +168,7 @@ impl CollectionSpec {
                     .with_remedy(format!("use 1 to {}", limits::VECTOR_DIMENSIONS)));
             }
         }
-        Ok(())
+        Declared::new(&self.indexes).map(|_| ())
     }
 
     /// The position and parameters of the vector called `name`; without a name, of the only one.

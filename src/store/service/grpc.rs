@@ -18,6 +18,7 @@ use crate::limits;
 use crate::server::Known;
 use crate::server::error::{answer, to_status};
 use crate::store::{Handoff, Store, Tenant, Terms};
+use crate::filter::Filter;
 use crate::vectors::SearchRequest;
 
 /// Everything that a store serves: for [`crate::server::serve`].
@@ -140,13 +141,16 @@ pub(super) fn permitted<Q>(
     }
 }
 
-async fn search(tenant: &Tenant, asked: wire::SearchSealedRequest) -> Result<Handoff> {
+async fn search(tenant: &Tenant, mut asked: wire::SearchSealedRequest) -> Result<Handoff> {
     let limit = usize::try_from(asked.limit).map_err(|_| Error::invalid("the limit is too large"))?;
-    let mut request = SearchRequest::new(asked.vector, limit);
+    let mut request = SearchRequest::new(std::mem::take(&mut asked.vector), limit);
     request.score_threshold = asked.threshold;
-    request.using = asked.using;
+    request.using = asked.using.take();
     request.exact = asked.exact;
-    tenant.collection(&asked.collection)?.search_sealed(request, terms(asked.terms)?).await
+    if !asked.filter.is_empty() {
+        request.filter = Some(Filter::from_json(asked.filter.as_bytes())?);
+    }
+    tenant.collection(&asked.collection)?.search_sealed(request, terms(asked.terms.take())?).await
 }
 
 fn terms(asked: Option<wire::Terms>) -> Result<Terms> {

@@ -1,6 +1,8 @@
 //! A collection: one description, one engine collection, one resident index per vector, and the order between writes.
 
 mod copy;
+mod filter;
+mod index;
 mod read;
 mod rotate;
 mod sealed;
@@ -21,8 +23,10 @@ use crate::keys::Keyring;
 use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
 
-use super::engine::{EngineCollection, SearchableVector, VectorBackend};
+use super::blind::{Declared, FieldIndexSpec};
+use super::engine::{EngineCollection, SearchableVector, Shape, VectorBackend};
 use super::journal::{self, JournalEntry};
+use super::payload::PayloadIndex;
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
 use super::{CollectionId, CollectionKind, CollectionSpec, HandedOut, JournalPins, Mode};
@@ -53,6 +57,8 @@ pub struct Collection {
     name: String,
     kind: CollectionKind,
     sealer: PointSealer,
+    /// The declared fields as they are described now.
+    indexes: RwLock<BTreeMap<String, FieldIndexSpec>>,
     context: CollectionContext,
     /// The last sequence number that was given out. Held while a write is sealed and put into the journal.
     head: Mutex<u64>,
@@ -97,6 +103,8 @@ struct Indexes {
     by_vector: BTreeMap<u8, Resident>,
     /// Which embeddings the indexes hold, by record.
     embeddings: BTreeMap<RecordId, Embedding>,
+    /// What filters ask about; `None` until the first filter.
+    payload: Option<PayloadIndex>,
 }
 
 impl Collection {
@@ -109,10 +117,13 @@ impl Collection {
         context: CollectionContext,
     ) -> Result<Self> {
         let head = journal::head(&*context.kv, id)?;
+        let declared = RwLock::new(Arc::new(Declared::new(&spec.indexes)?));
+        let indexes = RwLock::new(spec.indexes.clone());
         Ok(Self {
             name,
             kind,
-            sealer: PointSealer { keyring: context.keyring.clone(), id, spec },
+            sealer: PointSealer { keyring: context.keyring.clone(), id, spec, declared },
+            indexes,
             context,
             head: Mutex::new(head),
             applied: Mutex::new(head),
@@ -143,7 +154,7 @@ impl Collection {
         self.sealer.id
     }
 
-    /// Its description.
+    /// Its description; [`Collection::indexes`] has the declared fields as they are now.
     pub fn spec(&self) -> &CollectionSpec {
         &self.sealer.spec
     }
@@ -185,7 +196,8 @@ impl Collection {
         let resident = open.resident.read();
         resident.as_ref().map_or(0, |indexes| {
             let embeddings = indexes.embeddings.len() * size_of::<(RecordId, Embedding)>();
-            indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings
+            let payload = indexes.payload.as_ref().map_or(0, PayloadIndex::bytes);
+            indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings + payload
         })
     }
 
@@ -279,7 +291,7 @@ impl Collection {
         if is_closing(&slot) {
             return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
         }
-        let engine = self.context.engine.open(self.id(), &self.searchable())?;
+        let engine = self.context.engine.open(self.id(), &self.shape())?;
         let (mut entries, mut bytes) = (0, 0);
         for entry in journal::entries(&*self.context.kv, self.id()) {
             let (_, writes) = entry?;
@@ -310,6 +322,11 @@ impl Collection {
             self.turn.wait(&mut applied);
         }
         (head, applied)
+    }
+
+    /// What the engine is to know of the points.
+    fn shape(&self) -> Shape {
+        Shape { vectors: self.searchable(), tags: false, tokens: self.has_tokens() }
     }
 
     fn searchable(&self) -> Vec<SearchableVector> {

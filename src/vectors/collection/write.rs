@@ -16,7 +16,7 @@ use crate::vectors::journal::{self, JournalEntry};
 use crate::vectors::point::{Embedding, Sealed};
 use crate::vectors::registry::Entry;
 
-use super::{Collection, Indexes, apply};
+use super::{Collection, Indexes, Open, apply};
 
 /// Chunks to write and ids to delete, as one change.
 #[derive(Default)]
@@ -69,7 +69,18 @@ impl Collection {
     pub fn write(&self, writing: &Writing<'_>, staged: Staged, beside: Batch) -> Result<(u64, usize)> {
         self.check(&staged)?;
         let open = self.open()?;
-        let mut head = self.head.lock();
+        self.write_after(&open, self.head.lock(), writing, staged, beside)
+    }
+
+    /// Writes what has been checked, after the write that `head` is at.
+    pub(super) fn write_after(
+        &self,
+        open: &Open,
+        mut head: MutexGuard<'_, u64>,
+        writing: &Writing<'_>,
+        staged: Staged,
+        beside: Batch,
+    ) -> Result<(u64, usize)> {
         if staged.upserts.is_empty() && staged.deletes.is_empty() && beside.is_empty() {
             return Ok((*head, 0));
         }
@@ -97,7 +108,7 @@ impl Collection {
         drop(head);
 
         let synced = self.context.kv.sync();
-        self.give_to_engine(&open, seq, bytes, synced, writes, |indexes| {
+        self.give_to_engine(open, seq, bytes, synced, writes, |indexes| {
             self.update_indexes(indexes, &staged, embeddings)
         })?;
         Ok((seq, deleted))
@@ -205,6 +216,11 @@ impl Collection {
             staged.deletes.iter().for_each(|id| {
                 index.remove(id);
             });
+        }
+        if let Some(payload) = &mut indexes.payload {
+            let mut chunks = staged.upserts.iter();
+            chunks.try_for_each(|c| payload.upsert(&c.id, &c.metadata, |name| c.vectors.get(name).is_some()))?;
+            staged.deletes.iter().try_for_each(|id| payload.remove(id))?;
         }
         for (chunk, embedding) in staged.upserts.iter().zip(embeddings) {
             indexes.embeddings.insert(chunk.id.clone(), embedding);

@@ -8,11 +8,11 @@ use uuid::Uuid;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::limits;
-use crate::vectors::engine::{Fields, Nearest, Point};
+use crate::vectors::engine::{EngineCollection as _, Fields, Nearest, Point};
 use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
 use crate::vectors::resident::Resident;
-use crate::vectors::{Hit, Metric, Mode, SearchRequest, StoredChunk};
+use crate::vectors::{Engine, Hit, Metric, Mode, SearchRequest, StoredChunk};
 
 use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Indexes, Open};
@@ -72,9 +72,10 @@ impl Collection {
         }
     }
 
-    /// Whether a search takes so little that it may run where others wait: its index is there and small.
+    /// Whether a search takes so little that it may run where others wait: its index is there and small, and the payloads
+    /// are in this process.
     pub fn searches_at_once(&self) -> bool {
-        if self.spec().mode != Mode::Sealed {
+        if self.spec().mode != Mode::Sealed || self.engine() != Engine::Edge {
             return false;
         }
         let open = self.open.read();

@@ -9,6 +9,7 @@ mod chunk;
 mod collection;
 pub mod edge;
 pub mod engine;
+mod first_point;
 mod handed;
 mod journal;
 mod metric;
@@ -33,5 +34,6 @@ pub use spec::{CollectionId, CollectionKind, CollectionSpec, Engine, Mode, Place
 
 pub(crate) use catalog::{finish_drops, remove_collection, remove_tenant};
 pub(crate) use census::{all_described, described, head, records_by_epoch};
+pub(crate) use first_point::FirstPoint;
 pub(crate) use registry::{digest, expired};
 pub(crate) use router::{clear_leavings, forget_places};

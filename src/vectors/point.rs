@@ -126,7 +126,8 @@ impl PointSealer {
         };
         let digest = registry::digest(self.keyring.provider(), &payload);
         let entry = Entry { expires_at_ms: 0, epoch, version, digest };
-        let point = Point { id, epoch: epoch.as_u32(), version, payload, vector, searchable };
+        let (epoch, tag, tokens) = (epoch.as_u32(), None, Vec::new());
+        let point = Point { id, epoch, version, payload, vector, searchable, tag, tokens };
         Ok(Sealed { point, entry, embedding })
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kv::{Batch, KvBackend, Table};
 
-use super::engine::{EngineCollection, SearchableVector, VectorBackend};
+use super::engine::{EngineCollection, Shape, VectorBackend};
 use super::server::Server;
 use super::{CollectionId, Engine, Placement};
 
@@ -86,15 +86,10 @@ impl Router {
     }
 
     /// Opens the collection `id` in its home.
-    pub(super) fn open(
-        &self,
-        id: CollectionId,
-        home: &Home,
-        searchable: &[SearchableVector],
-    ) -> Result<Box<dyn EngineCollection>> {
+    pub(super) fn open(&self, id: CollectionId, home: &Home, shape: &Shape) -> Result<Box<dyn EngineCollection>> {
         match home {
-            Home::Edge => self.edge.open(id, searchable),
-            Home::Server { placement, place } => self.server()?.placed(*placement).open((*place).into(), searchable),
+            Home::Edge => self.edge.open(id, shape),
+            Home::Server { placement, place } => self.server()?.placed(*placement).open((*place).into(), shape),
         }
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
-use super::engine::{EngineCollection, EngineStatus, Fields, Nearest, Page, Point};
+use super::engine::{EngineCollection, EngineStatus, Fields, Nearest, Page, Point, TokenFilter};
 
 type Engine = Arc<dyn EngineCollection>;
 
@@ -88,8 +88,14 @@ impl EngineCollection for Seat {
         self.current().retrieve(ids, fields)
     }
 
-    fn scroll(&self, from: Option<Uuid>, limit: usize, fields: Fields) -> Result<Page> {
-        self.current().scroll(from, limit, fields)
+    fn scroll_filtered(
+        &self,
+        from: Option<Uuid>,
+        limit: usize,
+        fields: Fields,
+        filter: Option<&TokenFilter>,
+    ) -> Result<Page> {
+        self.current().scroll_filtered(from, limit, fields, filter)
     }
 
     fn search(&self, nearest: &Nearest<'_>) -> Result<Vec<(Point, f32)>> {

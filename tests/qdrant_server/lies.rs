@@ -1,7 +1,7 @@
 //! A server that answers with what was, drops what it took, or is written to by others.
 
 use strongroom::vectors::CollectionId;
-use strongroom::vectors::engine::{Fields, Point, VectorBackend as _};
+use strongroom::vectors::engine::{Fields, Point, Shape, VectorBackend as _};
 use strongroom::vectors::server::{Server, ServerOptions};
 use strongroom::{ErrorKind, Mode, Placement};
 use uuid::Uuid;
@@ -61,7 +61,8 @@ async fn what_it_took_and_dropped_is_missed() {
 fn point(id: u128, version: u64) -> Point {
     let bytes = version.to_be_bytes().to_vec();
     let id = Uuid::from_u128(id);
-    Point { id, epoch: 1, version, payload: bytes.clone(), vector: bytes, searchable: Vec::new() }
+    let (searchable, tag, tokens) = (Vec::new(), None, Vec::new());
+    Point { id, epoch: 1, version, payload: bytes.clone(), vector: bytes, searchable, tag, tokens }
 }
 
 /// Guards against a network that delivers a write after a newer one.
@@ -71,7 +72,7 @@ async fn a_write_that_arrives_late_changes_nothing() {
         for placement in [Placement::Dedicated, Placement::Shared] {
             let server = Server::new(ServerOptions::new(shared_url().parse().unwrap())).unwrap();
             let place = CollectionId::random().unwrap();
-            let open = || server.placed(placement).open(place, &[]).unwrap();
+            let open = || server.placed(placement).open(place, &Shape::default()).unwrap();
             let (writer, late) = (open(), open());
             let version = |id: u128| {
                 let found = writer.retrieve(&[Uuid::from_u128(id)], Fields::Both).unwrap();

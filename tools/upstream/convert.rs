@@ -201,6 +201,9 @@ pub fn schema(index: &CreateFieldIndexCollection) -> Result<PayloadFieldSchema, 
             if let Some(is_tenant) = params.is_tenant {
                 json["is_tenant"] = is_tenant.into();
             }
+            if let Some(enable_hnsw) = params.enable_hnsw {
+                json["enable_hnsw"] = enable_hnsw.into();
+            }
             json
         }
         (FieldType::Keyword, None) => json!("keyword"),

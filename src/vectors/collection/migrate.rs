@@ -61,7 +61,7 @@ impl Collection {
         progress: &mut dyn FnMut(Migration),
     ) -> Result<Migration> {
         let open = self.open()?;
-        let next: Arc<dyn EngineCollection> = self.context.engine.open(self.id(), &target, &self.searchable())?.into();
+        let next: Arc<dyn EngineCollection> = self.context.engine.open(self.id(), &target, &self.shape())?.into();
         let points = open.engine.status()?.points as u64;
         let done = Migration { points, ..Migration::default() };
         let mut moving = Move { collection: self, open: open.clone(), next: next.clone(), done, progress };

@@ -22,7 +22,7 @@ use crate::keys::Keyring;
 use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
 
-use super::engine::{EngineCollection, SearchableVector};
+use super::engine::{EngineCollection, SearchableVector, Shape};
 use super::journal::{self, JournalEntry};
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
@@ -299,7 +299,7 @@ impl Collection {
         if is_closing(&slot) {
             return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
         }
-        let engine = Seat::new(self.context.engine.open(self.id(), &self.home(), &self.searchable())?);
+        let engine = Seat::new(self.context.engine.open(self.id(), &self.home(), &self.shape())?);
         let (mut entries, mut bytes) = (0, 0);
         for entry in journal::entries(&*self.context.kv, self.id()) {
             let (_, writes) = entry?;
@@ -330,6 +330,11 @@ impl Collection {
             self.turn.wait(&mut applied);
         }
         (head, applied)
+    }
+
+    /// What the engine is to know of the points.
+    fn shape(&self) -> Shape {
+        Shape { vectors: self.searchable(), tags: false, tokens: false }
     }
 
     fn searchable(&self) -> Vec<SearchableVector> {

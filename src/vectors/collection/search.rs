@@ -265,7 +265,15 @@ impl Collection {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let nearest = Nearest { position, vector: &request.vector, limit, exact: request.exact, ef: request.ef };
+        let nearest = Nearest {
+            position,
+            vector: &request.vector,
+            limit,
+            exact: request.exact,
+            ef: request.ef,
+            filter: None,
+            fields: Fields::Both,
+        };
         let (points, scores): (Vec<Point>, Vec<f32>) = open.engine.search(&nearest)?.into_iter().unzip();
         let ids: Vec<_> = points.iter().map(|p| p.id).collect();
         if ids.iter().collect::<HashSet<_>>().len() < ids.len() {

@@ -12,7 +12,7 @@ use super::point::{from_id, from_qdrant, to_qdrant};
 use super::scope::{Retrieve, Scope};
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::vectors::engine::{EngineCollection, EngineStatus, Fields, Nearest, Page, Point};
+use crate::vectors::engine::{EngineCollection, EngineStatus, Fields, Nearest, Page, Point, TokenFilter};
 
 pub(super) struct ServerCollection {
     server: Arc<Server>,
@@ -28,10 +28,10 @@ impl ServerCollection {
     }
 
     /// As many points from `from` on as fit into an answer, `limit` at most.
-    fn page(&self, from: Option<&Uuid>, limit: usize, fields: Fields) -> Result<Page> {
+    fn page(&self, from: Option<&Uuid>, limit: usize, fields: Fields, filter: Option<&TokenFilter>) -> Result<Page> {
         let mut limit = limit.clamp(1, limits::QDRANT_READ_POINTS);
         loop {
-            let message = self.scope.scroll(from, limit, fields, self.searchable && fields == Fields::Both);
+            let message = self.scope.scroll(from, limit, fields, self.searchable && fields == Fields::Both, filter);
             let answer =
                 self.server.link.bounded(message, |mut c, request| async move { c.points.scroll(request).await })?;
             let Some(answer) = answer else {
@@ -153,11 +153,18 @@ impl EngineCollection for ServerCollection {
         Ok(found)
     }
 
-    fn scroll(&self, from: Option<Uuid>, limit: usize, fields: Fields) -> Result<Page> {
-        let (mut points, mut next) = self.page(from.as_ref(), limit, fields)?;
+    fn scroll_filtered(
+        &self,
+        from: Option<Uuid>,
+        limit: usize,
+        fields: Fields,
+        filter: Option<&TokenFilter>,
+    ) -> Result<Page> {
+        let (mut points, mut next) = self.page(from.as_ref(), limit, fields, filter)?;
         // What is asked for at once may be more than one answer has; bytes are bounded by what one answer may have.
-        while let (Some(from), true) = (next, points.len() < limit && fields == Fields::Head) {
-            let (more, after) = self.page(Some(&from), limit - points.len(), fields)?;
+        let small = matches!(fields, Fields::Head | Fields::Id);
+        while let (Some(from), true) = (next, small && points.len() < limit) {
+            let (more, after) = self.page(Some(&from), limit - points.len(), fields, filter)?;
             points.extend(more);
             next = after;
         }
@@ -165,14 +172,14 @@ impl EngineCollection for ServerCollection {
     }
 
     fn search(&self, nearest: &Nearest<'_>) -> Result<Vec<(Point, f32)>> {
-        if let Some(found) = self.find(nearest, Fields::Both)? {
+        if let Some(found) = self.find(nearest, nearest.fields)? {
             return Ok(found);
         }
         // More than fits into one answer: first which, then what they are.
         let found = self.find(nearest, Fields::Head)?.ok_or_else(|| Error::integrity("what Qdrant found"))?;
         let ids: Vec<Uuid> = found.iter().map(|(point, _)| point.id).collect();
         let mut points: HashMap<Uuid, Point> =
-            self.retrieve(&ids, Fields::Both)?.into_iter().map(|point| (point.id, point)).collect();
+            self.retrieve(&ids, nearest.fields)?.into_iter().map(|point| (point.id, point)).collect();
         // What was deleted in between is left out.
         Ok(found.into_iter().filter_map(|(head, score)| Some((points.remove(&head.id)?, score))).collect())
     }
@@ -212,7 +219,7 @@ impl EngineCollection for ServerCollection {
 /// About how many bytes a point takes on the wire.
 fn weight(point: &Point) -> usize {
     let vectors: usize = point.searchable.iter().map(|(_, vector)| size_of_val(&vector[..]) + 16).sum();
-    (point.payload.len() + point.vector.len()) / 3 * 4 + vectors + 160
+    (point.payload.len() + point.vector.len()) / 3 * 4 + vectors + point.tokens.len() * 36 + 200
 }
 
 /// Half of what was too much for one answer.

@@ -24,7 +24,7 @@ use qdrant_client::qdrant::{
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::engine::{EngineCollection, SearchableVector, VectorBackend};
+use super::engine::{EngineCollection, Shape, VectorBackend};
 use super::{CollectionId, Metric, Placement};
 use collection::ServerCollection;
 use link::Link;
@@ -36,8 +36,8 @@ pub use options::{ApiKey, QdrantUrl, ServerOptions};
 const OLDEST: [u32; 2] = [1, 16];
 /// The vector that sealed points declare and never have.
 const NO_VECTOR: &str = "none";
-/// Edges of a point in the graph of its own place, in a shared collection; there is no graph of all.
-const PLACE_M: u64 = 16;
+/// Edges of a point in the graph of its own place, or of its tag, where there is no graph of all.
+const PART_M: u64 = 16;
 
 /// A Qdrant server, which need not be there yet.
 pub struct Server {
@@ -98,7 +98,7 @@ impl Server {
     }
 
     /// Makes the physical collection of `scope` if it is not there.
-    fn ensure(&self, scope: &Scope, searchable: &[SearchableVector]) -> Result<()> {
+    fn ensure(&self, scope: &Scope, shape: &Shape) -> Result<()> {
         let collection_name = scope.physical().to_owned();
         let ask = CollectionExistsRequest { collection_name: collection_name.clone() };
         let exists = || {
@@ -108,7 +108,7 @@ impl Server {
             Ok::<_, Error>(answer.result.is_some_and(|result| result.exists))
         };
         if !exists()? {
-            let create = create(collection_name.clone(), searchable, scope.is_shared());
+            let create = create(collection_name.clone(), shape, scope.is_shared());
             let created = self.link.about(create, |mut c, request| async move { c.collections.create(request).await });
             // Somebody else may have been faster.
             if let Err(e) = created
@@ -117,37 +117,33 @@ impl Server {
                 return Err(e);
             }
         }
-        if scope.is_shared() { self.ensure_index(collection_name) } else { Ok(()) }
+        self.ensure_indexes(collection_name, scope, shape)
     }
 
-    /// Makes the index of places. Without one, a search in one place would look at all.
-    fn ensure_index(&self, collection_name: String) -> Result<()> {
-        let ask = GetCollectionInfoRequest { collection_name: collection_name.clone() };
-        let answer = self.link.about(ask, |mut c, request| async move { c.collections.get(request).await })?;
-        if answer.result.is_some_and(|info| info.payload_schema.contains_key(point::TAG)) {
+    /// Makes the indexes of what points are filtered by. Without one, a search in one place would look at all.
+    fn ensure_indexes(&self, collection_name: String, scope: &Scope, shape: &Shape) -> Result<()> {
+        let wanted = [(scope.is_shared(), point::PLACE), (shape.tags, point::TAG), (shape.tokens, point::TOKENS)];
+        let wanted: Vec<&str> = wanted.iter().filter_map(|(wanted, field)| wanted.then_some(*field)).collect();
+        if wanted.is_empty() {
             return Ok(());
         }
-        let keyword = KeywordIndexParams { is_tenant: Some(true), ..KeywordIndexParams::default() };
-        let index = CreateFieldIndexCollection {
-            collection_name,
-            wait: Some(true),
-            field_name: point::TAG.to_owned(),
-            field_type: Some(FieldType::Keyword.into()),
-            field_index_params: Some(PayloadIndexParams {
-                index_params: Some(IndexParams::KeywordIndexParams(keyword)),
-            }),
-            ..CreateFieldIndexCollection::default()
-        };
-        self.link.about(index, |mut c, request| async move { c.points.create_field_index(request).await }).map(|_| ())
+        let ask = GetCollectionInfoRequest { collection_name: collection_name.clone() };
+        let answer = self.link.about(ask, |mut c, request| async move { c.collections.get(request).await })?;
+        let known = answer.result.map(|info| info.payload_schema).unwrap_or_default();
+        for field in wanted.into_iter().filter(|field| !known.contains_key(*field)) {
+            let message = index(collection_name.clone(), field, scope.is_shared());
+            self.link.about(message, |mut c, request| async move { c.points.create_field_index(request).await })?;
+        }
+        Ok(())
     }
 }
 
 impl VectorBackend for Placed {
-    fn open(&self, place: CollectionId, searchable: &[SearchableVector]) -> Result<Box<dyn EngineCollection>> {
+    fn open(&self, place: CollectionId, shape: &Shape) -> Result<Box<dyn EngineCollection>> {
         self.server.check()?;
-        let scope = Scope::new(&self.server.prefix, place, self.placement, searchable);
-        self.server.ensure(&scope, searchable)?;
-        Ok(Box::new(ServerCollection::new(self.server.clone(), scope, !searchable.is_empty())))
+        let scope = Scope::new(&self.server.prefix, place, self.placement, &shape.vectors);
+        self.server.ensure(&scope, shape)?;
+        Ok(Box::new(ServerCollection::new(self.server.clone(), scope, !shape.vectors.is_empty())))
     }
 
     fn drop_collection(&self, place: CollectionId) -> Result<()> {
@@ -155,22 +151,41 @@ impl VectorBackend for Placed {
     }
 }
 
-fn create(collection_name: String, searchable: &[SearchableVector], shared: bool) -> CreateCollection {
+fn create(collection_name: String, shape: &Shape, shared: bool) -> CreateCollection {
     let params =
         |size: usize, metric| VectorParams { size: size as u64, distance: distance(metric), ..VectorParams::default() };
     let mut map: std::collections::HashMap<String, VectorParams> =
-        searchable.iter().map(|v| (point::vector_name(v.position), params(v.size, v.metric))).collect();
+        shape.vectors.iter().map(|v| (point::vector_name(v.position), params(v.size, v.metric))).collect();
     if map.is_empty() {
         map.insert(NO_VECTOR.to_owned(), params(1, Metric::Dot));
     }
-    let hnsw = HnswConfigDiff { m: Some(0), payload_m: Some(PLACE_M), ..HnswConfigDiff::default() };
+    let hnsw = HnswConfigDiff { m: Some(0), payload_m: Some(PART_M), ..HnswConfigDiff::default() };
     CreateCollection {
         collection_name,
-        hnsw_config: (shared && !searchable.is_empty()).then_some(hnsw),
+        hnsw_config: ((shared || shape.tags) && !shape.vectors.is_empty()).then_some(hnsw),
         vectors_config: Some(VectorsConfig {
             config: Some(vectors_config::Config::ParamsMap(VectorParamsMap { map })),
         }),
         ..CreateCollection::default()
+    }
+}
+
+/// An index of keywords. The points of a place, or else of a tag, lie together; a graph is built for each of either, and
+/// for tokens there would be far too many.
+fn index(collection_name: String, field: &str, shared: bool) -> CreateFieldIndexCollection {
+    let apart = if shared { point::PLACE } else { point::TAG };
+    let keyword = KeywordIndexParams {
+        is_tenant: (field == apart).then_some(true),
+        enable_hnsw: Some(field != point::TOKENS),
+        ..KeywordIndexParams::default()
+    };
+    CreateFieldIndexCollection {
+        collection_name,
+        wait: Some(true),
+        field_name: field.to_owned(),
+        field_type: Some(FieldType::Keyword.into()),
+        field_index_params: Some(PayloadIndexParams { index_params: Some(IndexParams::KeywordIndexParams(keyword)) }),
+        ..CreateFieldIndexCollection::default()
     }
 }
 

@@ -8,8 +8,8 @@ use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::value::Kind;
 use qdrant_client::qdrant::vectors::VectorsOptions;
 use qdrant_client::qdrant::{
-    DenseVector, NamedVectors, PointId, PointStruct, Value, Vector, VectorOutput, Vectors, VectorsOutput, vector,
-    vector_output, vectors_output,
+    DenseVector, ListValue, NamedVectors, PointId, PointStruct, Value, Vector, VectorOutput, Vectors, VectorsOutput,
+    vector, vector_output, vectors_output,
 };
 use uuid::Uuid;
 
@@ -17,11 +17,13 @@ use crate::error::{Error, Result};
 use crate::vectors::engine::{Fields, Point};
 
 /// The place of the point.
-pub(super) const TAG: &str = "t";
+pub(super) const PLACE: &str = "t";
 pub(super) const EPOCH: &str = "e";
 pub(super) const VERSION: &str = "v";
 pub(super) const PAYLOAD: &str = "p";
-const VECTOR: &str = "x";
+pub(super) const VECTOR: &str = "x";
+pub(super) const TAG: &str = "te";
+pub(super) const TOKENS: &str = "b";
 
 /// What the server calls the vector at `position`.
 pub(super) fn vector_name(position: u8) -> String {
@@ -43,19 +45,37 @@ fn bad() -> Error {
     Error::integrity("a point of Qdrant")
 }
 
+/// A tag or token as the server has it.
+pub(super) fn word(bytes: &[u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(*bytes))
+}
+
+/// The bytes of what [`word`] made; `None` for anything else.
+fn from_word(kind: Kind) -> Option<[u8; 16]> {
+    let Kind::StringValue(text) = kind else { return None };
+    let bytes = u128::from_str_radix(&text, 16).ok()?.to_be_bytes();
+    (word(&bytes) == text).then_some(bytes)
+}
+
 fn value(kind: Kind) -> Value {
     Value { kind: Some(kind) }
 }
 
-pub(super) fn to_qdrant(point: Point, tag: &str) -> Result<PointStruct> {
+pub(super) fn to_qdrant(point: Point, place: &str) -> Result<PointStruct> {
     let version = i64::try_from(point.version).map_err(|_| Error::internal("a version that cannot be"))?;
-    let payload = HashMap::from([
-        (TAG.to_owned(), value(Kind::StringValue(tag.to_owned()))),
+    let keyword = |bytes: &[u8; 16]| value(Kind::StringValue(word(bytes)));
+    let mut payload = HashMap::from([
+        (PLACE.to_owned(), value(Kind::StringValue(place.to_owned()))),
         (EPOCH.to_owned(), value(Kind::IntegerValue(point.epoch.into()))),
         (VERSION.to_owned(), value(Kind::IntegerValue(version))),
         (PAYLOAD.to_owned(), value(Kind::StringValue(BASE64.encode(&point.payload)))),
         (VECTOR.to_owned(), value(Kind::StringValue(BASE64.encode(&point.vector)))),
     ]);
+    payload.extend(point.tag.iter().map(|tag| (TAG.to_owned(), keyword(tag))));
+    if !point.tokens.is_empty() {
+        let values = point.tokens.iter().map(keyword).collect();
+        payload.insert(TOKENS.to_owned(), value(Kind::ListValue(ListValue { values })));
+    }
     let dense = |data| Vector { vector: Some(vector::Vector::Dense(DenseVector { data })), ..Vector::default() };
     // Of sealed points there is none: an empty set, not no set.
     let vectors = point.searchable.into_iter().map(|(position, data)| (vector_name(position), dense(data))).collect();
@@ -70,11 +90,11 @@ pub(super) fn from_qdrant(
     mut payload: HashMap<String, Value>,
     vectors: Option<VectorsOutput>,
     fields: Fields,
-    tag: &str,
+    place: &str,
 ) -> Result<Point> {
     let id = from_id(id)?;
     let mut take = |key: &str| payload.remove(key).and_then(|value| value.kind);
-    if !matches!(take(TAG), Some(Kind::StringValue(found)) if found == tag) {
+    if !matches!(take(PLACE), Some(Kind::StringValue(found)) if found == place) {
         return Err(bad());
     }
     let mut number = |key: &str| match take(key) {
@@ -86,10 +106,18 @@ pub(super) fn from_qdrant(
         Some(Kind::StringValue(text)) => BASE64.decode(text).unwrap_or_default(),
         _ => Vec::new(),
     };
-    let (payload, vector) = match fields {
+    let (sealed, vector) = match fields {
         Fields::Both => (bytes(PAYLOAD), bytes(VECTOR)),
         Fields::Payload => (bytes(PAYLOAD), Vec::new()),
-        Fields::Head => (Vec::new(), Vec::new()),
+        Fields::Vector => (Vec::new(), bytes(VECTOR)),
+        Fields::Head | Fields::Id => (Vec::new(), Vec::new()),
+    };
+    let (tag, tokens) = match (fields, take(TAG), take(TOKENS)) {
+        (Fields::Both, tag, tokens) => {
+            let listed = if let Some(Kind::ListValue(list)) = tokens { list.values } else { Vec::new() };
+            (tag.and_then(from_word), listed.into_iter().filter_map(|value| from_word(value.kind?)).collect())
+        }
+        _ => (None, Vec::new()),
     };
     let searchable = match vectors.and_then(|vectors| vectors.vectors_options) {
         Some(vectors_output::VectorsOptions::Vectors(named)) => {
@@ -97,7 +125,7 @@ pub(super) fn from_qdrant(
         }
         _ => Vec::new(),
     };
-    Ok(Point { id, epoch, version, payload, vector, searchable })
+    Ok(Point { id, epoch, version, payload: sealed, vector, searchable, tag, tokens })
 }
 
 fn dense(output: VectorOutput) -> Option<Vec<f32>> {
@@ -123,6 +151,8 @@ mod tests {
             payload: vec![0, 255, 7],
             vector: vec![1; 100],
             searchable: vec![(0, vec![0.5, -1.0]), (2, vec![2.0])],
+            tag: Some([9; 16]),
+            tokens: vec![[0; 16], [0xab; 16]],
         }
     }
 
@@ -159,21 +189,22 @@ mod tests {
         let sent = || to_qdrant(point(), TAG_OF).unwrap();
         for tag in [None, Some(value(Kind::StringValue("0124".into()))), Some(value(Kind::IntegerValue(123)))] {
             let mut other = sent();
-            other.payload.remove(TAG);
-            other.payload.extend(tag.map(|tag| (TAG.to_owned(), tag)));
+            other.payload.remove(PLACE);
+            other.payload.extend(tag.map(|tag| (PLACE.to_owned(), tag)));
             assert!(back(other, Fields::Both).is_err());
         }
         for id in [None, Some(PointId::default()), Some(PointId { point_id_options: Some(PointIdOptions::Num(1)) })] {
             assert!(back(PointStruct { id, ..sent() }, Fields::Both).is_err());
         }
-        for key in [EPOCH, VERSION, PAYLOAD, VECTOR] {
+        for key in [EPOCH, VERSION, PAYLOAD, VECTOR, TAG, TOKENS] {
             for bad in
                 [Kind::NullValue(0), Kind::IntegerValue(-1), Kind::StringValue("%".into()), Kind::DoubleValue(1.0)]
             {
                 let mut changed = sent();
                 changed.payload.insert(key.to_owned(), value(bad));
                 let got = back(changed, Fields::Both).unwrap();
-                assert!(got.epoch == 0 || got.version == 0 || got.payload.is_empty() || got.vector.is_empty());
+                let empty = got.payload.is_empty() || got.vector.is_empty() || got.tokens.is_empty();
+                assert!(got.epoch == 0 || got.version == 0 || empty || got.tag.is_none(), "{key}");
             }
         }
     }

@@ -7,14 +7,14 @@ use qdrant_client::qdrant::with_payload_selector::SelectorOptions as PayloadOpti
 use qdrant_client::qdrant::with_vectors_selector::SelectorOptions as VectorOptions;
 use qdrant_client::qdrant::{
     Condition, CountPoints, DeletePoints, DenseVector, FieldCondition, Filter, GetPoints, HasIdCondition, Match,
-    PayloadIncludeSelector, PointStruct, PointsSelector, Query, QueryPoints, Range, ScrollPoints, SearchParams,
-    UpsertPoints, VectorInput, WithPayloadSelector, WithVectorsSelector, query, vector_input,
+    PayloadIncludeSelector, PointStruct, PointsSelector, Query, QueryPoints, Range, RepeatedStrings, ScrollPoints,
+    SearchParams, UpsertPoints, VectorInput, WithPayloadSelector, WithVectorsSelector, query, vector_input,
 };
 use uuid::Uuid;
 
 use super::point;
 use crate::crypto;
-use crate::vectors::engine::{Fields, Nearest, SearchableVector};
+use crate::vectors::engine::{Fields, Nearest, SearchableVector, TokenFilter};
 use crate::vectors::{CollectionId, Metric, Placement};
 
 /// Longest shape that stands in a name as it is.
@@ -134,10 +134,11 @@ impl Scope {
         limit: usize,
         fields: Fields,
         vectors: bool,
+        filter: Option<&TokenFilter>,
     ) -> InScope<ScrollPoints> {
         InScope(ScrollPoints {
             collection_name: self.physical.clone(),
-            filter: self.filter(),
+            filter: self.passing(filter),
             offset: from.map(point::to_id),
             limit: Some(u32::try_from(limit).unwrap_or(u32::MAX)),
             with_payload: Some(with_payload(fields)),
@@ -146,6 +147,7 @@ impl Scope {
         })
     }
 
+    /// With these fields in place of those that are wanted in the end.
     pub(super) fn nearest(&self, nearest: &Nearest<'_>, fields: Fields) -> InScope<QueryPoints> {
         let dense = DenseVector { data: nearest.vector.to_vec() };
         let input = VectorInput { variant: Some(vector_input::Variant::Dense(dense)) };
@@ -158,7 +160,7 @@ impl Scope {
             collection_name: self.physical.clone(),
             query: Some(Query { variant: Some(query::Variant::Nearest(input)) }),
             using: Some(point::vector_name(nearest.position)),
-            filter: self.filter(),
+            filter: self.passing(nearest.filter),
             params: Some(params),
             limit: Some(nearest.limit as u64),
             with_payload: Some(with_payload(fields)),
@@ -170,7 +172,7 @@ impl Scope {
     pub(super) fn count(&self) -> InScope<CountPoints> {
         InScope(CountPoints {
             collection_name: self.physical.clone(),
-            filter: self.filter(),
+            filter: self.passing(None),
             exact: Some(true),
             ..CountPoints::default()
         })
@@ -186,9 +188,12 @@ impl Scope {
         })
     }
 
-    /// The points of the place; `None` where there are no others.
-    fn filter(&self) -> Option<Filter> {
-        self.shared.then(|| self.with([]))
+    /// The points of the place that pass `filter`; `None` where these are all.
+    fn passing(&self, filter: Option<&TokenFilter>) -> Option<Filter> {
+        match filter {
+            Some(filter) => Some(self.with([condition(filter)])),
+            None => self.shared.then(|| self.with([])),
+        }
     }
 
     /// The points of the place that meet `conditions`.
@@ -198,8 +203,7 @@ impl Scope {
     }
 
     fn tagged(&self) -> Condition {
-        let tag = Match { match_value: Some(MatchValue::Keyword(self.tag.clone())) };
-        field(FieldCondition { key: point::TAG.to_owned(), r#match: Some(tag), ..FieldCondition::default() })
+        has(point::PLACE, is(self.tag.clone()))
     }
 }
 
@@ -228,6 +232,44 @@ fn shape(searchable: &[SearchableVector]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// `filter` in the server's terms: tags and tokens are keywords to it.
+fn condition(filter: &TokenFilter) -> Condition {
+    let all = |parts: &[TokenFilter]| parts.iter().map(condition).collect();
+    let filter = match filter {
+        TokenFilter::Token(token) => return has(point::TOKENS, is(point::word(token))),
+        TokenFilter::Tag(tag) => return has(point::TAG, is(point::word(tag))),
+        TokenFilter::All(parts) => Filter { must: all(parts), ..Filter::default() },
+        // An empty list is no condition to the server.
+        TokenFilter::Any(parts) if parts.is_empty() => Filter { must: vec![has_id(&[])], ..Filter::default() },
+        TokenFilter::Any(parts) => match tokens(parts) {
+            Some(strings) => {
+                let any = Match { match_value: Some(MatchValue::Keywords(RepeatedStrings { strings })) };
+                return has(point::TOKENS, any);
+            }
+            None => Filter { should: all(parts), ..Filter::default() },
+        },
+        TokenFilter::Not(part) => Filter { must_not: vec![condition(part)], ..Filter::default() },
+    };
+    Condition { condition_one_of: Some(ConditionOneOf::Filter(filter)) }
+}
+
+/// The tokens that `parts` consist of, if of nothing else.
+fn tokens(parts: &[TokenFilter]) -> Option<Vec<String>> {
+    let token = |part: &TokenFilter| match part {
+        TokenFilter::Token(token) => Some(point::word(token)),
+        _ => None,
+    };
+    parts.iter().map(token).collect()
+}
+
+fn has(key: &str, value: Match) -> Condition {
+    field(FieldCondition { key: key.to_owned(), r#match: Some(value), ..FieldCondition::default() })
+}
+
+fn is(word: String) -> Match {
+    Match { match_value: Some(MatchValue::Keyword(word)) }
+}
+
 fn has_id(ids: &[Uuid]) -> Condition {
     let has_id = ids.iter().map(point::to_id).collect();
     Condition { condition_one_of: Some(ConditionOneOf::HasId(HasIdCondition { has_id })) }
@@ -251,8 +293,10 @@ fn with_payload(fields: Fields) -> WithPayloadSelector {
     };
     let options = match fields {
         Fields::Both => PayloadOptions::Enable(true),
-        Fields::Payload => include(&[point::TAG, point::EPOCH, point::VERSION, point::PAYLOAD]),
-        Fields::Head => include(&[point::TAG, point::EPOCH, point::VERSION]),
+        Fields::Payload => include(&[point::PLACE, point::EPOCH, point::VERSION, point::PAYLOAD]),
+        Fields::Vector => include(&[point::PLACE, point::EPOCH, point::VERSION, point::VECTOR]),
+        Fields::Head => include(&[point::PLACE, point::EPOCH, point::VERSION]),
+        Fields::Id => include(&[point::PLACE]),
     };
     WithPayloadSelector { selector_options: Some(options) }
 }
@@ -289,7 +333,17 @@ mod tests {
         let scope = shared();
         let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
         let query = [1.0; 384];
-        let nearest = Nearest { position: 0, vector: &query, limit: 3, exact: false, ef: None };
+        let any =
+            TokenFilter::Any(vec![TokenFilter::Tag([1; 16]), TokenFilter::Not(Box::new(TokenFilter::Token([2; 16])))]);
+        let nearest = Nearest {
+            position: 0,
+            vector: &query,
+            limit: 3,
+            exact: false,
+            ef: None,
+            filter: Some(&any),
+            fields: Fields::Both,
+        };
         assert!(has_tag(scope.upsert(Vec::new(), 5).into_message().update_filter.as_ref()));
         for delete in [scope.delete(&ids, 5), scope.everything()] {
             let selector = delete.into_message().points.unwrap().points_selector_one_of;
@@ -297,7 +351,7 @@ mod tests {
         }
         let Retrieve::Filtered(retrieve) = scope.retrieve(&ids, Fields::Both) else { panic!("not filtered") };
         assert!(has_tag(retrieve.into_message().filter.as_ref()));
-        assert!(has_tag(scope.scroll(None, 9, Fields::Head, true).into_message().filter.as_ref()));
+        assert!(has_tag(scope.scroll(None, 9, Fields::Head, true, Some(&any)).into_message().filter.as_ref()));
         assert!(has_tag(scope.nearest(&nearest, Fields::Both).into_message().filter.as_ref()));
         assert!(has_tag(scope.count().into_message().filter.as_ref()));
     }

@@ -382,3 +382,26 @@ pub const ADMIN_RUNS: usize = 64;
 pub const VERIFY_NAMED: usize = 1000;
 /// How long a backup waits for a collection that is being closed, in milliseconds.
 pub const BACKUP_WAIT_MS: u64 = 30_000;
+/// Most connections to a Qdrant server.
+pub const QDRANT_CONNECTIONS: usize = 64;
+/// Most attempts at one call to a Qdrant server.
+pub const QDRANT_ATTEMPTS: usize = 5;
+/// Shortest and longest wait between two of them, in milliseconds, before jitter.
+pub const QDRANT_WAIT_MS: [u64; 2] = [50, 1_000];
+/// After how long of silence a Qdrant server is asked whether it is still there, in milliseconds.
+pub const QDRANT_PING_MS: u64 = 5_000;
+/// How long that answer may take, in milliseconds.
+pub const QDRANT_PING_ANSWER_MS: u64 = 5_000;
+/// Most points in one write to a Qdrant server.
+pub const QDRANT_WRITE_POINTS: usize = 512;
+/// Most bytes in one write to a Qdrant server, unless one point alone is larger.
+pub const QDRANT_WRITE_BYTES: usize = 8 << 20;
+/// Most points that a Qdrant server is asked for at a time.
+pub const QDRANT_READ_POINTS: usize = 512;
+/// Largest message of a Qdrant server, in bytes: one point that is as large as a write may be. Of an answer that is larger,
+/// half is asked for.
+pub const QDRANT_ANSWER_BYTES: usize = 96 << 20;
+/// Longest API key of Qdrant, in bytes: it may be a token with claims.
+pub const QDRANT_API_KEY_BYTES: usize = 4096;
+/// Points that a collection moves at a time: who writes waits for that.
+pub const MIGRATE_POINTS: usize = 128;

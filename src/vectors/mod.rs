@@ -19,18 +19,23 @@ mod pin;
 mod point;
 mod registry;
 pub mod resident;
+mod router;
+mod seat;
+pub mod server;
 mod spec;
 
 pub use catalog::Catalog;
 pub use chunk::{Chunk, Hit, SearchRequest, StoredChunk, Vectors};
-pub use collection::{Collection, CollectionContext, CollectionReport, SealedChunk, SealedHit, Staged};
+pub use collection::{Collection, CollectionContext, CollectionReport, Migration, SealedChunk, SealedHit, Staged};
 pub use handed::HandedOut;
 pub use metric::Metric;
 pub use pin::{JournalPins, Pinned};
 pub use registry::Entry;
-pub use spec::{CollectionId, CollectionKind, CollectionSpec, Mode, VectorParams};
+pub use router::Router;
+pub use spec::{CollectionId, CollectionKind, CollectionSpec, Engine, Mode, Placement, VectorParams};
 
 pub(crate) use catalog::{finish_drops, remove_collection, remove_tenant};
 pub(crate) use census::{all_described, described, head, records_by_epoch};
 pub(crate) use first_point::FirstPoint;
 pub(crate) use registry::{digest, expired};
+pub(crate) use router::{clear_leavings, forget_places};

@@ -33,6 +33,12 @@ impl CollectionId {
     }
 }
 
+impl From<uuid::Uuid> for CollectionId {
+    fn from(id: uuid::Uuid) -> Self {
+        Self(id.into_bytes())
+    }
+}
+
 impl TryFrom<&[u8]> for CollectionId {
     type Error = Error;
 
@@ -81,6 +87,38 @@ impl FromStr for Mode {
     }
 }
 
+/// Which engine holds the points of a collection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// `qdrant-edge` in this process, with its files in the data directory.
+    #[default]
+    Edge,
+    /// A Qdrant server (the setting `qdrant_url`).
+    Server(Placement),
+}
+
+/// How a collection lies in a Qdrant server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// In a physical collection of its own.
+    #[default]
+    Dedicated,
+    /// In one with all others whose vectors have the same sizes and metrics.
+    Shared,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Engine::Edge => "edge",
+            Engine::Server(Placement::Dedicated) => "server, dedicated",
+            Engine::Server(Placement::Shared) => "server, shared",
+        })
+    }
+}
+
 /// Whom a collection belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -113,6 +151,9 @@ pub struct CollectionSpec {
     /// The declared fields by path: those that an engine filters by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub indexes: BTreeMap<String, FieldIndexSpec>,
+    /// Which engine holds its points; [`Collection::engine`](super::Collection::engine) tells after it moved.
+    #[serde(default)]
+    pub engine: Engine,
 }
 
 impl CollectionSpec {
@@ -123,6 +164,7 @@ impl CollectionSpec {
             vectors: BTreeMap::from([(String::new(), VectorParams { size, metric })]),
             packing: Packing::default(),
             indexes: BTreeMap::new(),
+            engine: Engine::default(),
         }
     }
 
@@ -137,6 +179,13 @@ impl CollectionSpec {
     #[must_use]
     pub fn packing(mut self, packing: Packing) -> Self {
         self.packing = packing;
+        self
+    }
+
+    /// The same in another engine.
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
         self
     }
 

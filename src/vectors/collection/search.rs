@@ -8,11 +8,11 @@ use uuid::Uuid;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::limits;
-use crate::vectors::engine::{Fields, Nearest, Point};
+use crate::vectors::engine::{EngineCollection as _, Fields, Nearest, Point};
 use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
 use crate::vectors::resident::{self, Resident};
-use crate::vectors::{Hit, Metric, Mode, SearchRequest, StoredChunk};
+use crate::vectors::{Engine, Hit, Metric, Mode, SearchRequest, StoredChunk};
 
 use super::filter::{Passing, passes, still_passes};
 use super::read::{Registered, SCROLL_POINTS};
@@ -79,8 +79,9 @@ impl Collection {
     }
 
     /// Whether `request` takes so little that it may run where others wait: its indexes are there and small.
+    /// Payloads of a server are not in this process.
     pub fn searches_at_once(&self, request: &SearchRequest) -> bool {
-        if self.spec().mode != Mode::Sealed {
+        if self.spec().mode != Mode::Sealed || self.engine() != Engine::Edge {
             return false;
         }
         let open = self.open.read();

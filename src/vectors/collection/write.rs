@@ -193,7 +193,7 @@ impl Collection {
                 JournalEntry::Delete(ids) => ids.is_empty(),
             };
             if !empty {
-                apply(&*open.engine, write)?;
+                apply(&open.engine, write)?;
             }
         }
         let mut resident = open.resident.write();

@@ -93,6 +93,7 @@ fn events() -> Vec<Event> {
         (CollectionChange::Dropped, None),
         (CollectionChange::Moved, None),
         (CollectionChange::Indexed, None),
+        (CollectionChange::Noted, None),
     ];
     for (change, mode) in changes {
         kinds.push(What::CollectionChanged { change, place: place.clone(), mode });

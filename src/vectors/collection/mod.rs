@@ -3,7 +3,9 @@
 mod copy;
 mod filter;
 mod index;
+mod keywords;
 mod migrate;
+mod query;
 mod read;
 mod rotate;
 mod sealed;
@@ -26,6 +28,7 @@ use crate::locked::LockPolicy;
 
 use super::blind::{Declared, FieldIndexSpec};
 use super::engine::{EngineCollection, SearchableVector, Shape};
+use super::inverted::{KeywordIndex, SparseIndex};
 use super::journal::{self, JournalEntry};
 use super::payload::PayloadIndex;
 use super::point::{Embedding, PointSealer};
@@ -108,6 +111,10 @@ struct Open {
 struct Indexes {
     /// One index per vector, by position.
     by_vector: BTreeMap<u8, Resident>,
+    /// One index per sparse vector, by position; in every mode, since engines never have these.
+    by_sparse: BTreeMap<u8, SparseIndex>,
+    /// `None` until the first keyword search.
+    keywords: Option<KeywordIndex>,
     /// Which embeddings the indexes hold, by record.
     embeddings: BTreeMap<RecordId, Embedding>,
     /// What filters ask about; `None` until the first filter.
@@ -216,8 +223,11 @@ impl Collection {
         let resident = open.resident.read();
         resident.as_ref().map_or(0, |indexes| {
             let embeddings = indexes.embeddings.len() * size_of::<(RecordId, Embedding)>();
-            let payload = indexes.payload.as_ref().map_or(0, PayloadIndex::bytes);
-            indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings + payload
+            indexes.by_vector.values().map(Resident::bytes).sum::<usize>()
+                + indexes.by_sparse.values().map(SparseIndex::bytes).sum::<usize>()
+                + indexes.keywords.as_ref().map_or(0, KeywordIndex::bytes)
+                + indexes.payload.as_ref().map_or(0, PayloadIndex::bytes)
+                + embeddings
         })
     }
 

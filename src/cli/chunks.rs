@@ -1,14 +1,14 @@
-//! `ingest`, `search`, `get`, `delete`.
+//! `ingest`, `search`, `get`.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::context::{TermsArgs, local_bundle, print, remote_bundle};
+use super::filter::FilterArg;
 use super::input::{Batch, Batches, InputRecord, InputVectors, JsonlReader, LineError, NpyReader, VectorSource};
 use super::output::{Output, one_line};
 use super::query::QueryArgs;
@@ -65,6 +65,8 @@ pub(super) struct SearchArgs {
     /// Leave out results worse than this score
     #[arg(long, allow_negative_numbers = true)]
     threshold: Option<f32>,
+    #[command(flatten)]
+    filter: FilterArg,
     /// Compare with this of several vectors
     #[arg(long, value_name = "VECTOR")]
     using: Option<String>,
@@ -237,6 +239,7 @@ pub(super) async fn search(global: &Global, args: SearchArgs, output: &Output) -
     request.score_threshold = args.threshold;
     request.using = args.using;
     request.exact = args.exact;
+    request.filter = args.filter.read()?;
     if let Some(holder) = args.seal_for {
         let terms = args.terms.terms(holder);
         let tenant = &args.tenant.tenant;
@@ -292,11 +295,4 @@ pub(super) async fn get(global: &Global, args: IdsArgs, output: &Output) -> Resu
     } else {
         Err(Error::not_found(format!("there is no record {}", missing.join(", "))))
     }
-}
-
-pub(super) async fn delete(global: &Global, args: IdsArgs, output: &Output) -> Result<()> {
-    let deleted = global
-        .with_tenant(&args.tenant, async |tenant| tenant.collection(&args.collection)?.delete(args.ids).await)
-        .await?;
-    output.answer(&json!({ "deleted": deleted }), |_| format!("deleted {deleted}"))
 }

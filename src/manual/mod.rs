@@ -28,6 +28,9 @@ pub mod kms_service {}
 #[doc = include_str!("tls.md")]
 pub mod tls {}
 
+#[doc = include_str!("qdrant_endpoint.md")]
+pub mod qdrant_endpoint {}
+
 #[doc = include_str!("handoff.md")]
 pub mod handoff {}
 
@@ -51,3 +54,6 @@ pub mod audit_events {}
 
 #[doc = include_str!("alerts.md")]
 pub mod alerts {}
+
+#[doc = include_str!("qdrant_server.md")]
+pub mod qdrant_server {}

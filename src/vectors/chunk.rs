@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroize;
 
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::id::RecordId;
 use crate::limits;
 
@@ -215,6 +216,8 @@ pub struct SearchRequest {
     pub limit: usize,
     /// The worst score that is still a result.
     pub score_threshold: Option<f32>,
+    /// Which chunks may be found; `None` is all.
+    pub filter: Option<Filter>,
     /// In `plain` mode: scan all vectors instead of walking the engine's graph.
     pub exact: bool,
     /// In `plain` mode: how many candidates the graph walk keeps (`hnsw_ef`).
@@ -224,7 +227,7 @@ pub struct SearchRequest {
 impl SearchRequest {
     /// The `limit` nearest to `vector`.
     pub fn new(vector: Vec<f32>, limit: usize) -> Self {
-        Self { vector, using: None, limit, score_threshold: None, exact: false, ef: None }
+        Self { vector, using: None, limit, score_threshold: None, filter: None, exact: false, ef: None }
     }
 
     /// The same, comparing with the vector called `name`.
@@ -241,6 +244,13 @@ impl SearchRequest {
         self
     }
 
+    /// The same among the chunks that pass `filter`.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
     /// Whether `score` is good enough to be a result.
     pub(super) fn accepts(&self, metric: Metric, score: f32) -> bool {
         self.score_threshold.is_none_or(|worst| !metric.better(f64::from(worst), f64::from(score)))
@@ -251,6 +261,7 @@ impl SearchRequest {
         if self.limit > limits::SEARCH_RESULTS {
             return Err(Error::invalid(format!("a search has at most {} results", limits::SEARCH_RESULTS)));
         }
+        self.filter.as_ref().map_or(Ok(()), Filter::validate)?;
         metric.validate(&self.vector, size).map(|_| ())
     }
 }

@@ -173,6 +173,24 @@ impl Resident {
         Ok(hits.into_iter().map(|(id, score)| Hit { id: id.clone(), score: score as f32 }).collect())
     }
 
+    /// As [`Resident::search`] among `ids`, looking at these only. Ids without a vector are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::ErrorKind::InvalidInput`] as [`Metric::validate`].
+    pub fn search_among<'a>(
+        &self,
+        query: &[f32],
+        k: usize,
+        ids: impl IntoIterator<Item = &'a RecordId>,
+    ) -> Result<Vec<Hit>> {
+        let query = quantize::prepare(self.metric, self.dimension, query)?;
+        let rows = scan::Rows { metric: self.metric, blocks: &self.blocks, ids: &self.ids };
+        let among = ids.into_iter().filter_map(|id| self.rows.get(id)).copied().collect();
+        let hits = rows.search_among(&query, k, among);
+        Ok(hits.into_iter().map(|(id, score)| Hit { id: id.clone(), score: score as f32 }).collect())
+    }
+
     fn capacity(&self) -> usize {
         self.blocks.last().map_or(0, |block| block.base + block.capacity)
     }

@@ -90,6 +90,22 @@ pub struct Config {
     /// Below which directory those may have backups made who ask `serve` for them; relative to the store's directory.
     /// Default: none, only the user that `serve` runs as may, on the Unix socket.
     pub backup_dir: PathBuf,
+    /// The Qdrant server for collections that are in one: `https://host:6334`, its gRPC port; `http` on this machine only.
+    /// Default: none.
+    pub qdrant_url: String,
+    /// The file with its API key; relative to the store's directory. Default: none, the environment variable
+    /// `STRONGROOM_QDRANT_API_KEY`.
+    pub qdrant_api_key_file: PathBuf,
+    /// SHA-256 of the certificates that it may show over `https`, separated by commas. Default: none.
+    pub qdrant_server_sha256: String,
+    /// The name in its certificate, for which an authority of `tls_ca` vouches. Default: none, the host of its address.
+    pub qdrant_server_name: String,
+    /// What the names of its collections begin with. Default: `strongroom`.
+    pub qdrant_prefix: String,
+    /// How long a call to it may take, attempts and pauses included, in milliseconds. Default: 10000.
+    pub qdrant_timeout_ms: u32,
+    /// Connections that calls to it are spread over. Default: 4.
+    pub qdrant_connections: u32,
     /// How long an epoch of keys seals before it is due for rotation, in minutes. Default: 43200, 30 days.
     pub epoch_min: u32,
     /// How long an epoch that seals no more still opens before it is due for destruction, in minutes. Default: 10080.
@@ -194,6 +210,13 @@ impl Default for Config {
             qdrant_tls: WireProtection::PostQuantum,
             qdrant_api_keys: "api-keys.toml".into(),
             backup_dir: PathBuf::new(),
+            qdrant_url: String::new(),
+            qdrant_api_key_file: PathBuf::new(),
+            qdrant_server_sha256: String::new(),
+            qdrant_server_name: String::new(),
+            qdrant_prefix: "strongroom".into(),
+            qdrant_timeout_ms: 10_000,
+            qdrant_connections: 4,
             epoch_min: 43_200,
             epoch_retention_min: 10_080,
             rotation_interval_s: 60,

@@ -45,8 +45,8 @@ pub use memory::{Memory, MemoryItem, MemoryOp, RecallRequest};
 pub use rotation::{RotateOptions, RotationStatus};
 pub use store::{Collection, Store, StoreOptions, Tenant};
 pub use vectors::{
-    Chunk, CollectionSpec, Fusion, Hit, Metric, Mode, Query, QueryRequest, Recommend, SearchRequest, SparseParams,
-    SparseVector, StoredChunk, Vectors,
+    Chunk, CollectionSpec, Engine, Fusion, Hit, Metric, Mode, Placement, Query, QueryRequest, Recommend, SearchRequest,
+    SparseParams, SparseVector, StoredChunk, Vectors,
 };
 
 /// The README's example is run as a test.

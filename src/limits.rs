@@ -46,6 +46,10 @@ pub const FILTER_KEY_STEPS: usize = 32;
 pub const FILTER_FIELDS: usize = 64;
 /// Which part of a collection may pass a filter at most to be looked at record by record: one in so many.
 pub const FILTER_FEW: u64 = 16;
+/// Most declared fields of a collection that the engine filters by.
+pub const FIELD_INDEXES: usize = 64;
+/// Most tokens that a point has of one field; of more values it is only known that there are many.
+pub const FIELD_TOKENS: usize = 1024;
 /// Most values that a search looks through on the caller's own thread: about 0.2 milliseconds of work.
 pub const SEARCH_AT_ONCE_VALUES: usize = 8 << 20;
 /// Most records on one page of a listing.
@@ -386,6 +390,29 @@ pub const ADMIN_RUNS: usize = 64;
 pub const VERIFY_NAMED: usize = 1000;
 /// How long a backup waits for a collection that is being closed, in milliseconds.
 pub const BACKUP_WAIT_MS: u64 = 30_000;
+/// Most connections to a Qdrant server.
+pub const QDRANT_CONNECTIONS: usize = 64;
+/// Most attempts at one call to a Qdrant server.
+pub const QDRANT_ATTEMPTS: usize = 5;
+/// Shortest and longest wait between two of them, in milliseconds, before jitter.
+pub const QDRANT_WAIT_MS: [u64; 2] = [50, 1_000];
+/// After how long of silence a Qdrant server is asked whether it is still there, in milliseconds.
+pub const QDRANT_PING_MS: u64 = 5_000;
+/// How long that answer may take, in milliseconds.
+pub const QDRANT_PING_ANSWER_MS: u64 = 5_000;
+/// Most points in one write to a Qdrant server.
+pub const QDRANT_WRITE_POINTS: usize = 512;
+/// Most bytes in one write to a Qdrant server, unless one point alone is larger.
+pub const QDRANT_WRITE_BYTES: usize = 8 << 20;
+/// Most points that a Qdrant server is asked for at a time.
+pub const QDRANT_READ_POINTS: usize = 512;
+/// Largest message of a Qdrant server, in bytes: one point that is as large as a write may be. Of an answer that is larger,
+/// half is asked for.
+pub const QDRANT_ANSWER_BYTES: usize = 96 << 20;
+/// Longest API key of Qdrant, in bytes: it may be a token with claims.
+pub const QDRANT_API_KEY_BYTES: usize = 4096;
+/// Points that a collection moves at a time: who writes waits for that.
+pub const MIGRATE_POINTS: usize = 128;
 /// Most API keys of the Qdrant-compatible endpoint: as many as its file has room for.
 pub const API_KEYS: usize = 2048;
 /// Longest label of an API key, in bytes.
@@ -397,7 +424,7 @@ pub const QDRANT_BODY_BYTES: usize = 32 << 20;
 /// Bytes of requests that it reads at a time, all together.
 pub const QDRANT_BODIES_BYTES: usize = 256 << 20;
 /// Largest answer of it over gRPC, in bytes.
-pub const QDRANT_ANSWER_BYTES: usize = 256 << 20;
+pub const QDRANT_GRPC_ANSWER_BYTES: usize = 256 << 20;
 /// Most points that it shows at once, and most groups times their size.
 pub const QDRANT_POINTS: usize = 10_000;
 /// Most candidates that it fetches for one question.

@@ -1,16 +1,16 @@
-//! `collection create|list|show|drop`.
+//! `collection create|list|show|migrate|drop|index`.
 
 use std::collections::BTreeMap;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::output::{Output, bytes};
-use super::{Global, TenantArg};
+use super::{Global, TenantArg, index};
 use crate::error::{Error, Result};
 use crate::record::Packing;
 use crate::store::{Collection, Tenant};
-use crate::vectors::{CollectionSpec, Language, Metric, Mode, Modifier, SparseParams, VectorParams};
+use crate::vectors::{CollectionSpec, Engine, Language, Metric, Mode, Modifier, Placement, SparseParams, VectorParams};
 
 #[derive(Subcommand)]
 pub(super) enum CollectionCommand {
@@ -28,6 +28,15 @@ pub(super) enum CollectionCommand {
         /// Its name
         name: String,
     },
+    /// Move a collection to another engine or placement while it is used; once more takes up what was interrupted
+    Migrate {
+        #[command(flatten)]
+        tenant: TenantArg,
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        engine: EngineArgs,
+    },
     /// Drop a collection and everything in it
     Drop {
         #[command(flatten)]
@@ -38,6 +47,43 @@ pub(super) enum CollectionCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Declare the fields that the engine filters by, and list and drop them
+    #[command(subcommand)]
+    Index(index::IndexCommand),
+}
+
+#[derive(Args)]
+pub(super) struct EngineArgs {
+    /// Which engine holds the points: in this process, or a Qdrant server (the setting `qdrant_url`)
+    #[arg(long, default_value = "edge")]
+    engine: EngineArg,
+    /// In a server: a physical collection of its own, or one together with others of the same vectors
+    #[arg(long)]
+    placement: Option<PlacementArg>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EngineArg {
+    Edge,
+    Server,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PlacementArg {
+    Dedicated,
+    Shared,
+}
+
+impl EngineArgs {
+    fn engine(&self) -> Result<Engine> {
+        match (self.engine, self.placement) {
+            (EngineArg::Edge, None) => Ok(Engine::Edge),
+            (EngineArg::Server, None | Some(PlacementArg::Dedicated)) => Ok(Engine::Server(Placement::Dedicated)),
+            (EngineArg::Server, Some(PlacementArg::Shared)) => Ok(Engine::Server(Placement::Shared)),
+            (EngineArg::Edge, Some(_)) => Err(Error::invalid("the engine in this process has no placements")
+                .with_remedy("leave `--placement` out, or add `--engine server`")),
+        }
+    }
 }
 
 #[derive(Args)]
@@ -73,6 +119,8 @@ pub(super) struct CreateArgs {
     /// Pad payloads to Padmé sizes before sealing
     #[arg(long)]
     pad: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 pub(super) async fn run(global: &Global, command: CollectionCommand, output: &Output) -> Result<()> {
@@ -86,6 +134,7 @@ pub(super) async fn run(global: &Global, command: CollectionCommand, output: &Ou
             let found = global.with_tenant(&tenant, async |tenant| one(&tenant.collection(&name)?).await).await?;
             output.answer(&found, describe)
         }
+        CollectionCommand::Migrate { tenant, name, engine } => migrate(global, &tenant, &name, &engine, output).await,
         CollectionCommand::Drop { tenant, name, yes } => {
             if !yes {
                 return Err(Error::invalid(format!("dropping `{}` deletes everything in it", crate::id::shown(&name)))
@@ -94,6 +143,7 @@ pub(super) async fn run(global: &Global, command: CollectionCommand, output: &Ou
             global.with_tenant(&tenant, async |tenant| tenant.drop_collection(&name).await).await?;
             output.answer(&json!({ "dropped": name }), |_| format!("dropped {name}"))
         }
+        CollectionCommand::Index(command) => index::run(global, command, output).await,
     }
 }
 
@@ -104,7 +154,8 @@ async fn create(global: &Global, args: CreateArgs, output: &Output) -> Result<()
         .sparse(args.sparse.iter().map(|s| sparse_vector(s)).collect::<Result<Vec<_>>>()?)
         .language(args.language)
         .mode(args.mode)
-        .packing(Packing { compress: args.compress, pad: args.pad });
+        .packing(Packing { compress: args.compress, pad: args.pad })
+        .engine(args.engine.engine()?);
     if !args.vector.is_empty() {
         let named = args.vector.iter().map(|v| named_vector(v, args.metric)).collect::<Result<BTreeMap<_, _>>>()?;
         if named.len() < args.vector.len() {
@@ -117,7 +168,7 @@ async fn create(global: &Global, args: CreateArgs, output: &Output) -> Result<()
     }
     if args.mode == Mode::Plain {
         output.remark(
-            "note: in `plain` mode the engine's files hold the exact embeddings, and an embedding gives away roughly \
+            "note: in `plain` mode the engine holds the exact embeddings, and an embedding gives away roughly \
              its text",
         );
     }
@@ -126,6 +177,31 @@ async fn create(global: &Global, args: CreateArgs, output: &Output) -> Result<()
         .with_tenant(&args.tenant, async |tenant| one(&tenant.create_collection(&name, spec).await?).await)
         .await?;
     output.answer(&made, |made| format!("created {}", describe(made)))
+}
+
+const MOVING: &str = "{bar:30} {pos}/{len} points, {msg}, {eta} left";
+
+async fn migrate(global: &Global, tenant: &TenantArg, name: &str, args: &EngineArgs, output: &Output) -> Result<()> {
+    let engine = args.engine()?;
+    // Every point is looked at twice: when it is copied, and when it is opened in its new place.
+    let bar = output.progress(Some(0), MOVING);
+    let shown = bar.clone();
+    let moved = global
+        .with_tenant(tenant, async |tenant| {
+            let told = move |at: crate::vectors::Migration| {
+                shown.set_length(2 * at.points);
+                shown.set_position(at.copied + at.verified);
+                shown.set_message(if at.verified > 0 { "opening" } else { "copying" });
+            };
+            let moved = tenant.migrate_collection(name, engine, told).await?;
+            let collection = one(&tenant.collection(name)?).await?;
+            Ok((moved, collection))
+        })
+        .await;
+    bar.finish_and_clear();
+    let (moved, collection) = moved?;
+    let answer = json!({ "moved": moved.points, "collection": collection });
+    output.answer(&answer, |answer| format!("moved {} points: {}", answer["moved"], describe(&answer["collection"])))
 }
 
 fn named_vector(text: &str, metric: Metric) -> Result<(String, VectorParams)> {
@@ -162,7 +238,8 @@ async fn one(collection: &Collection) -> Result<Value> {
     let status = collection.status().await?;
     Ok(json!({
         "name": collection.name(), "mode": spec.mode, "vectors": spec.vectors, "sparse": spec.sparse,
-        "language": spec.language, "packing": spec.packing, "status": status,
+        "language": spec.language, "packing": spec.packing, "indexes": index::list(collection),
+        "engine": collection.engine(), "status": status,
     }))
 }
 
@@ -185,8 +262,10 @@ fn describe(collection: &Value) -> String {
     }
     let text = |key: &str| collection[key].as_str().unwrap_or_default().to_owned();
     let status = &collection["status"];
+    let engine = serde_json::from_value::<Engine>(collection["engine"].clone()).unwrap_or_default();
+    let engine = if engine == Engine::Edge { String::new() } else { format!(", in the {engine}") };
     format!(
-        "{} ({}, {}): {} chunks, {} in the journal\n",
+        "{} ({}{engine}, {}): {} chunks, {} in the journal\n",
         text("name"),
         text("mode"),
         vectors.join(", "),

@@ -58,14 +58,15 @@ pub(super) struct ChunksArgs {
 pub(super) async fn chunks(global: &Global, args: ChunksArgs, output: &Output) -> Result<()> {
     let filter = args.filter.read()?;
     if args.count {
-        let count = async |tenant: &crate::Tenant| {
-            let collection = tenant.collection(&args.collection)?;
-            match filter {
-                Some(filter) => collection.count_filtered(filter).await,
-                None => collection.count().await,
-            }
-        };
-        let count = global.with_tenant(&args.tenant, count).await?;
+        let count = global
+            .with_tenant(&args.tenant, async |tenant| {
+                let collection = tenant.collection(&args.collection)?;
+                match filter {
+                    Some(filter) => collection.count_filtered(filter).await,
+                    None => collection.count().await,
+                }
+            })
+            .await?;
         return output.answer(&json!({ "count": count }), |_| format!("{count}"));
     }
     let (chunks, more) = global

@@ -13,6 +13,7 @@ mod envelope;
 mod epoch;
 mod file;
 mod filter;
+mod index;
 pub mod input;
 mod keystore;
 mod kms;

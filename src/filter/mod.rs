@@ -34,7 +34,7 @@ use crate::limits;
 
 pub use check::{Check, Range, ValuesCount};
 pub use date::Date;
-pub(crate) use erase::{erase_fields, Erased};
+pub(crate) use erase::erase_fields;
 pub use geo::{GeoBox, GeoPoint, GeoPolygon, GeoRadius};
 pub use matches::Match;
 pub use path::{JsonPath, Step};

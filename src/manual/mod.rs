@@ -54,3 +54,6 @@ pub mod audit_events {}
 
 #[doc = include_str!("alerts.md")]
 pub mod alerts {}
+
+#[doc = include_str!("qdrant_server.md")]
+pub mod qdrant_server {}

@@ -125,15 +125,18 @@ impl Shown {
     }
 }
 
-/// What a client needs: it talks only to servers that it believes.
-pub(super) fn client(own: Own, believed: Believed) -> Result<ClientConfig> {
+/// What a client needs: it talks only to servers that it believes. Without a certificate of its own it shows none.
+pub(super) fn client(own: Option<Own>, believed: Believed) -> Result<ClientConfig> {
     let provider = if believed.may_be_classical() { ANY.clone() } else { hybrid() };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Servers(believed)))
-        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified)));
+        .with_custom_certificate_verifier(Arc::new(Servers(believed)));
+    let mut config = match own {
+        Some(own) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified))),
+        None => config.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)

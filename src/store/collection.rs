@@ -8,7 +8,7 @@ use crate::audit::{Access, RecordDigest, RecordType, WriteKind, hex};
 use crate::error::Result;
 use crate::filter::Filter;
 use crate::id::RecordId;
-use crate::vectors::{self, Chunk, CollectionSpec, Hit, QueryRequest, SearchRequest, StoredChunk};
+use crate::vectors::{self, Chunk, CollectionSpec, Engine, Hit, QueryRequest, SearchRequest, StoredChunk};
 
 use super::audit::Desk;
 use super::foreground::Class;
@@ -54,6 +54,11 @@ impl Collection {
     /// Its description.
     pub fn spec(&self) -> &CollectionSpec {
         self.inner.spec()
+    }
+
+    /// Which engine holds its points now.
+    pub fn engine(&self) -> Engine {
+        self.inner.engine()
     }
 
     /// Writes chunks, each replacing what has its id, and returns how many, once they would survive a power loss.

@@ -5,17 +5,21 @@
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::crypto;
 use crate::error::{Error, Result};
+use crate::filter::erase_fields;
 use crate::id::{Epoch, RecordId};
 use crate::keys::{Keyring, Label};
 use crate::record::{self, Field, Place, StoreKind};
 use crate::secret::SecretBytes;
 
+use super::blind::{self, Declared};
 use super::engine::Point;
 use super::registry::{self, Entry};
 use super::vector_plain::{self, Embeddings};
@@ -26,6 +30,8 @@ pub(super) struct PointSealer {
     pub(super) keyring: Arc<Keyring>,
     pub(super) id: CollectionId,
     pub(super) spec: CollectionSpec,
+    /// The fields that points have tokens of.
+    pub(super) declared: RwLock<Arc<Declared>>,
 }
 
 /// A sealed chunk: the point, what the registry must say of it, and the digest of its embeddings.
@@ -33,6 +39,16 @@ pub(super) struct Sealed {
     pub(super) point: Point,
     pub(super) entry: Entry,
     pub(super) embedding: Embedding,
+    /// What its tokens were made by.
+    pub(super) declared: Arc<Declared>,
+}
+
+/// What an engine that searches is given besides the sealed fields.
+struct Derived {
+    searchable: Vec<(u8, Vec<f32>)>,
+    tokens: Vec<[u8; 16]>,
+    /// What the tokens were made by.
+    declared: Arc<Declared>,
 }
 
 /// Which version of a record's embeddings was sealed or opened. With it, that version's payload opens without the
@@ -101,14 +117,43 @@ impl PointSealer {
         let vector = key.seal(&self.place(&id, version, Field::Vector, None), vector_plain.expose_secret())?;
         let place = self.place(&id, version, Field::Payload, Some(&embedding.digest));
         let payload = key.seal(&place, payload_plain.expose_secret())?;
-        let searchable = match self.spec.mode {
-            Mode::Sealed => Vec::new(),
-            Mode::Plain => vectors.dense.iter().map(|(position, vector)| (*position, vector.to_vec())).collect(),
-        };
+        let Derived { searchable, tokens, declared } = self.derived(epoch, vectors, payload_plain)?;
         let digest = registry::digest(self.keyring.provider(), &payload);
         let entry = Entry { expires_at_ms: 0, epoch, version, digest };
-        let point = Point { id, epoch: epoch.as_u32(), version, payload, vector, searchable };
-        Ok(Sealed { point, entry, embedding })
+        let (epoch, tag) = (epoch.as_u32(), None);
+        let point = Point { id, epoch, version, payload, vector, searchable, tag, tokens };
+        Ok(Sealed { point, entry, embedding, declared })
+    }
+
+    /// What is derived from the fields of a point.
+    fn derived(&self, epoch: Epoch, vectors: &Embeddings, payload_plain: &SecretBytes) -> Result<Derived> {
+        let declared = self.declared.read().clone();
+        let searchable = match self.spec.mode {
+            Mode::Sealed => return Ok(Derived { searchable: Vec::new(), tokens: Vec::new(), declared }),
+            Mode::Plain => vectors.dense.iter().map(|(position, vector)| (*position, vector.to_vec())).collect(),
+        };
+        if declared.is_empty() {
+            return Ok(Derived { searchable, tokens: Vec::new(), declared });
+        }
+        let key = self.keyring.blinding(epoch, self.id.as_bytes())?;
+        let tokens = record::with_payload(payload_plain, |text, metadata| {
+            let mut metadata: Map<String, Value> = serde_json::from_str(metadata).map_err(|_| crypto::open_failed())?;
+            let tokens = blind::tokens(&*key, &declared, &metadata, text);
+            erase_fields(&mut metadata);
+            Ok(tokens)
+        })?;
+        Ok(Derived { searchable, tokens, declared })
+    }
+
+    /// `point`, which must be what the registry's `entry` says, with what is derived from it made anew. Its sealed fields
+    /// stay what they are: tokens that name it remain good.
+    pub(super) fn rederive(&self, point: &Point, entry: &Entry) -> Result<Sealed> {
+        let vector_plain = self.open_vector_plain(point, entry)?;
+        let opened = self.parse_vector(point, entry, &vector_plain)?;
+        let payload_plain = self.open_payload_plain(point, entry, &opened.embedding)?;
+        let Derived { searchable, tokens, declared } = self.derived(entry.epoch, &opened.vectors, &payload_plain)?;
+        let point = Point { searchable, tokens, ..point.clone() };
+        Ok(Sealed { point, entry: *entry, embedding: opened.embedding, declared })
     }
 
     /// Opens the vector field of `point`, which must be what the registry's `entry` says.

@@ -12,6 +12,7 @@ use crate::id::Name;
 use crate::limits;
 use crate::record::Packing;
 
+use super::blind::{Declared, FieldIndexSpec};
 use super::inverted::Language;
 use super::{Metric, SparseParams};
 
@@ -30,6 +31,12 @@ impl CollectionId {
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+}
+
+impl From<uuid::Uuid> for CollectionId {
+    fn from(id: uuid::Uuid) -> Self {
+        Self(id.into_bytes())
     }
 }
 
@@ -81,6 +88,38 @@ impl FromStr for Mode {
     }
 }
 
+/// Which engine holds the points of a collection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// `qdrant-edge` in this process, with its files in the data directory.
+    #[default]
+    Edge,
+    /// A Qdrant server (the setting `qdrant_url`).
+    Server(Placement),
+}
+
+/// How a collection lies in a Qdrant server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// In a physical collection of its own.
+    #[default]
+    Dedicated,
+    /// In one with all others whose vectors have the same sizes and metrics.
+    Shared,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Engine::Edge => "edge",
+            Engine::Server(Placement::Dedicated) => "server, dedicated",
+            Engine::Server(Placement::Shared) => "server, shared",
+        })
+    }
+}
+
 /// Whom a collection belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -113,6 +152,12 @@ pub struct CollectionSpec {
     pub sparse: BTreeMap<String, SparseParams>,
     /// How payloads are packed before sealing.
     pub packing: Packing,
+    /// The declared fields by path: those that an engine filters by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub indexes: BTreeMap<String, FieldIndexSpec>,
+    /// Which engine holds its points; [`Collection::engine`](super::Collection::engine) tells after it moved.
+    #[serde(default)]
+    pub engine: Engine,
     /// What language texts are in, for keyword search.
     #[serde(default, skip_serializing_if = "Language::is_default")]
     pub language: Language,
@@ -131,6 +176,8 @@ impl CollectionSpec {
             vectors: BTreeMap::new(),
             sparse: BTreeMap::new(),
             packing: Packing::default(),
+            indexes: BTreeMap::new(),
+            engine: Engine::default(),
             language: Language::default(),
         }
     }
@@ -149,10 +196,24 @@ impl CollectionSpec {
         self
     }
 
+    /// The same in another engine.
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
     /// The same with named vectors in place of what it had.
     #[must_use]
     pub fn named<N: Into<String>>(mut self, vectors: impl IntoIterator<Item = (N, VectorParams)>) -> Self {
         self.vectors = vectors.into_iter().map(|(name, params)| (name.into(), params)).collect();
+        self
+    }
+
+    /// The same with a declared field.
+    #[must_use]
+    pub fn index(mut self, field: impl Into<String>, index: FieldIndexSpec) -> Self {
+        self.indexes.insert(field.into(), index);
         self
     }
 
@@ -191,7 +252,7 @@ impl CollectionSpec {
                     .with_remedy(format!("use 1 to {}", limits::VECTOR_DIMENSIONS)));
             }
         }
-        Ok(())
+        Declared::new(&self.indexes).map(|_| ())
     }
 
     /// Whether its only vector is one without a name.

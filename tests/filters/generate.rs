@@ -39,6 +39,8 @@ impl Document {
 pub enum Language {
     /// All of it.
     Whole,
+    /// All of it, on the fields that the collection in `collections.rs` declares.
+    Declared,
     /// What version 0.7 of the engine reads as Qdrant 1.20 does. It looks for words letter by letter, does not know
     /// prefixes and slices, counts a missing field as no value at all, and does not look for `null` within arrays.
     Engine,
@@ -46,9 +48,54 @@ pub enum Language {
 
 const KEYS: [&str; 10] = ["city", "n", "ok", "when", "at", "tags", "a", "items", "text", "odd key.x"];
 const PATHS: [&str; 24] = [
-    "city", "n", "n", "ok", "when", "when", "at", "at", "tags", "tags[]", "a", "a.b", "a.b.c", "a[].b", "a[0]", "items",
-    "items[].n", "items[].tags", "items[].tags[]", "items[1].n", "text", "\"odd key.x\"", "missing", "a.b[]",
+    "city",
+    "n",
+    "n",
+    "ok",
+    "when",
+    "when",
+    "at",
+    "at",
+    "tags",
+    "tags[]",
+    "a",
+    "a.b",
+    "a.b.c",
+    "a[].b",
+    "a[0]",
+    "items",
+    "items[].n",
+    "items[].tags",
+    "items[].tags[]",
+    "items[1].n",
+    "text",
+    "\"odd key.x\"",
+    "missing",
+    "a.b[]",
 ];
+/// Those that a collection declares, of which some are within objects of arrays.
+const DECLARED: [&str; 18] = [
+    "city",
+    "n",
+    "ok",
+    "when",
+    "at",
+    "tags",
+    "tags[]",
+    "a",
+    "a.b",
+    "a[].b",
+    "a[0]",
+    "items",
+    "items[].n",
+    "items[].tags",
+    "text",
+    "\"odd key.x\"",
+    "missing",
+    "items[].city",
+];
+const NESTED_PATHS: [&str; 4] = ["n", "city", "tags", "b"];
+const ARRAYS: [&str; 5] = ["items", "items[]", "a", "a[]", "a.b"];
 const WORDS: [&str; 12] =
     ["Berlin", "Paris", "berlin", "New York", "red", "Red fox", "", "über", "ÜBER", "a-b", "fox_red 7", "Rome"];
 const DATES: [&str; 12] = [
@@ -97,23 +144,35 @@ const PLACES: [(f64, f64); 10] = [
     (250.0, 95.0),
 ];
 
-pub struct Random(StdRng);
+pub struct Random {
+    rng: StdRng,
+    /// The fields that are asked about, if not all.
+    path: Option<&'static [&'static str]>,
+}
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        Self(StdRng::seed_from_u64(seed))
+        Self { rng: StdRng::seed_from_u64(seed), path: None }
     }
 
     fn one_in(&mut self, n: u32) -> bool {
-        self.0.random_range(0..n) == 0
+        self.rng.random_range(0..n) == 0
     }
 
     fn below(&mut self, n: usize) -> usize {
-        self.0.random_range(0..n)
+        self.rng.random_range(0..n)
     }
 
     fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of.choose(&mut self.0).unwrap()
+        of.choose(&mut self.rng).unwrap()
+    }
+
+    fn path(&mut self, language: Language) -> &'static str {
+        match self.path {
+            Some(paths) => self.one(paths),
+            None if language == Language::Declared => self.one(&DECLARED),
+            None => self.one(&PATHS),
+        }
     }
 
     pub fn document(&mut self) -> Document {
@@ -124,11 +183,8 @@ impl Random {
 
     /// One that the engine takes: it has no textual ids.
     pub fn document_for_engine(&mut self, nth: u64) -> Document {
-        let id = if nth % 3 == 0 {
-            RecordId::Uuid(uuid::Uuid::from_u128(u128::from(nth)))
-        } else {
-            RecordId::Number(nth)
-        };
+        let id =
+            if nth % 3 == 0 { RecordId::Uuid(uuid::Uuid::from_u128(u128::from(nth))) } else { RecordId::Number(nth) };
         self.document_called(id)
     }
 
@@ -206,7 +262,7 @@ impl Random {
     }
 
     fn place(&mut self) -> Value {
-        let (lon, lat) = *PLACES.choose(&mut self.0).unwrap();
+        let (lon, lat) = *PLACES.choose(&mut self.rng).unwrap();
         match self.below(12) {
             0 => json!({"lon": lon}),
             1 => json!({"lon": lon.to_string(), "lat": lat}),
@@ -254,12 +310,12 @@ impl Random {
     }
 
     fn condition(&mut self, depth: usize, language: Language) -> Value {
-        let whole = language == Language::Whole;
+        let whole = language != Language::Engine;
         match self.below(22) {
             0 | 1 if depth < 3 => self.filter_at(depth + 1, language),
-            2 | 3 if depth < 3 => self.nested(depth, language),
-            4 => json!({"is_empty": {"key": self.one(&PATHS)}}),
-            5 if whole => json!({"is_null": {"key": self.one(&PATHS)}}),
+            2 | 3 if depth < 3 && self.path.is_none() => self.nested(depth, language),
+            4 => json!({"is_empty": {"key": self.path(language)}}),
+            5 if whole => json!({"is_null": {"key": self.path(language)}}),
             6 => json!({"has_id": self.ids(language)}),
             7 => json!({"has_vector": self.one(&["a", "b", "c"])}),
             8 if whole => {
@@ -267,7 +323,7 @@ impl Random {
                 json!({"slice": {"total": total, "index": self.below(total)}})
             }
             _ => {
-                let mut condition = Map::from_iter([("key".to_owned(), Value::from(self.one(&PATHS)))]);
+                let mut condition = Map::from_iter([("key".to_owned(), Value::from(self.path(language)))]);
                 for _ in 0..if self.one_in(10) { 2 } else { 1 } {
                     let (name, check) = self.check(language);
                     condition.insert(name.into(), check);
@@ -282,19 +338,22 @@ impl Random {
     }
 
     fn nested(&mut self, depth: usize, language: Language) -> Value {
+        self.path = (language == Language::Declared).then_some(&NESTED_PATHS[..]);
         let mut filter = self.filter_at(depth + 1, language);
+        self.path = None;
         // So that it is about what the objects have.
         if !self.one_in(3) {
             let inner = json!({"key": self.one(&["n", "city", "tags", "b"]), "is_empty": self.one_in(2)});
             filter = json!({"must": [inner], "must_not": filter});
         }
-        json!({"nested": {"key": self.one(&["items", "items[]", "a", "a[]", "a.b"]), "filter": filter}})
+        let arrays = if language == Language::Declared { &ARRAYS[..4] } else { &ARRAYS[..] };
+        json!({"nested": {"key": self.one(arrays), "filter": filter}})
     }
 
     fn ids(&mut self, language: Language) -> Vec<Value> {
         (0..self.below(4))
             .map(|_| match language {
-                Language::Whole => self.id(),
+                Language::Whole | Language::Declared => self.id(),
                 Language::Engine => match self.below(400) as u64 {
                     n if n % 3 == 0 => uuid::Uuid::from_u128(u128::from(n)).to_string().into(),
                     n => n.into(),
@@ -318,7 +377,7 @@ impl Random {
     }
 
     fn matching(&mut self, language: Language) -> Value {
-        let last = if language == Language::Whole { 12 } else { 7 };
+        let last = if language == Language::Engine { 7 } else { 12 };
         let word = self.one(&WORDS);
         match self.below(last) {
             0 | 1 => json!({"value": word}),
@@ -344,7 +403,7 @@ impl Random {
     }
 
     fn integer(&mut self) -> i64 {
-        *[0, 1, 2, -3, 7, 9_007_199_254_740_993, i64::MAX, i64::MIN].choose(&mut self.0).unwrap()
+        *[0, 1, 2, -3, 7, 9_007_199_254_740_993, i64::MAX, i64::MIN].choose(&mut self.rng).unwrap()
     }
 
     /// Some of the four bounds.
@@ -390,14 +449,12 @@ impl Random {
 
     fn circle(&mut self) -> Value {
         let (lon, lat) = PLACES[self.below(9)];
-        let radius = *[1.0, 400_000.0, 1_000_000.0, 7_000_000.0].choose(&mut self.0).unwrap();
+        let radius = *[1.0, 400_000.0, 1_000_000.0, 7_000_000.0].choose(&mut self.rng).unwrap();
         json!({"center": {"lon": lon, "lat": lat}, "radius": radius})
     }
 
     fn polygon(&mut self) -> Value {
-        let ring = |points: &[(f64, f64)]| {
-            json!({"points": points.iter().map(|(lon, lat)| json!({"lon": lon, "lat": lat})).collect::<Vec<_>>()})
-        };
+        let ring = |points: &[(f64, f64)]| json!({"points": points.iter().map(|(lon, lat)| json!({"lon": lon, "lat": lat})).collect::<Vec<_>>()});
         let outer = [(0.7, 40.1), (35.3, 39.7), (33.1, 61.2), (5.9, 58.3), (0.7, 40.1)];
         let hole = [(10.2, 50.1), (16.7, 51.3), (15.1, 54.9), (10.2, 50.1)];
         match self.below(3) {

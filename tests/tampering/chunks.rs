@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use strongroom::kv::Table;
 use strongroom::vectors::edge::Edge;
-use strongroom::vectors::engine::{Fields, Point, SearchableVector, VectorBackend as _};
+use strongroom::vectors::engine::{Fields, Point, SearchableVector, Shape, VectorBackend as _};
 use strongroom::vectors::{Collection, CollectionId};
 use strongroom::{Chunk, CollectionSpec, Metric, Mode, RecordId, SearchRequest};
 use uuid::Uuid;
@@ -406,11 +406,11 @@ fn altered_in_the_real_engine() {
         let docs = world.catalog().unwrap().create(&"docs".parse().unwrap(), spec).unwrap();
         docs.upsert((0..RECORDS).map(|id| chunk(id, 1)).collect()).unwrap();
         docs.close().unwrap();
-        let searchable = [SearchableVector { position: 0, size: SIZE, metric: Metric::Cosine }];
-        let searchable = if mode == Mode::Plain { &searchable[..] } else { &[] };
+        let searchable = vec![SearchableVector { position: 0, size: SIZE, metric: Metric::Cosine }];
+        let shape = Shape { vectors: if mode == Mode::Plain { searchable } else { Vec::new() }, ..Shape::default() };
         let edge = Edge::new(world.dir.path().join("shards"), disk(&world.dir.path().join("b")));
         let edit = |change: &dyn Fn(&mut [Point])| {
-            let engine = edge.open(docs.id(), searchable).unwrap();
+            let engine = edge.open(docs.id(), &shape).unwrap();
             let mut points = engine.scroll(None, 100, Fields::Both).unwrap().0;
             let before = points.clone();
             change(&mut points);

@@ -6,20 +6,18 @@ use std::ops::Bound;
 use parking_lot::RwLockUpgradableReadGuard;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
-use serde_json::{Map, Value};
 use uuid::Uuid;
 use zeroize::Zeroize as _;
 
 use crate::error::{Error, Result};
-use crate::filter::{Filter, Record, erase_fields};
+use crate::filter::{Condition, Filter, Record, erase_fields};
 use crate::id::RecordId;
 use crate::kv::Batch;
-use crate::limits;
-use crate::vectors::StoredChunk;
 use crate::vectors::engine::{Fields, Point};
 use crate::vectors::payload::{self, PayloadIndex};
-use crate::vectors::point::OpenedPayload;
+use crate::vectors::point::{OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
+use crate::vectors::{Hit, StoredChunk};
 
 use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Indexes, Open, Staged};
@@ -62,6 +60,14 @@ impl Collection {
         super::read::check_page(limit)?;
         filter.validate()?;
         let open = self.open()?;
+        if self.has_tokens() {
+            let mut chunks = self.passing_by_engine(&open, filter)?;
+            chunks.retain(|chunk| after.is_none_or(|after| chunk.id > *after));
+            chunks.sort_by(|a, b| a.id.cmp(&b.id));
+            let more = chunks.len() > limit;
+            chunks.truncate(limit);
+            return Ok((chunks, more));
+        }
         let mut after = after.cloned();
         loop {
             let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -73,7 +79,7 @@ impl Collection {
             ids.truncate(limit);
             let mut page = self.get(&ids)?;
             // What was written since the index was asked is looked at as it is now.
-            page.retain(|chunk| self.passes(filter, &chunk.id, &chunk.metadata, &chunk.text));
+            page.retain(|chunk| passes(filter, chunk));
             if !page.is_empty() || !more {
                 return Ok((page, more));
             }
@@ -85,6 +91,9 @@ impl Collection {
     pub fn count_filtered(&self, filter: &Filter) -> Result<usize> {
         filter.validate()?;
         let open = self.open()?;
+        if self.has_tokens() {
+            return Ok(self.passing_by_engine(&open, filter)?.len());
+        }
         self.with_passing(&open, filter, |_, passing| Ok(usize::try_from(passing.len()).unwrap_or(usize::MAX)))
     }
 
@@ -92,6 +101,10 @@ impl Collection {
     pub fn passing(&self, filter: &Filter) -> Result<Vec<RecordId>> {
         filter.validate()?;
         let open = self.open()?;
+        if self.has_tokens() {
+            let chunks = self.passing_by_engine(&open, filter)?;
+            return Ok(chunks.into_iter().map(|chunk| chunk.id).collect());
+        }
         self.with_passing(&open, filter, |_, passing| Ok(passing.ids().cloned().collect()))
     }
 
@@ -107,22 +120,13 @@ impl Collection {
             // Nobody else writes until these are gone.
             let chunks = self.fetch_settled(&open, writing.live(), ids)?;
             drop(applied);
-            let deletes: Vec<RecordId> = chunks
-                .into_iter()
-                .filter(|chunk| self.passes(filter, &chunk.id, &chunk.metadata, &chunk.text))
-                .map(|chunk| chunk.id)
-                .collect();
+            let deletes: Vec<RecordId> =
+                chunks.into_iter().filter(|chunk| passes(filter, chunk)).map(|chunk| chunk.id).collect();
             let staged = Staged { upserts: Vec::new(), deletes };
             let (_, gone) = self.write_after(&open, head, &writing, staged, Batch::default())?;
             deleted += gone;
         }
         Ok(deleted)
-    }
-
-    /// Whether a chunk passes.
-    pub(super) fn passes(&self, filter: &Filter, id: &RecordId, metadata: &Map<String, Value>, text: &str) -> bool {
-        let vectors: Vec<&str> = self.spec().vectors.keys().map(String::as_str).collect();
-        filter.matches(&Record { id, metadata, text, vectors: &vectors })
     }
 
     /// Calls `work` with the resident indexes and the records that pass `filter`.
@@ -136,9 +140,33 @@ impl Collection {
         self.with_payload(open, filter, |indexes, payload| {
             let mut bounds = payload.bound(filter)?;
             if let Some(ids) = &by_text {
-                bounds.sure |= payload.slots(ids) & bounds.possible;
+                bounds.sure |= payload.slots(ids) & &bounds.possible;
             }
             work(indexes, &Passing { payload, slots: bounds.sure })
+        })
+    }
+
+    /// The chunks that pass `filter`, of those that the engine finds by their tokens.
+    fn passing_by_engine(&self, open: &Open, filter: &Filter) -> Result<Vec<StoredChunk>> {
+        self.context.keyring.looking(|live| {
+            // While records move between epochs, and so in the order of the engine, nobody writes.
+            let quiet = (!live.older().is_empty()).then(|| self.settled());
+            let tokens = self.token_filter(live, filter)?;
+            let (mut passing, mut from) = (Vec::new(), None);
+            loop {
+                let (points, next) = open.engine.scroll_filtered(from, OPENED, Fields::Both, Some(&tokens))?;
+                let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
+                let opened = match quiet {
+                    Some(_) => self.try_open_points(&ids, points)?,
+                    None => self.open_points(open, &ids, points)?,
+                };
+                let chunks = opened.into_iter().flatten().map(|(_, chunk)| chunk);
+                passing.extend(chunks.filter(|chunk| passes(filter, chunk)));
+                match next {
+                    Some(id) => from = Some(id),
+                    None => return Ok(passing),
+                }
+            }
         })
     }
 
@@ -151,8 +179,7 @@ impl Collection {
         let mut passing = BTreeSet::new();
         for ids in undecided.chunks(OPENED) {
             let chunks = self.get(ids)?;
-            let passes = |chunk: &StoredChunk| self.passes(filter, &chunk.id, &chunk.metadata, &chunk.text);
-            passing.extend(chunks.into_iter().filter(passes).map(|chunk| chunk.id));
+            passing.extend(chunks.into_iter().filter(|chunk| passes(filter, chunk)).map(|chunk| chunk.id));
         }
         Ok(passing)
     }
@@ -188,7 +215,8 @@ impl Collection {
         if !damaged.is_empty() {
             return Err(Error::integrity("a registry row"));
         }
-        let mut index = PayloadIndex::new(self.spec().vectors.keys().cloned().collect());
+        let names: Vec<&String> = self.spec().vectors.keys().collect();
+        let mut index = PayloadIndex::new(names.iter().copied().cloned().collect());
         let mut from = None;
         loop {
             let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
@@ -198,14 +226,15 @@ impl Collection {
                     entries.remove(&p.id).ok_or_else(|| Error::integrity("a record that the vector engine made up"))
                 })
                 .collect::<Result<_>>()?;
-            let opened: Vec<(RecordId, OpenedPayload)> = points
+            let opened: Vec<(OpenedVector, OpenedPayload)> = points
                 .par_iter()
                 .zip(expected.par_iter())
                 .with_min_len(32)
                 .map(|(point, entry)| self.open_for_index(point, entry))
                 .collect::<Result<_>>()?;
-            for (id, OpenedPayload { mut text, mut metadata }) in opened {
-                index.upsert(&id, &metadata)?;
+            for (vector, OpenedPayload { mut text, mut metadata }) in opened {
+                let has = |name: &str| names.iter().position(|n| *n == name).is_some_and(|at| vector.has(at));
+                index.upsert(&vector.id, &metadata, has)?;
                 erase_fields(&mut metadata);
                 text.zeroize();
             }
@@ -223,10 +252,10 @@ impl Collection {
         Ok(())
     }
 
-    fn open_for_index(&self, point: &Point, entry: &Entry) -> Result<(RecordId, OpenedPayload)> {
+    fn open_for_index(&self, point: &Point, entry: &Entry) -> Result<(OpenedVector, OpenedPayload)> {
         let vector = self.sealer.open_vector(point, entry)?;
         let payload = self.sealer.open_payload(point, entry, &vector.embedding)?;
-        Ok((vector.id.clone(), payload))
+        Ok((vector, payload))
     }
 
     /// The chunks with `ids` that are there, while nobody writes.
@@ -236,6 +265,26 @@ impl Collection {
         let opened = self.try_open_points(&candidates, points)?;
         Ok(opened.into_iter().flatten().map(|(_, chunk)| chunk).collect())
     }
+}
+
+/// Whether a chunk passes.
+pub(super) fn passes(filter: &Filter, chunk: &StoredChunk) -> bool {
+    let vectors: Vec<&str> = chunk.vectors.iter().map(|(name, _)| name).collect();
+    filter.matches(&Record { id: &chunk.id, metadata: &chunk.metadata, text: &chunk.text, vectors: &vectors })
+}
+
+/// Whether a hit still passes what it passed when the index was asked, as far as its payload tells.
+pub(super) fn still_passes(filter: &Filter, hit: &Hit) -> bool {
+    asks_for_vectors(filter)
+        || filter.matches(&Record { id: &hit.id, metadata: &hit.metadata, text: &hit.text, vectors: &[] })
+}
+
+fn asks_for_vectors(filter: &Filter) -> bool {
+    filter.conditions().any(|condition| match condition {
+        Condition::HasVector(_) => true,
+        Condition::Filter(filter) => asks_for_vectors(filter),
+        _ => false,
+    })
 }
 
 /// Makes indexes of the fields that `filter` asks about. Searches go on meanwhile, writes wait.

@@ -2,7 +2,9 @@
 
 mod copy;
 mod filter;
+mod index;
 mod keywords;
+mod migrate;
 mod query;
 mod read;
 mod rotate;
@@ -24,14 +26,18 @@ use crate::keys::Keyring;
 use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
 
-use super::engine::{EngineCollection, SearchableVector, VectorBackend};
+use super::blind::{Declared, FieldIndexSpec};
+use super::engine::{EngineCollection, SearchableVector, Shape};
 use super::inverted::{KeywordIndex, SparseIndex};
 use super::journal::{self, JournalEntry};
 use super::payload::PayloadIndex;
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
-use super::{CollectionId, CollectionKind, CollectionSpec, HandedOut, JournalPins, Mode};
+use super::router::{Home, Router};
+use super::seat::Seat;
+use super::{CollectionId, CollectionKind, CollectionSpec, Engine, HandedOut, JournalPins, Mode};
 
+pub use migrate::Migration;
 pub use sealed::{SealedChunk, SealedHit};
 pub use verify::CollectionReport;
 pub use write::Staged;
@@ -43,8 +49,8 @@ pub struct CollectionContext {
     pub keyring: Arc<Keyring>,
     /// Where registry and journal are.
     pub kv: Arc<dyn KvBackend>,
-    /// The vector engine.
-    pub engine: Arc<dyn VectorBackend>,
+    /// The vector engines.
+    pub engine: Router,
     /// Whether resident indexes must be locked in memory.
     pub lock_policy: LockPolicy,
     /// Who wants journals whole.
@@ -58,6 +64,8 @@ pub struct Collection {
     name: String,
     kind: CollectionKind,
     sealer: PointSealer,
+    /// The declared fields as they are described now.
+    indexes: RwLock<BTreeMap<String, FieldIndexSpec>>,
     context: CollectionContext,
     /// The last sequence number that was given out. Held while a write is sealed and put into the journal.
     head: Mutex<u64>,
@@ -65,6 +73,9 @@ pub struct Collection {
     applied: Mutex<u64>,
     turn: Condvar,
     open: RwLock<Slot>,
+    home: RwLock<Home>,
+    /// Held while it moves to another engine.
+    moving: Mutex<()>,
     /// What the journal holds since the last flush.
     pending_entries: AtomicUsize,
     pending_bytes: AtomicUsize,
@@ -89,7 +100,7 @@ struct Slot {
 
 /// The parts of a collection that are in memory only while it is used.
 struct Open {
-    engine: Box<dyn EngineCollection>,
+    engine: Seat,
     /// `None` until the first search.
     resident: RwLock<Option<Indexes>>,
     /// Lives until the engine's files are closed: fields are dropped in order.
@@ -112,23 +123,29 @@ struct Indexes {
 
 impl Collection {
     /// A collection that the catalog describes. Nothing is opened yet.
-    pub fn new(
+    pub(super) fn new(
         id: CollectionId,
         name: String,
         kind: CollectionKind,
         spec: CollectionSpec,
+        home: Home,
         context: CollectionContext,
     ) -> Result<Self> {
         let head = journal::head(&*context.kv, id)?;
+        let declared = RwLock::new(Arc::new(Declared::new(&spec.indexes)?));
+        let indexes = RwLock::new(spec.indexes.clone());
         Ok(Self {
             name,
             kind,
-            sealer: PointSealer { keyring: context.keyring.clone(), id, spec },
+            sealer: PointSealer { keyring: context.keyring.clone(), id, spec, declared },
+            indexes,
             context,
             head: Mutex::new(head),
             applied: Mutex::new(head),
             turn: Condvar::new(),
             open: RwLock::default(),
+            home: RwLock::new(home),
+            moving: Mutex::new(()),
             pending_entries: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
             untrimmed: AtomicBool::new(false),
@@ -154,9 +171,19 @@ impl Collection {
         self.sealer.id
     }
 
-    /// Its description.
+    /// Its description; [`Collection::indexes`] has the declared fields as they are now.
     pub fn spec(&self) -> &CollectionSpec {
         &self.sealer.spec
+    }
+
+    /// Which engine holds its points now.
+    pub fn engine(&self) -> Engine {
+        self.home().engine()
+    }
+
+    /// Where its points are now.
+    pub(super) fn home(&self) -> Home {
+        *self.home.read()
     }
 
     /// How long it has not been used.
@@ -294,13 +321,13 @@ impl Collection {
         if is_closing(&slot) {
             return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
         }
-        let engine = self.context.engine.open(self.id(), &self.searchable())?;
+        let engine = Seat::new(self.context.engine.open(self.id(), &self.home(), &self.shape())?);
         let (mut entries, mut bytes) = (0, 0);
         for entry in journal::entries(&*self.context.kv, self.id()) {
             let (_, writes) = entry?;
             entries += 1;
             for write in writes {
-                bytes += apply(&*engine, write)?;
+                bytes += apply(&engine, write)?;
             }
         }
         self.pending_entries.store(entries, Ordering::SeqCst);
@@ -325,6 +352,11 @@ impl Collection {
             self.turn.wait(&mut applied);
         }
         (head, applied)
+    }
+
+    /// What the engine is to know of the points.
+    fn shape(&self) -> Shape {
+        Shape { vectors: self.searchable(), tags: false, tokens: self.has_tokens() }
     }
 
     fn searchable(&self) -> Vec<SearchableVector> {

@@ -1,7 +1,6 @@
 //! Answering queries: leaves by the index that they are for, prefetched results fused or scored again.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::Bound;
 
 use rayon::prelude::*;
 use uuid::Uuid;
@@ -61,7 +60,8 @@ impl Collection {
 
     /// The ids and scores of what `request` finds, best first.
     pub fn query_ids(&self, request: &QueryRequest) -> Result<Vec<(RecordId, f32)>> {
-        self.answer(&self.open()?, request)
+        let open = self.open()?;
+        self.answer(&open, request)
     }
 
     fn answer(&self, open: &Open, request: &QueryRequest) -> Result<Vec<(RecordId, f32)>> {
@@ -296,8 +296,7 @@ impl Collection {
     /// The first `most` records that pass `filter`, in the order of their ids.
     fn first(&self, open: &Open, most: usize, filter: Filter<'_>) -> Result<Vec<(RecordId, f32)>> {
         self.with_indexes(open, |indexes| {
-            let all = indexes.embeddings.range::<RecordId, _>((Bound::Unbounded, Bound::Unbounded)).map(|(id, _)| id);
-            let passing = all.filter(|id| filter.is_none_or(|pass| pass(id)));
+            let passing = indexes.embeddings.keys().filter(|id| filter.is_none_or(|pass| pass(id)));
             Ok(passing.take(most).map(|id| (id.clone(), 1.0)).collect())
         })
     }

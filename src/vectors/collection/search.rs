@@ -8,14 +8,14 @@ use uuid::Uuid;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::limits;
-use crate::vectors::engine::{Fields, Nearest, Point};
+use crate::vectors::engine::{EngineCollection as _, Fields, Nearest, Point};
 use crate::vectors::inverted::SparseIndex;
 use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
 use crate::vectors::resident::{self, Resident};
-use crate::vectors::{Hit, Metric, Mode, SearchRequest, StoredChunk};
+use crate::vectors::{Engine, Hit, Metric, Mode, SearchRequest, StoredChunk};
 
-use super::filter::Passing;
+use super::filter::{Passing, passes, still_passes};
 use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Indexes, Open};
 
@@ -50,7 +50,7 @@ impl Collection {
                 let mut hits = self.open_hits(&open, nearest)?;
                 if let Some(filter) = &request.filter {
                     // What was written since the index was asked is looked at as it is now.
-                    hits.retain(|(_, hit)| self.passes(filter, &hit.id, &hit.metadata, &hit.text));
+                    hits.retain(|(_, hit)| still_passes(filter, hit));
                 }
                 Ok(hits)
             }
@@ -72,7 +72,8 @@ impl Collection {
 
     /// The ids and exact scores of the nearest records, best first; with a filter, among those whose ids pass.
     pub fn nearest(&self, request: &SearchRequest, filter: Filter<'_>) -> Result<Vec<(RecordId, f32)>> {
-        self.nearest_by_mode(&self.open()?, request, filter)
+        let open = self.open()?;
+        self.nearest_by_mode(&open, request, filter)
     }
 
     pub(super) fn nearest_by_mode(
@@ -91,8 +92,9 @@ impl Collection {
     }
 
     /// Whether `request` takes so little that it may run where others wait: its indexes are there and small.
+    /// Payloads of a server are not in this process.
     pub fn searches_at_once(&self, request: &SearchRequest) -> bool {
-        if self.spec().mode != Mode::Sealed {
+        if self.spec().mode != Mode::Sealed || self.engine() != Engine::Edge {
             return false;
         }
         let open = self.open.read();
@@ -116,7 +118,7 @@ impl Collection {
     ) -> Result<Vec<(RecordId, f32)>> {
         let (position, params) = self.spec().vector(request.using.as_deref())?;
         request.validate(params.size, params.metric)?;
-        let search = |indexes: &Indexes, passing: Option<&Passing<'_>>| {
+        let search = |indexes: &Indexes, passing: Option<&Passing<'_>>| -> Result<Vec<(RecordId, f32)>> {
             let index = indexes.by_vector.get(&position);
             let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
             let hits = nearest_among(index, request, filter, passing)?;
@@ -301,37 +303,59 @@ impl Collection {
         filter: Filter<'_>,
     ) -> Result<Vec<(StoredChunk, f32)>> {
         // The engine cannot filter by what it must not know: ask for more and filter here.
-        let points = if filter.is_some() { open.engine.status()?.points } else { request.limit };
+        let narrowed = filter.is_some() || request.filter.is_some();
+        let points = if narrowed { open.engine.status()?.points } else { request.limit };
         let mut limit = points.min(request.limit.saturating_add(FILTERED_MORE));
         loop {
-            let (found, all) = self.ask_engine(open, position, metric, request, filter, limit)?;
-            if all || limit == points {
+            if limit == 0 {
+                return Ok(Vec::new());
+            }
+            let live = self.context.keyring.live();
+            let tokens = request.filter.as_ref().map(|filter| self.token_filter(&live, filter)).transpose()?;
+            let nearest = Nearest {
+                position,
+                vector: &request.vector,
+                limit,
+                exact: request.exact,
+                ef: request.ef,
+                filter: tokens.as_ref(),
+                fields: Fields::Both,
+            };
+            let answer = open.engine.search(&nearest)?;
+            let all = answer.len() < limit || limit >= points;
+            let mut found = self.open_scored(position, metric, request, filter, answer)?;
+            if tokens.is_some() && !self.context.keyring.is_current(&live) {
+                // Points may have moved to an epoch that the engine was not asked for.
+                continue;
+            }
+            found.sort_by(|a, b| metric.best_first(a.1, b.1).then_with(|| a.0.id.cmp(&b.0.id)));
+            found.truncate(request.limit);
+            let passing = found.len();
+            #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
+            let found = found.into_iter().map(|(chunk, score)| (chunk, score as f32));
+            let found: Vec<_> = found.filter(|(_, score)| request.accepts(metric, *score)).collect();
+            // What comes after one whose score is too bad is no better.
+            if all || passing == request.limit || found.len() < passing {
                 return Ok(found);
             }
             limit = points.min(limit.saturating_mul(8));
         }
     }
 
-    /// What passes `filter` of the `limit` that the engine finds nearest, and whether more of them cannot add to it.
-    fn ask_engine(
+    /// What the engine found and what passes of it, with exact scores.
+    fn open_scored(
         &self,
-        open: &Open,
         position: u8,
         metric: Metric,
         request: &SearchRequest,
         filter: Filter<'_>,
-        limit: usize,
-    ) -> Result<(Vec<(StoredChunk, f32)>, bool)> {
-        if limit == 0 {
-            return Ok((Vec::new(), true));
-        }
-        let nearest = Nearest { position, vector: &request.vector, limit, exact: request.exact, ef: request.ef };
-        let (points, scores): (Vec<Point>, Vec<f32>) = open.engine.search(&nearest)?.into_iter().unzip();
+        answer: Vec<(Point, f32)>,
+    ) -> Result<Vec<(StoredChunk, f64)>> {
+        let (points, scores): (Vec<Point>, Vec<f32>) = answer.into_iter().unzip();
         let ids: Vec<_> = points.iter().map(|p| p.id).collect();
         if ids.iter().collect::<HashSet<_>>().len() < ids.len() {
             return Err(Error::integrity("what the vector engine found"));
         }
-        let asked_for_all = ids.len() < limit;
         let opened = self.try_open_points(&ids, points)?;
         let mut found = Vec::with_capacity(opened.len());
         for (opened, engine_score) in opened.into_iter().zip(scores) {
@@ -343,18 +367,13 @@ impl Collection {
             if (exact - f64::from(engine_score)).abs() > slack {
                 return Err(Error::integrity("a vector that the engine searches"));
             }
-            if filter.is_none_or(|pass| pass(&chunk.id)) {
+            // Tokens only narrow: the filter decides.
+            let passes = request.filter.as_ref().is_none_or(|filter| passes(filter, &chunk));
+            if passes && filter.is_none_or(|pass| pass(&chunk.id)) {
                 found.push((chunk, exact));
             }
         }
-        found.sort_by(|a, b| metric.best_first(a.1, b.1).then_with(|| a.0.id.cmp(&b.0.id)));
-        found.truncate(request.limit);
-        let passing = found.len();
-        #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
-        let found = found.into_iter().map(|(chunk, score)| (chunk, score as f32));
-        let found: Vec<_> = found.filter(|(_, score)| request.accepts(metric, *score)).collect();
-        let all = asked_for_all || passing == request.limit || found.len() < passing;
-        Ok((found, all))
+        Ok(found)
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::{ErrorKind, Result};
-use crate::vectors::engine::{Fields, Point};
+use crate::vectors::engine::{EngineCollection as _, Fields, Point};
 use crate::vectors::registry::Entry;
 
 use super::Collection;
@@ -62,7 +62,7 @@ impl Collection {
         Ok(report)
     }
 
-    fn is_sound(&self, point: &Point, entry: &Entry) -> Result<bool> {
+    pub(super) fn is_sound(&self, point: &Point, entry: &Entry) -> Result<bool> {
         let vector = match self.sealer.open(point, entry) {
             Ok((vector, _)) => vector,
             Err(e) if matches!(e.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => return Ok(false),

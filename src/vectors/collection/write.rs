@@ -234,7 +234,7 @@ impl Collection {
                 JournalEntry::Delete(ids) => ids.is_empty(),
             };
             if !empty {
-                apply(&*open.engine, write)?;
+                apply(&open.engine, write)?;
             }
         }
         let mut resident = open.resident.write();
@@ -263,7 +263,8 @@ impl Collection {
             });
         }
         if let Some(payload) = &mut indexes.payload {
-            staged.upserts.iter().try_for_each(|chunk| payload.upsert(&chunk.id, &chunk.metadata))?;
+            let mut chunks = staged.upserts.iter();
+            chunks.try_for_each(|c| payload.upsert(&c.id, &c.metadata, |name| c.vectors.get(name).is_some()))?;
             staged.deletes.iter().try_for_each(|id| payload.remove(id))?;
         }
         for (position, name) in (0_u8..).zip(self.spec().sparse.keys()) {

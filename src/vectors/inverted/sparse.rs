@@ -10,7 +10,7 @@ use super::{Filter, Inverted};
 /// copied or serialized. It is in ordinary memory, as ids are.
 pub struct SparseIndex {
     modifier: Modifier,
-    records: Inverted<u32>,
+    pub(super) records: Inverted<u32>,
 }
 
 impl SparseIndex {

@@ -73,8 +73,10 @@ fn of_condition(index: &PayloadIndex, condition: &Condition) -> Bounds {
             None => Bounds::unknown(&index.all),
         },
         Condition::HasId(ids) => Bounds::exactly(index.slots(ids)),
-        Condition::HasVector(name) if index.vectors.contains(name) => Bounds::exactly(index.all.clone()),
-        Condition::HasVector(_) => Bounds::exactly(RoaringBitmap::new()),
+        Condition::HasVector(name) => {
+            let found = index.vectors.iter().find(|(known, _)| known == name);
+            Bounds::exactly(found.map(|(_, slots)| slots.clone()).unwrap_or_default())
+        }
         Condition::Slice(slice) => {
             let has = |slot: &u32| index.row(*slot).is_some_and(|row| slice.has(&row.id));
             Bounds::exactly(index.all.iter().filter(has).collect())

@@ -153,8 +153,10 @@ impl FieldIndex {
 
     fn add_value(&mut self, slot: u32, value: Seen<'_>) {
         self.present.insert(slot);
-        if value.is_empty() { &mut self.empty } else { &mut self.filled }.insert(slot);
-        if value.is_null() { &mut self.null } else { &mut self.whole }.insert(slot);
+        let of = if value.is_empty() { &mut self.empty } else { &mut self.filled };
+        of.insert(slot);
+        let of = if value.is_null() { &mut self.null } else { &mut self.whole };
+        of.insert(slot);
         add_value(&mut self.counts, value.count(), slot);
         each(value, |single| self.add_single(slot, single));
     }

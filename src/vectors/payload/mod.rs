@@ -29,8 +29,8 @@ use field::FieldIndex;
 
 /// The metadata of one collection, searchable by filters.
 pub(super) struct PayloadIndex {
-    /// The names of the vectors that every record has.
-    vectors: Vec<String>,
+    /// The names of vectors, each with the records that have it.
+    vectors: Vec<(String, RoaringBitmap)>,
     rows: Vec<Option<Row>>,
     slots: HashMap<RecordId, u32>,
     /// Slots that are empty.
@@ -51,7 +51,7 @@ struct Row {
 impl PayloadIndex {
     pub(super) fn new(vectors: Vec<String>) -> Self {
         Self {
-            vectors,
+            vectors: vectors.into_iter().map(|name| (name, RoaringBitmap::new())).collect(),
             rows: Vec::new(),
             slots: HashMap::new(),
             free: Vec::new(),
@@ -61,8 +61,13 @@ impl PayloadIndex {
         }
     }
 
-    /// Takes in a record, in place of what it was.
-    pub(super) fn upsert(&mut self, id: &RecordId, metadata: &Map<String, Value>) -> Result<()> {
+    /// Takes in a record, in place of what it was. `has` says which vectors it has.
+    pub(super) fn upsert(
+        &mut self,
+        id: &RecordId,
+        metadata: &Map<String, Value>,
+        has: impl Fn(&str) -> bool,
+    ) -> Result<()> {
         let json = serde_json::to_vec(metadata).map_err(|e| Error::internal("encoding metadata").with_source(e))?;
         let json = SecretBytes::new(json);
         self.remove(id)?;
@@ -81,6 +86,9 @@ impl PayloadIndex {
         if let Some(row) = self.rows.get_mut(slot as usize) {
             *row = Some(Row { id: id.clone(), metadata: json });
         }
+        self.vectors.iter_mut().filter(|(name, _)| has(name)).for_each(|(_, slots)| {
+            slots.insert(slot);
+        });
         self.slots.insert(id.clone(), slot);
         self.all.insert(slot);
         Ok(())
@@ -97,6 +105,9 @@ impl PayloadIndex {
                 field.remove(slot, path, &metadata.0);
             }
         }
+        self.vectors.iter_mut().for_each(|(_, slots)| {
+            slots.remove(slot);
+        });
         self.all.remove(slot);
         self.free.push(slot);
         Ok(())
@@ -155,10 +166,11 @@ impl PayloadIndex {
     fn settle(&self, filter: &Filter, bounds: Bounds) -> Result<RoaringBitmap> {
         let Bounds { mut sure, possible } = bounds;
         let open: Vec<u32> = (&possible - &sure).into_iter().collect();
-        let vectors: Vec<&str> = self.vectors.iter().map(String::as_str).collect();
         let passes = |slot: &u32| -> Result<bool> {
             let Some(row) = self.row(*slot) else { return Ok(false) };
             let metadata = row.open()?;
+            let vectors = self.vectors.iter().filter(|(_, slots)| slots.contains(*slot)).map(|(name, _)| name.as_str());
+            let vectors: Vec<&str> = vectors.collect();
             Ok(filter.matches(&Record { id: &row.id, metadata: &metadata.0, text: "", vectors: &vectors }))
         };
         let passed: Vec<bool> = open.par_iter().with_min_len(256).map(passes).collect::<Result<_>>()?;

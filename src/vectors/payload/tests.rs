@@ -5,7 +5,7 @@ use super::*;
 fn index(documents: &[Value]) -> PayloadIndex {
     let mut index = PayloadIndex::new(vec![String::new()]);
     for (id, document) in (0_u64..).zip(documents) {
-        index.upsert(&id.into(), document.as_object().unwrap()).unwrap();
+        index.upsert(&id.into(), document.as_object().unwrap(), |_| true).unwrap();
     }
     index
 }
@@ -28,12 +28,12 @@ fn fields_follow_what_is_written_and_removed() {
     let mut index = index(&[json!({"n": 1}), json!({"n": [2, 3, 2]}), json!({"n": "x"}), json!({})]);
     let above = json!({"must": {"key": "n", "range": {"gte": 2}}});
     assert_eq!(passing(&mut index, &above), ["1"]);
-    index.upsert(&0.into(), json!({"n": 2.5}).as_object().unwrap()).unwrap();
-    index.upsert(&1.into(), json!({"n": 0}).as_object().unwrap()).unwrap();
-    index.upsert(&9.into(), json!({"n": [null, 7]}).as_object().unwrap()).unwrap();
+    index.upsert(&0_u64.into(), json!({"n": 2.5}).as_object().unwrap(), |_| true).unwrap();
+    index.upsert(&1_u64.into(), json!({"n": 0}).as_object().unwrap(), |_| true).unwrap();
+    index.upsert(&9_u64.into(), json!({"n": [null, 7]}).as_object().unwrap(), |_| true).unwrap();
     assert_eq!(passing(&mut index, &above), ["0", "9"]);
-    index.remove(&9.into()).unwrap();
-    index.remove(&9.into()).unwrap();
+    index.remove(&9_u64.into()).unwrap();
+    index.remove(&9_u64.into()).unwrap();
     assert_eq!(passing(&mut index, &above), ["0"]);
     assert_eq!(passing(&mut index, &json!({"must_not": above})), ["1", "2", "3"]);
     assert_eq!(passing(&mut index, &json!({"must": {"is_empty": {"key": "n"}}})), ["3"]);

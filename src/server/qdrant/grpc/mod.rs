@@ -29,10 +29,10 @@ pub(super) fn routes(door: Door) -> Router {
     debug_assert!(door.api == Api::Grpc, "the door of another interface");
     let points = PointsServer::new(Grpc)
         .max_decoding_message_size(limits::QDRANT_BODY_BYTES)
-        .max_encoding_message_size(limits::QDRANT_ANSWER_BYTES);
+        .max_encoding_message_size(limits::QDRANT_GRPC_ANSWER_BYTES);
     let collections = CollectionsServer::new(Grpc)
         .max_decoding_message_size(limits::QDRANT_BODY_BYTES)
-        .max_encoding_message_size(limits::QDRANT_ANSWER_BYTES);
+        .max_encoding_message_size(limits::QDRANT_GRPC_ANSWER_BYTES);
     let calls = Routes::new(points).add_service(collections).into_axum_router();
     let calls = calls.layer(middleware::from_fn_with_state(door.clone(), gate::admit));
     // Whether it is there may be asked without a key, as over REST.

@@ -35,12 +35,7 @@ fn random(campaign: u64) -> Random {
 
 fn passes(filter: &Filter, document: &Document) -> bool {
     let vectors: Vec<&str> = document.vectors.iter().map(String::as_str).collect();
-    filter.matches(&Record {
-        id: &document.id,
-        metadata: &document.metadata,
-        text: &document.text,
-        vectors: &vectors,
-    })
+    filter.matches(&Record { id: &document.id, metadata: &document.metadata, text: &document.text, vectors: &vectors })
 }
 
 /// Every part of the language against an evaluator that shares nothing with it but the JSON.

@@ -73,8 +73,7 @@ pub(super) async fn run(global: &Global, command: IndexCommand, output: &Output)
             output.answer(&answer, |_| format!("declared {}, tokens of {made} chunks were made", args.field))
         }
         IndexCommand::List { tenant, collection } => {
-            let listed =
-                global.with_tenant(&tenant, async |tenant| Ok(list(&tenant.collection(&collection)?))).await?;
+            let listed = global.with_tenant(&tenant, async |tenant| Ok(list(&tenant.collection(&collection)?))).await?;
             output.answer(&listed, |listed| listed.as_object().into_iter().flatten().map(describe).collect())
         }
         IndexCommand::Drop { tenant, collection, field } => {

@@ -97,8 +97,9 @@ impl FromStr for JsonPath {
 
     fn from_str(s: &str) -> Result<Self> {
         let bad = || {
-            Error::invalid(format!("`{}` is not a field", crate::id::shown(s)))
-                .with_remedy("write keys with dots between them, `[]` after an array, and quotes around other characters")
+            Error::invalid(format!("`{}` is not a field", crate::id::shown(s))).with_remedy(
+                "write keys with dots between them, `[]` after an array, and quotes around other characters",
+            )
         };
         if s.len() > limits::FILTER_KEY_BYTES {
             return Err(Error::invalid(format!("a field's path is longer than {} bytes", limits::FILTER_KEY_BYTES)));
@@ -175,15 +176,11 @@ mod tests {
     fn paths_are_read_as_qdrant_reads_them() {
         let path: JsonPath = "foo[1][50].bar-baz[].\"qux[.]quux\"".parse().unwrap();
         assert!(path.first == "foo");
-        let expected = [
-            Step::Index(1),
-            Step::Index(50),
-            Step::Key("bar-baz".into()),
-            Step::Each,
-            Step::Key("qux[.]quux".into()),
-        ];
+        let expected =
+            [Step::Index(1), Step::Index(50), Step::Key("bar-baz".into()), Step::Each, Step::Key("qux[.]quux".into())];
         assert!(path.rest == expected);
-        for bad in ["", ".", "a.", ".a", "a b", "a[", "a[x]", "a[-1]", "a]", "a..b", "a[1", "\"a", "a[]b", "\"a\\\"\""] {
+        for bad in ["", ".", "a.", ".a", "a b", "a[", "a[x]", "a[-1]", "a]", "a..b", "a[1", "\"a", "a[]b", "\"a\\\"\""]
+        {
             assert!(bad.parse::<JsonPath>().is_err(), "{bad}");
         }
         assert!("a".repeat(limits::FILTER_KEY_BYTES + 1).parse::<JsonPath>().is_err());
@@ -192,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_path_leads_to_every_value_below_an_array() {
-        let Value::Object(top) = serde_json::json!({"a": [{"b": 1}, {"c": 2}, {"b": [3, null]}], "d": {"": true}}) else {
+        let Value::Object(top) = serde_json::json!({"a": [{"b": 1}, {"c": 2}, {"b": [3, null]}], "d": {"": true}})
+        else {
             panic!()
         };
         let count = |path: &str| {

@@ -38,9 +38,10 @@ impl Filter {
     fn holds(&self, scope: Scope<'_>) -> bool {
         let holds = |condition: &Condition| condition.holds(scope);
         (self.should.is_empty() || self.should.iter().any(holds))
-            && self.min_should.as_ref().is_none_or(|m| {
-                m.conditions.iter().filter(|c| holds(c)).take(m.min_count).count() >= m.min_count
-            })
+            && self
+                .min_should
+                .as_ref()
+                .is_none_or(|m| m.conditions.iter().filter(|c| holds(c)).take(m.min_count).count() >= m.min_count)
             && self.must.iter().all(holds)
             && !self.must_not.iter().any(holds)
     }

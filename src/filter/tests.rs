@@ -135,7 +135,8 @@ fn sizes_are_bounded() {
     let deep = |levels: usize| (0..levels).fold(json!({}), |inner, _| json!({"must": [inner]}));
     assert!(read(&deep(limits::FILTER_DEPTH - 1)).is_ok());
     assert!(read(&deep(limits::FILTER_DEPTH)).err().unwrap().to_string().contains("deeper"));
-    let nested = (0..limits::FILTER_DEPTH).fold(json!({}), |f, _| json!({"must": {"nested": {"key": "a", "filter": f}}}));
+    let nested =
+        (0..limits::FILTER_DEPTH).fold(json!({}), |f, _| json!({"must": {"nested": {"key": "a", "filter": f}}}));
     assert!(read(&nested).is_err());
 
     let empty = json!({"is_empty": {"key": "a"}});
@@ -151,7 +152,9 @@ fn sizes_are_bounded() {
     // One that a caller puts together is held to the same.
     let built = (0..limits::FILTER_DEPTH).fold(Filter::default(), |inner, _| Filter::default().must(inner));
     assert!(built.validate().is_err());
-    for range in [Range { lt: Some(f64::NAN), ..Range::default() }, Range { gt: Some(f64::INFINITY), ..Range::default() }] {
+    for range in
+        [Range { lt: Some(f64::NAN), ..Range::default() }, Range { gt: Some(f64::INFINITY), ..Range::default() }]
+    {
         assert!(Filter::from(Condition::range(key("a"), range)).validate().is_err());
     }
     assert!(Filter::from(Condition::dates(key("a"), Range::default())).validate().is_err());
@@ -180,7 +183,8 @@ fn the_text_is_a_field() {
 
 #[test]
 fn an_array_passes_by_one_element_and_a_nested_filter_by_one_object() {
-    let country = json!({"country": [{"name": "Germany", "cities": [{"n": 3}]}, {"name": "Japan", "cities": [{"n": 9}]}]});
+    let country =
+        json!({"country": [{"name": "Germany", "cities": [{"n": 3}]}, {"name": "Japan", "cities": [{"n": 9}]}]});
     let name = json!({"key": "country[].name", "match": {"value": "Germany"}});
     let nine = json!({"key": "country[].cities[].n", "range": {"gte": 9}});
     assert!(passes(&json!({"must": [name, nine]}), &country));
@@ -204,15 +208,36 @@ fn slices_are_those_that_qdrant_promises() {
         assert_eq!(parts.collect::<Vec<_>>(), [index]);
     }
     let uuid = RecordId::Uuid(uuid::Uuid::from_u128(5));
-    assert!(Slice { total: u32::MAX, index: u32::try_from(0x0bd1_548d_784d_fe4b_u64 % u64::from(u32::MAX)).unwrap() }.has(&uuid));
+    assert!(
+        Slice { total: u32::MAX, index: u32::try_from(0x0bd1_548d_784d_fe4b_u64 % u64::from(u32::MAX)).unwrap() }
+            .has(&uuid)
+    );
     assert!(!Slice { total: 0, index: 0 }.has(&RecordId::Number(1)));
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
-        "must", "must_not", "should", "min_should", "conditions", "min_count",
-        "key", "match", "value", "any", "except", "range", "lt", "nested",
-        "filter", "has_id", "is_empty", "geo_radius", "center", "radius", "lon",
+        "must",
+        "must_not",
+        "should",
+        "min_should",
+        "conditions",
+        "min_count",
+        "key",
+        "match",
+        "value",
+        "any",
+        "except",
+        "range",
+        "lt",
+        "nested",
+        "filter",
+        "has_id",
+        "is_empty",
+        "geo_radius",
+        "center",
+        "radius",
+        "lon",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -32,8 +32,11 @@ impl Collection {
             match own.inner.indexes().get(&field) {
                 Some(there) if *there == ready => return Ok(0),
                 Some(there) if FieldIndexSpec { building: false, ..*there } != ready => {
-                    return Err(Error::new(ErrorKind::Conflict, format!("field `{field}` is declared as `{}`", there.kind))
-                        .with_remedy("drop that index first with `strongroom collection index drop`"));
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        format!("field `{field}` is declared as `{}`", there.kind),
+                    )
+                    .with_remedy("drop that index first with `strongroom collection index drop`"));
                 }
                 Some(_) => {}
                 None => own.declare(&field, Some(making))?,

@@ -14,11 +14,9 @@ use crate::kv::{Batch, KvBackend, Table};
 use crate::record::{self, Field, Packing, Place, StoreKind};
 use crate::secret::SecretBytes;
 
-use super::engine::VectorBackend;
 use super::blind::FieldIndexSpec;
-use super::{
-    Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Metric, Mode, VectorParams,
-};
+use super::engine::VectorBackend;
+use super::{Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Metric, Mode, VectorParams};
 
 /// Descriptions are written once and never changed.
 const DESCRIPTION_VERSION: u64 = 1;

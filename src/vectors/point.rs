@@ -149,12 +149,7 @@ impl PointSealer {
     }
 
     /// What is derived from the fields of a point.
-    fn derived(
-        &self,
-        epoch: Epoch,
-        vectors: &[(u8, Vec<f32>)],
-        payload_plain: &SecretBytes,
-    ) -> Result<Derived> {
+    fn derived(&self, epoch: Epoch, vectors: &[(u8, Vec<f32>)], payload_plain: &SecretBytes) -> Result<Derived> {
         let declared = self.declared.read().clone();
         let searchable = match self.spec.mode {
             Mode::Sealed => return Ok(Derived { searchable: Vec::new(), tokens: Vec::new(), declared }),
@@ -165,8 +160,7 @@ impl PointSealer {
         }
         let key = self.keyring.blinding(epoch, self.id.as_bytes())?;
         let tokens = record::with_payload(payload_plain, |text, metadata| {
-            let mut metadata: Map<String, Value> =
-                serde_json::from_str(metadata).map_err(|_| crypto::open_failed())?;
+            let mut metadata: Map<String, Value> = serde_json::from_str(metadata).map_err(|_| crypto::open_failed())?;
             let tokens = blind::tokens(&*key, &declared, &metadata, text);
             erase_fields(&mut metadata);
             Ok(tokens)

@@ -204,7 +204,10 @@ async fn a_field_is_declared_and_dropped_while_the_collection_is_used() {
     let other = collection.create_index("hired-in", FieldIndexSpec::new(IndexKind::Float)).await.unwrap_err();
     assert_eq!(other.kind(), ErrorKind::Conflict);
 
-    let test = { drop((tenant, collection, sealed)); test.reopen().await };
+    let test = {
+        drop((tenant, collection, sealed));
+        test.reopen().await
+    };
     let tenant = test.store.tenant(&"acme".parse().unwrap()).await.unwrap();
     let collection = tenant.collection("docs").unwrap();
     assert_eq!(collection.count_filtered(since(2029)).await.unwrap(), 100 + 200);
@@ -290,10 +293,12 @@ async fn text_decides_where_it_is_asked_for() {
     let test = common::store().await;
     let tenant = test.tenant("acme").await;
     let collection = tenant.create_collection("docs", CollectionSpec::new(1, Metric::Dot)).await.unwrap();
-    let chunk = |n: u64, text: &str| Chunk::new(n, text, vec![n as f32]).metadata(Map::from_iter([("n".into(), n.into())]));
+    let chunk =
+        |n: u64, text: &str| Chunk::new(n, text, vec![n as f32]).metadata(Map::from_iter([("n".into(), n.into())]));
     let chunks = (1..=600).map(|n| chunk(n, if n % 2 == 0 { "An even number" } else { "odd" }));
     collection.ingest(chunks.collect()).await.unwrap();
-    let even = json!({"must": [{"key": "text", "match": {"phrase": "even number"}}, {"key": "n", "range": {"gt": 590}}]});
+    let even =
+        json!({"must": [{"key": "text", "match": {"phrase": "even number"}}, {"key": "n", "range": {"gt": 590}}]});
     let even = Filter::from_value(&even).unwrap();
     assert_eq!(collection.count_filtered(even.clone()).await.unwrap(), 5);
     let found = collection.search(SearchRequest::new(vec![1.0], 2).filter(even.clone())).await.unwrap();

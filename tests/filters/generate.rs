@@ -48,13 +48,51 @@ pub enum Language {
 
 const KEYS: [&str; 10] = ["city", "n", "ok", "when", "at", "tags", "a", "items", "text", "odd key.x"];
 const PATHS: [&str; 24] = [
-    "city", "n", "n", "ok", "when", "when", "at", "at", "tags", "tags[]", "a", "a.b", "a.b.c", "a[].b", "a[0]", "items",
-    "items[].n", "items[].tags", "items[].tags[]", "items[1].n", "text", "\"odd key.x\"", "missing", "a.b[]",
+    "city",
+    "n",
+    "n",
+    "ok",
+    "when",
+    "when",
+    "at",
+    "at",
+    "tags",
+    "tags[]",
+    "a",
+    "a.b",
+    "a.b.c",
+    "a[].b",
+    "a[0]",
+    "items",
+    "items[].n",
+    "items[].tags",
+    "items[].tags[]",
+    "items[1].n",
+    "text",
+    "\"odd key.x\"",
+    "missing",
+    "a.b[]",
 ];
 /// Those that a collection declares, of which some are within objects of arrays.
 const DECLARED: [&str; 18] = [
-    "city", "n", "ok", "when", "at", "tags", "tags[]", "a", "a.b", "a[].b", "a[0]", "items", "items[].n", "items[].tags",
-    "text", "\"odd key.x\"", "missing", "items[].city",
+    "city",
+    "n",
+    "ok",
+    "when",
+    "at",
+    "tags",
+    "tags[]",
+    "a",
+    "a.b",
+    "a[].b",
+    "a[0]",
+    "items",
+    "items[].n",
+    "items[].tags",
+    "text",
+    "\"odd key.x\"",
+    "missing",
+    "items[].city",
 ];
 const NESTED_PATHS: [&str; 4] = ["n", "city", "tags", "b"];
 const ARRAYS: [&str; 5] = ["items", "items[]", "a", "a[]", "a.b"];
@@ -145,11 +183,8 @@ impl Random {
 
     /// One that the engine takes: it has no textual ids.
     pub fn document_for_engine(&mut self, nth: u64) -> Document {
-        let id = if nth % 3 == 0 {
-            RecordId::Uuid(uuid::Uuid::from_u128(u128::from(nth)))
-        } else {
-            RecordId::Number(nth)
-        };
+        let id =
+            if nth % 3 == 0 { RecordId::Uuid(uuid::Uuid::from_u128(u128::from(nth))) } else { RecordId::Number(nth) };
         self.document_called(id)
     }
 
@@ -419,9 +454,7 @@ impl Random {
     }
 
     fn polygon(&mut self) -> Value {
-        let ring = |points: &[(f64, f64)]| {
-            json!({"points": points.iter().map(|(lon, lat)| json!({"lon": lon, "lat": lat})).collect::<Vec<_>>()})
-        };
+        let ring = |points: &[(f64, f64)]| json!({"points": points.iter().map(|(lon, lat)| json!({"lon": lon, "lat": lat})).collect::<Vec<_>>()});
         let outer = [(0.7, 40.1), (35.3, 39.7), (33.1, 61.2), (5.9, 58.3), (0.7, 40.1)];
         let hole = [(10.2, 50.1), (16.7, 51.3), (15.1, 54.9), (10.2, 50.1)];
         match self.below(3) {

@@ -23,9 +23,9 @@ fn filter_holds(filter: &Value, about: &About<'_>) -> bool {
     let list = |name: &str| filter.get(name).map(|part| part.as_array().unwrap().clone()).unwrap_or_default();
     let count = |conditions: &[Value]| conditions.iter().filter(|c| condition_holds(c, about)).count();
     let (must, must_not, should) = (list("must"), list("must_not"), list("should"));
-    let min_should = filter.get("min_should").is_none_or(|m| {
-        count(m["conditions"].as_array().unwrap()) as u64 >= m["min_count"].as_u64().unwrap()
-    });
+    let min_should = filter
+        .get("min_should")
+        .is_none_or(|m| count(m["conditions"].as_array().unwrap()) as u64 >= m["min_count"].as_u64().unwrap());
     count(&must) == must.len() && count(&must_not) == 0 && (should.is_empty() || count(&should) > 0) && min_should
 }
 
@@ -44,9 +44,10 @@ fn condition_holds(condition: &Value, about: &About<'_>) -> bool {
         let key = nested["key"].as_str().unwrap();
         let key = if key.ends_with("[]") { key.to_owned() } else { format!("{key}[]") };
         let objects = values(about.payload, &key);
-        return objects.iter().filter_map(Value::as_object).any(|object| {
-            filter_holds(&nested["filter"], &About { payload: object, document: None })
-        });
+        return objects
+            .iter()
+            .filter_map(Value::as_object)
+            .any(|object| filter_holds(&nested["filter"], &About { payload: object, document: None }));
     }
     let Some(document) = about.document else {
         return !["has_id", "has_vector", "slice"].iter().any(|name| fields.contains_key(*name))
@@ -172,9 +173,7 @@ fn value_holds(name: &str, check: &Value, value: &Value) -> bool {
             let Some(at) = point(value) else { return false };
             match name {
                 "geo_bounding_box" => in_rectangle(check, at),
-                "geo_radius" => {
-                    distance(point(&check["center"]).unwrap(), at) < check["radius"].as_f64().unwrap()
-                }
+                "geo_radius" => distance(point(&check["center"]).unwrap(), at) < check["radius"].as_f64().unwrap(),
                 "geo_polygon" => {
                     let holes = check.get("interiors").and_then(Value::as_array).cloned().unwrap_or_default();
                     in_ring(&check["exterior"], at) && !holes.iter().any(|hole| in_ring(hole, at))
@@ -202,9 +201,7 @@ fn match_holds(check: &Map<String, Value>, value: &Value) -> bool {
             match kind.as_str() {
                 "text" => !wanted.is_empty() && wanted.iter().all(|w| text.contains(w)),
                 "text_any" => wanted.iter().any(|w| text.contains(w)),
-                _ => {
-                    !wanted.is_empty() && (0..text.len()).any(|from| text[from..].starts_with(&wanted))
-                }
+                _ => !wanted.is_empty() && (0..text.len()).any(|from| text[from..].starts_with(&wanted)),
             }
         }
         _ => false,

@@ -88,7 +88,11 @@ fn events() -> Vec<Event> {
         WriteKind::Batch,
     ];
     kinds.extend(writes.map(|write| What::Written { write, place: None, records: 1, digest: digest.clone() }));
-    for (change, mode) in [(CollectionChange::Made, Some(Mode::Sealed)), (CollectionChange::Dropped, None), (CollectionChange::Indexed, None)] {
+    for (change, mode) in [
+        (CollectionChange::Made, Some(Mode::Sealed)),
+        (CollectionChange::Dropped, None),
+        (CollectionChange::Indexed, None),
+    ] {
         kinds.push(What::CollectionChanged { change, place: place.clone(), mode });
     }
     for record in [RecordType::Chunk, RecordType::Memory, RecordType::Catalog] {

@@ -76,7 +76,8 @@ pub(super) async fn measure(
         report.add(case, all.percentile(at, Duration::from_millis(1)))?;
     }
     let of = |found: usize| found as f64 / truth.iter().map(Vec::len).sum::<usize>().max(1) as f64;
-    let case = Case { bench: "search", case: format!("recall {mode} filtered {percent} %"), unit: "recall", n, bar: None };
+    let case =
+        Case { bench: "search", case: format!("recall {mode} filtered {percent} %"), unit: "recall", n, bar: None };
     report.add(case, Pair { floor: of(found.floor), ours: of(found.ours) })
 }
 

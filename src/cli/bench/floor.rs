@@ -5,8 +5,8 @@ use std::path::Path;
 
 use qdrant_edge::{
     CreateIndex, Distance, EdgeConfig, EdgeShard, EdgeVectorParams, FieldIndexOperations, Filter, JsonPath, NamedQuery,
-    PayloadFieldSchema, PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum, SearchRequest, UpdateOperation, Vector, VectorInternal, Vectors, WithPayloadInterface,
-    WithVector,
+    PayloadFieldSchema, PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum,
+    SearchRequest, UpdateOperation, Vector, VectorInternal, Vectors, WithPayloadInterface, WithVector,
 };
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
@@ -90,7 +90,8 @@ impl BareShard {
     /// The filter that takes what has less than `bound` in `field`.
     pub(super) fn filter_below(field: &str, bound: u64) -> Result<Filter> {
         let filter = serde_json::json!({"must": [{"key": field, "range": {"lt": bound}}]});
-        serde_json::from_value(filter).map_err(|e| Error::internal("the engine does not know the filter").with_source(e))
+        serde_json::from_value(filter)
+            .map_err(|e| Error::internal("the engine does not know the filter").with_source(e))
     }
 
     /// The positions and payloads of the `k` nearest.

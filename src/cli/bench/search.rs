@@ -7,10 +7,10 @@ use rayon::prelude::*;
 use tempfile::TempDir;
 
 use super::data::Corpus;
-use super::{BenchArgs, filtered};
 use super::floor::BareShard;
 use super::ingest::{BATCH, starts};
 use super::report::{Case, Pair, Report, take_turns};
+use super::{BenchArgs, filtered};
 use crate::error::{Error, Result};
 use crate::id::RecordId;
 use crate::store::{Collection, Tenant};

@@ -12,13 +12,13 @@ use super::wire::{self, admin_server, store_server};
 use crate::audit::Reason;
 use crate::audit::actions::SignedAction;
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Filter;
 use crate::id::TenantId;
 use crate::keys::kms::{Caller, Role};
 use crate::limits;
 use crate::server::Known;
 use crate::server::error::{answer, to_status};
 use crate::store::{Handoff, Store, Tenant, Terms};
-use crate::filter::Filter;
 use crate::vectors::SearchRequest;
 
 /// Everything that a store serves: for [`crate::server::serve`].

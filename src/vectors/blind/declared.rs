@@ -146,7 +146,9 @@ impl Declared {
         match self.0.get(path) {
             Some(spec) if spec.building => {
                 Err(Error::new(crate::ErrorKind::Busy, format!("the index of field `{}` is being made", path.shown()))
-                    .with_remedy("try again later, or run `strongroom collection index create` again if that was ended"))
+                    .with_remedy(
+                        "try again later, or run `strongroom collection index create` again if that was ended",
+                    ))
             }
             Some(spec) => Ok(spec),
             None => Err(Error::invalid(format!("the collection has no index of field `{}`", path.shown()))

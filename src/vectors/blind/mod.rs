@@ -21,8 +21,8 @@ use crate::id::RecordId;
 use crate::keys::label::parts;
 use crate::limits;
 
-pub use declared::{FieldIndexSpec, IndexKind};
 pub(in crate::vectors) use declared::Declared;
+pub use declared::{FieldIndexSpec, IndexKind};
 pub(in crate::vectors) use query::token_filter;
 
 use order::Node;
@@ -58,13 +58,10 @@ pub(in crate::vectors) fn tokens(
     for (path, spec) in declared.iter() {
         let field = Field::new(key, path, spec);
         let mut of_field = Vec::new();
-        path.any(
-            |first| record.field(first),
-            &mut |value| {
-                field.add(value, &mut of_field);
-                false
-            },
-        );
+        path.any(|first| record.field(first), &mut |value| {
+            field.add(value, &mut of_field);
+            false
+        });
         if of_field.len() > limits::FIELD_TOKENS {
             let kept = of_field.iter().filter(|(of, _)| matches!(of, Of::Filled | Of::Empty | Of::Null)).copied();
             of_field = kept.chain([(Of::Odd, field.token(Of::Odd, b""))]).collect();
@@ -126,7 +123,9 @@ impl<'a> Field<'a> {
             }
             (IndexKind::Bool, Seen::Bool(flag)) => put(Of::Value, &[u8::from(flag)]),
             (IndexKind::Integer, Seen::Number(number)) => match number.as_i64() {
-                Some(n) if self.spec.range => Node::all(order::of_integer(n)).for_each(|n| put(Of::Node, &n.to_bytes())),
+                Some(n) if self.spec.range => {
+                    Node::all(order::of_integer(n)).for_each(|n| put(Of::Node, &n.to_bytes()))
+                }
                 Some(n) => put(Of::Node, &Node::leaf(order::of_integer(n)).to_bytes()),
                 None => put(Of::Odd, b""),
             },

@@ -10,7 +10,6 @@ use super::order::{self, Node};
 use super::{Declared, Field, FieldIndexSpec, IndexKind, Of, PREFIX_LENGTHS, asks_for_a_value, prefix};
 use crate::vectors::engine::TokenFilter;
 
-
 /// Filters between which a filter lies.
 #[derive(Clone)]
 struct Bounds {
@@ -107,9 +106,7 @@ impl Blinder<'_> {
                 }
                 self.declared.get(&key).map(|_| always())
             }
-            Condition::IsEmpty(key) | Condition::IsNull(key) => {
-                self.declared.get(&array.joined(key)).map(|_| always())
-            }
+            Condition::IsEmpty(key) | Condition::IsNull(key) => self.declared.get(&array.joined(key)).map(|_| always()),
             // An object has neither.
             Condition::HasId(_) | Condition::HasVector(_) | Condition::Slice(_) => Ok(never()),
             Condition::Nested { key, filter } => self.nested(&array.joined(key), filter),
@@ -140,9 +137,7 @@ impl Blinder<'_> {
             },
             Check::GeoBox(_) | Check::GeoRadius(_) | Check::GeoPolygon(_) => only_possible(odd()),
             Check::ValuesCount(range) => only_possible(if range.has(0) { always() } else { has(Of::Filled) }),
-            Check::IsEmpty(true) => {
-                exactly(any(vec![has(Of::Empty), not(any(vec![has(Of::Empty), has(Of::Filled)]))]))
-            }
+            Check::IsEmpty(true) => exactly(any(vec![has(Of::Empty), not(any(vec![has(Of::Empty), has(Of::Filled)]))])),
             Check::IsEmpty(false) => exactly(has(Of::Filled)),
             Check::IsNull(true) => exactly(has(Of::Null)),
             // A record may have the field twice, as `null` and as something else.

@@ -93,7 +93,8 @@ fn what_is_not_declared_is_refused_with_a_remedy() {
         let e = asked(filter.clone()).err().unwrap_or_else(|| panic!("{filter}"));
         assert!(e.to_string().contains(why) && e.remedy().is_some(), "{filter}: {e}");
     }
-    let nested = json!({"must": {"nested": {"key": "items[]", "filter": {"must": {"key": "n", "match": {"value": 1}}}}}});
+    let nested =
+        json!({"must": {"nested": {"key": "items[]", "filter": {"must": {"key": "n", "match": {"value": 1}}}}}});
     assert!(asked(nested).is_ok());
     assert!(Declared::new(&[("a b".to_owned(), FieldIndexSpec::new(IndexKind::Bool))].into()).is_err());
     assert!(Declared::new(&[("a".to_owned(), FieldIndexSpec::new(IndexKind::Bool).with_prefix())].into()).is_err());

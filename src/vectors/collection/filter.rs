@@ -13,11 +13,11 @@ use crate::error::{Error, Result};
 use crate::filter::{Condition, Filter, Record, erase_fields};
 use crate::id::RecordId;
 use crate::kv::Batch;
-use crate::vectors::{Hit, StoredChunk};
 use crate::vectors::engine::{Fields, Point};
 use crate::vectors::payload::{self, PayloadIndex};
 use crate::vectors::point::{OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
+use crate::vectors::{Hit, StoredChunk};
 
 use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Indexes, Open, Staged};
@@ -120,11 +120,8 @@ impl Collection {
             // Nobody else writes until these are gone.
             let chunks = self.fetch_settled(&open, writing.live(), ids)?;
             drop(applied);
-            let deletes: Vec<RecordId> = chunks
-                .into_iter()
-                .filter(|chunk| passes(filter, chunk))
-                .map(|chunk| chunk.id)
-                .collect();
+            let deletes: Vec<RecordId> =
+                chunks.into_iter().filter(|chunk| passes(filter, chunk)).map(|chunk| chunk.id).collect();
             let staged = Staged { upserts: Vec::new(), deletes };
             let (_, gone) = self.write_after(&open, head, &writing, staged, Batch::default())?;
             deleted += gone;

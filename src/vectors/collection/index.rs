@@ -51,7 +51,8 @@ impl Collection {
             let done = loop {
                 let Some(load) = mover.read(after.as_deref(), REWRITTEN)? else { break true };
                 let (rows, through) = load.into_parts();
-                let sealed = rows.into_par_iter().with_min_len(16).map(|row| mover.seal(row)).collect::<Result<Vec<_>>>()?;
+                let sealed =
+                    rows.into_par_iter().with_min_len(16).map(|row| mover.seal(row)).collect::<Result<Vec<_>>>()?;
                 match mover.write(sealed, Batch::default()) {
                     Ok(tally) => made += tally.records,
                     // The epoch that seals has changed meanwhile: the same again, in that.

@@ -95,7 +95,7 @@ impl Collection {
         }
         let mut points = Vec::with_capacity(sealed.len());
         let mut embeddings = Vec::with_capacity(sealed.len());
-        for Sealed { point, entry, embedding } in sealed {
+        for Sealed { point, entry, embedding, .. } in sealed {
             self.register(&mut batch, &point.id, &entry)?;
             points.push(point);
             embeddings.push(embedding);

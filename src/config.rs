@@ -10,6 +10,7 @@ use crate::audit::log::{OnFailure, SignatureChoice};
 use crate::error::{Error, Result};
 use crate::keys::keystore::custody::CustodyKind;
 use crate::locked::LockPolicy;
+use crate::server::qdrant::WireProtection;
 
 /// The name of the configuration file in the store's directory.
 pub const CONFIG_FILE: &str = "strongroom.toml";
@@ -77,9 +78,34 @@ pub struct Config {
     pub store_listen: String,
     /// The file of the services that may call it; relative to the store's directory. Default: `store-services.toml`.
     pub store_services: PathBuf,
+    /// Where `serve` speaks Qdrant's REST interface: `host:port`; Qdrant's own port is 6333. Default: none.
+    pub qdrant_rest_listen: String,
+    /// Where it speaks Qdrant's gRPC interface: `host:port`; Qdrant's own port is 6334. Default: none.
+    pub qdrant_grpc_listen: String,
+    /// How both are protected on the wire: `post-quantum`, `classical`, or `none` on a loopback address. Default:
+    /// `post-quantum`.
+    pub qdrant_tls: WireProtection,
+    /// The file of the API keys; relative to the store's directory. Default: `api-keys.toml`.
+    pub qdrant_api_keys: PathBuf,
     /// Below which directory those may have backups made who ask `serve` for them; relative to the store's directory.
     /// Default: none, only the user that `serve` runs as may, on the Unix socket.
     pub backup_dir: PathBuf,
+    /// The Qdrant server for collections that are in one: `https://host:6334`, its gRPC port; `http` on this machine only.
+    /// Default: none.
+    pub qdrant_url: String,
+    /// The file with its API key; relative to the store's directory. Default: none, the environment variable
+    /// `STRONGROOM_QDRANT_API_KEY`.
+    pub qdrant_api_key_file: PathBuf,
+    /// SHA-256 of the certificates that it may show over `https`, separated by commas. Default: none.
+    pub qdrant_server_sha256: String,
+    /// The name in its certificate, for which an authority of `tls_ca` vouches. Default: none, the host of its address.
+    pub qdrant_server_name: String,
+    /// What the names of its collections begin with. Default: `strongroom`.
+    pub qdrant_prefix: String,
+    /// How long a call to it may take, attempts and pauses included, in milliseconds. Default: 10000.
+    pub qdrant_timeout_ms: u32,
+    /// Connections that calls to it are spread over. Default: 4.
+    pub qdrant_connections: u32,
     /// How long an epoch of keys seals before it is due for rotation, in minutes. Default: 43200, 30 days.
     pub epoch_min: u32,
     /// How long an epoch that seals no more still opens before it is due for destruction, in minutes. Default: 10080.
@@ -179,7 +205,18 @@ impl Default for Config {
             store_server_name: String::new(),
             store_listen: "unix:store.sock".into(),
             store_services: "store-services.toml".into(),
+            qdrant_rest_listen: String::new(),
+            qdrant_grpc_listen: String::new(),
+            qdrant_tls: WireProtection::PostQuantum,
+            qdrant_api_keys: "api-keys.toml".into(),
             backup_dir: PathBuf::new(),
+            qdrant_url: String::new(),
+            qdrant_api_key_file: PathBuf::new(),
+            qdrant_server_sha256: String::new(),
+            qdrant_server_name: String::new(),
+            qdrant_prefix: "strongroom".into(),
+            qdrant_timeout_ms: 10_000,
+            qdrant_connections: 4,
             epoch_min: 43_200,
             epoch_retention_min: 10_080,
             rotation_interval_s: 60,

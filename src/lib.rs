@@ -44,7 +44,10 @@ pub use keys::Passphrase;
 pub use memory::{Memory, MemoryItem, MemoryOp, RecallRequest};
 pub use rotation::{RotateOptions, RotationStatus};
 pub use store::{Collection, Store, StoreOptions, Tenant};
-pub use vectors::{Chunk, CollectionSpec, Hit, Metric, Mode, SearchRequest, StoredChunk, Vectors};
+pub use vectors::{
+    Chunk, CollectionSpec, Engine, Fusion, Hit, Metric, Mode, Placement, Query, QueryRequest, Recommend, SearchRequest,
+    SparseParams, SparseVector, StoredChunk, Vectors,
+};
 
 /// The README's example is run as a test.
 #[cfg(doctest)]

@@ -7,9 +7,17 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use strongroom::record::Packing;
 use strongroom::vectors::VectorParams;
-use strongroom::{Chunk, Collection, CollectionSpec, ErrorKind, Metric, Mode, RecordId, SearchRequest, Vectors};
+use strongroom::{
+    Chunk, Collection, CollectionSpec, Engine, ErrorKind, Metric, Mode, Placement, RecordId, SearchRequest, Vectors,
+};
 
+const ENGINES: [Engine; 3] = [Engine::Edge, Engine::Server(Placement::Dedicated), Engine::Server(Placement::Shared)];
 const MODES: [Mode; 2] = [Mode::Sealed, Mode::Plain];
+
+/// Every engine with every mode.
+fn matrix() -> impl Iterator<Item = (Engine, Mode)> {
+    ENGINES.into_iter().flat_map(|engine| MODES.map(|mode| (engine, mode)))
+}
 
 fn chunk(id: u64, vector: Vec<f32>) -> Chunk {
     let metadata = serde_json::json!({ "n": id, "f": 0.1 + id as f64, "tags": ["a", null] });
@@ -23,10 +31,10 @@ async fn ids(collection: &Collection, vector: Vec<f32>, limit: usize) -> Vec<Str
 
 #[tokio::test]
 async fn writing_reading_replacing_deleting() {
-    for mode in MODES {
-        let test = common::store().await;
+    for (engine, mode) in matrix() {
+        let test = common::store_for(engine).await;
         let tenant = test.tenant("acme").await;
-        let spec = CollectionSpec::new(2, Metric::Dot).mode(mode);
+        let spec = CollectionSpec::new(2, Metric::Dot).mode(mode).engine(engine);
         let docs = tenant.create_collection("docs", spec).await.unwrap();
         assert_eq!(docs.ingest((1..=5).map(|n| chunk(n, vec![n as f32, 1.0])).collect()).await.unwrap(), 5);
 
@@ -38,7 +46,7 @@ async fn writing_reading_replacing_deleting() {
 
         assert_eq!(ids(&docs, vec![1.0, 0.0], 2).await, ["5", "4"]);
         docs.ingest(vec![chunk(5, vec![-5.0, 1.0])]).await.unwrap();
-        assert_eq!(ids(&docs, vec![1.0, 0.0], 2).await, ["4", "3"], "{mode}: the new vector counts at once");
+        assert_eq!(ids(&docs, vec![1.0, 0.0], 2).await, ["4", "3"], "{engine}, {mode}: the new vector counts at once");
         assert_eq!(docs.count().await.unwrap(), 5);
         let before = docs.get(vec![4.into()]).await.unwrap()[0].version;
         assert_eq!(docs.delete(vec![4.into(), 77.into()]).await.unwrap(), 1);
@@ -52,11 +60,11 @@ async fn writing_reading_replacing_deleting() {
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart_with_and_without_a_flush() {
-    for mode in MODES {
+    for (engine, mode) in matrix() {
         for flush in [false, true] {
-            let test = common::store().await;
+            let test = common::store_for(engine).await;
             let tenant = test.tenant("acme").await;
-            let spec = CollectionSpec::new(2, Metric::Cosine).mode(mode);
+            let spec = CollectionSpec::new(2, Metric::Cosine).mode(mode).engine(engine);
             let docs = tenant.create_collection("docs", spec).await.unwrap();
             docs.ingest((1..=700).map(|n| chunk(n, vec![n as f32, 1.0])).collect()).await.unwrap();
             docs.delete(vec![7.into()]).await.unwrap();
@@ -76,10 +84,10 @@ async fn everything_is_there_after_a_restart_with_and_without_a_flush() {
 
 #[tokio::test]
 async fn pages_hold_everything_once() {
-    for mode in MODES {
-        let test = common::store().await;
+    for (engine, mode) in matrix() {
+        let test = common::store_for(engine).await;
         let tenant = test.tenant("acme").await;
-        let spec = CollectionSpec::new(1, Metric::Dot).mode(mode);
+        let spec = CollectionSpec::new(1, Metric::Dot).mode(mode).engine(engine);
         let docs = tenant.create_collection("docs", spec).await.unwrap();
         docs.ingest((0..100).map(|n| chunk(n, vec![1.0])).collect()).await.unwrap();
         let (mut seen, mut after) = (Vec::new(), None);
@@ -92,29 +100,29 @@ async fn pages_hold_everything_once() {
             }
         }
         seen.sort();
-        assert!(seen == (0..100).map(RecordId::from).collect::<Vec<_>>(), "{mode}");
+        assert!(seen == (0..100).map(RecordId::from).collect::<Vec<_>>(), "{engine}, {mode}");
     }
 }
 
 #[tokio::test]
 async fn every_metric_ranks_and_scores_as_qdrant_does() {
-    for mode in MODES {
+    for (engine, mode) in matrix() {
         for (metric, expected) in [
             (Metric::Cosine, [("1", 0.8), ("2", 0.6)]),
             (Metric::Dot, [("2", 6.0), ("1", 0.8)]),
             (Metric::Euclid, [("1", 0.632_455_5), ("2", 9.055_385)]),
         ] {
-            let test = common::store().await;
-            let spec = CollectionSpec::new(2, metric).mode(mode);
+            let test = common::store_for(engine).await;
+            let spec = CollectionSpec::new(2, metric).mode(mode).engine(engine);
             let docs = test.tenant("acme").await.create_collection("docs", spec).await.unwrap();
             docs.ingest(vec![chunk(1, vec![0.8, 0.6]), chunk(2, vec![6.0, 8.0])]).await.unwrap();
             let hits = docs.search(SearchRequest::new(vec![1.0, 0.0], 2)).await.unwrap();
             for (hit, (id, score)) in hits.iter().zip(expected) {
                 if metric != Metric::Euclid || id == "1" {
-                    assert_eq!(hit.id.to_string(), id, "{mode}, {metric}");
+                    assert_eq!(hit.id.to_string(), id, "{engine}, {mode}, {metric}");
                 }
                 if id == "1" {
-                    assert!((hit.score - score).abs() < 1e-5, "{mode}, {metric}: {}", hit.score);
+                    assert!((hit.score - score).abs() < 1e-5, "{engine}, {mode}, {metric}: {}", hit.score);
                 }
             }
             let threshold = match metric {
@@ -122,19 +130,20 @@ async fn every_metric_ranks_and_scores_as_qdrant_does() {
                 Metric::Dot => 5.0,
             };
             let request = SearchRequest::new(vec![1.0, 0.0], 9).score_threshold(threshold);
-            assert_eq!(docs.search(request).await.unwrap().len(), 1, "{mode}, {metric}");
+            assert_eq!(docs.search(request).await.unwrap().len(), 1, "{engine}, {mode}, {metric}");
         }
     }
 }
 
 #[tokio::test]
 async fn named_vectors_and_every_kind_of_id() {
-    for mode in MODES {
-        let test = common::store().await;
+    for (engine, mode) in matrix() {
+        let test = common::store_for(engine).await;
         let tenant = test.tenant("acme").await;
         let params = |size| VectorParams { size, metric: Metric::Cosine };
         let spec = CollectionSpec::new(1, Metric::Cosine)
             .mode(mode)
+            .engine(engine)
             .packing(Packing { compress: true, pad: true })
             .named([("title", params(2)), ("body", params(3))]);
         let docs = tenant.create_collection("docs", spec).await.unwrap();
@@ -164,10 +173,10 @@ async fn named_vectors_and_every_kind_of_id() {
 
 #[tokio::test]
 async fn what_does_not_fit_is_refused_whole() {
-    for mode in MODES {
-        let test = common::store().await;
+    for (engine, mode) in matrix() {
+        let test = common::store_for(engine).await;
         let tenant = test.tenant("acme").await;
-        let spec = CollectionSpec::new(2, Metric::Cosine).mode(mode);
+        let spec = CollectionSpec::new(2, Metric::Cosine).mode(mode).engine(engine);
         let docs = tenant.create_collection("docs", spec.clone()).await.unwrap();
         let good = chunk(1, vec![1.0, 0.0]);
         for bad in [
@@ -199,10 +208,10 @@ async fn what_does_not_fit_is_refused_whole() {
 
 #[tokio::test]
 async fn a_dropped_collection_is_gone_and_its_name_is_free() {
-    for mode in MODES {
-        let test = common::store().await;
+    for (engine, mode) in matrix() {
+        let test = common::store_for(engine).await;
         let tenant = test.tenant("acme").await;
-        let spec = CollectionSpec::new(1, Metric::Dot).mode(mode);
+        let spec = CollectionSpec::new(1, Metric::Dot).mode(mode).engine(engine);
         let docs = tenant.create_collection("docs", spec.clone()).await.unwrap();
         docs.ingest(vec![chunk(1, vec![1.0])]).await.unwrap();
         drop(docs);
@@ -217,9 +226,9 @@ async fn a_dropped_collection_is_gone_and_its_name_is_free() {
 
 #[tokio::test]
 async fn tenants_with_equal_names_and_ids_never_meet() {
-    for mode in MODES {
-        let test = common::store().await;
-        let spec = CollectionSpec::new(1, Metric::Dot).mode(mode);
+    for (engine, mode) in matrix() {
+        let test = common::store_for(engine).await;
+        let spec = CollectionSpec::new(1, Metric::Dot).mode(mode).engine(engine);
         let mut collections = BTreeMap::new();
         for name in ["a", "b"] {
             let docs = test.tenant(name).await.create_collection("docs", spec.clone()).await.unwrap();
@@ -237,10 +246,10 @@ async fn tenants_with_equal_names_and_ids_never_meet() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_and_readers_side_by_side_see_whole_records() {
-    for mode in MODES {
-        let test = common::store().await;
+    for (engine, mode) in matrix() {
+        let test = common::store_for(engine).await;
         let tenant = test.tenant("acme").await;
-        let spec = CollectionSpec::new(4, Metric::Cosine).mode(mode);
+        let spec = CollectionSpec::new(4, Metric::Cosine).mode(mode).engine(engine);
         let docs = tenant.create_collection("docs", spec).await.unwrap();
         let record = |id: u64, round: u64| {
             Chunk::new(id, format!("{id} {round}"), vec![id as f32 + 1.0, round as f32, 1.0, 2.0])
@@ -299,13 +308,17 @@ fn op() -> impl Strategy<Value = Op> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn any_sequence_of_operations_equals_a_map(ops in prop::collection::vec(op(), 1..25), plain: bool) {
+    fn any_sequence_of_operations_equals_a_map(
+        ops in prop::collection::vec(op(), 1..25),
+        plain: bool,
+        engine in prop::sample::select(&ENGINES[..]),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let test = common::store().await;
+            let test = common::store_for(engine).await;
             let mode = if plain { Mode::Plain } else { Mode::Sealed };
             let tenant = test.tenant("acme").await;
-            let spec = CollectionSpec::new(2, Metric::Cosine).mode(mode);
+            let spec = CollectionSpec::new(2, Metric::Cosine).mode(mode).engine(engine);
             let docs = tenant.create_collection("docs", spec).await.unwrap();
             let mut model = BTreeMap::new();
             let vector = |v: u8| vec![f32::from(v), 100.0];

@@ -181,13 +181,13 @@ pub enum What {
         /// How many memories; none before it is done.
         records: Option<u64>,
     },
-    /// A collection was made, dropped or described anew.
+    /// A collection was made, dropped, moved to another engine or described anew.
     CollectionChanged {
         /// Which of these.
         change: CollectionChange,
         /// Its id; none before it is made.
         place: Option<String>,
-        /// Its mode; none of one that is dropped.
+        /// Its mode; none of one that is not made.
         mode: Option<Mode>,
     },
     /// Stored bytes did not open.
@@ -370,6 +370,10 @@ pub enum CollectionChange {
     Dropped,
     /// A field was declared for filters, or is not any more.
     Indexed,
+    /// It moved to another engine, or to another placement.
+    Moved,
+    /// Aliases, declared fields or metadata of a tenant's collections were changed.
+    Noted,
 }
 
 /// A kind of stored record.

@@ -1,8 +1,8 @@
-//! `collection create|list|show|drop|index`.
+//! `collection create|list|show|migrate|drop|index`.
 
 use std::collections::BTreeMap;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::output::{Output, bytes};
@@ -10,7 +10,7 @@ use super::{Global, TenantArg, index};
 use crate::error::{Error, Result};
 use crate::record::Packing;
 use crate::store::{Collection, Tenant};
-use crate::vectors::{CollectionSpec, Metric, Mode, VectorParams};
+use crate::vectors::{CollectionSpec, Engine, Language, Metric, Mode, Modifier, Placement, SparseParams, VectorParams};
 
 #[derive(Subcommand)]
 pub(super) enum CollectionCommand {
@@ -28,6 +28,15 @@ pub(super) enum CollectionCommand {
         /// Its name
         name: String,
     },
+    /// Move a collection to another engine or placement while it is used; once more takes up what was interrupted
+    Migrate {
+        #[command(flatten)]
+        tenant: TenantArg,
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        engine: EngineArgs,
+    },
     /// Drop a collection and everything in it
     Drop {
         #[command(flatten)]
@@ -44,13 +53,47 @@ pub(super) enum CollectionCommand {
 }
 
 #[derive(Args)]
+pub(super) struct EngineArgs {
+    /// Which engine holds the points: in this process, or a Qdrant server (the setting `qdrant_url`)
+    #[arg(long, default_value = "edge")]
+    engine: EngineArg,
+    /// In a server: a physical collection of its own, or one together with others of the same vectors
+    #[arg(long)]
+    placement: Option<PlacementArg>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EngineArg {
+    Edge,
+    Server,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PlacementArg {
+    Dedicated,
+    Shared,
+}
+
+impl EngineArgs {
+    fn engine(&self) -> Result<Engine> {
+        match (self.engine, self.placement) {
+            (EngineArg::Edge, None) => Ok(Engine::Edge),
+            (EngineArg::Server, None | Some(PlacementArg::Dedicated)) => Ok(Engine::Server(Placement::Dedicated)),
+            (EngineArg::Server, Some(PlacementArg::Shared)) => Ok(Engine::Server(Placement::Shared)),
+            (EngineArg::Edge, Some(_)) => Err(Error::invalid("the engine in this process has no placements")
+                .with_remedy("leave `--placement` out, or add `--engine server`")),
+        }
+    }
+}
+
+#[derive(Args)]
 pub(super) struct CreateArgs {
     #[command(flatten)]
     tenant: TenantArg,
     /// Its name
     name: String,
     /// Dimensions of the only vector
-    #[arg(long, required_unless_present = "vector", conflicts_with = "vector")]
+    #[arg(long, required_unless_present_any = ["vector", "sparse", "no_vector"], conflicts_with = "vector")]
     size: Option<usize>,
     /// How vectors are compared: cosine, dot or euclid
     #[arg(long, default_value = "cosine")]
@@ -58,6 +101,15 @@ pub(super) struct CreateArgs {
     /// A named vector, as NAME=SIZE or NAME=SIZE:METRIC; repeat for more
     #[arg(long, value_name = "NAME=SIZE[:METRIC]")]
     vector: Vec<String>,
+    /// A sparse vector, as NAME or NAME:idf to weigh what a query asks by how rare it is; repeat for more
+    #[arg(long, value_name = "NAME[:idf]")]
+    sparse: Vec<String>,
+    /// Without vectors: texts are found by their words
+    #[arg(long, conflicts_with_all = ["size", "vector", "sparse"])]
+    no_vector: bool,
+    /// The language of the texts, by which words are cut to stems for keyword search; `none` leaves them whole
+    #[arg(long, default_value = "english")]
+    language: Language,
     /// How embeddings are protected: sealed (nobody but Strongroom can search them) or plain (the engine sees them)
     #[arg(long, default_value = "sealed")]
     mode: Mode,
@@ -67,6 +119,8 @@ pub(super) struct CreateArgs {
     /// Pad payloads to Padmé sizes before sealing
     #[arg(long)]
     pad: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 pub(super) async fn run(global: &Global, command: CollectionCommand, output: &Output) -> Result<()> {
@@ -80,6 +134,7 @@ pub(super) async fn run(global: &Global, command: CollectionCommand, output: &Ou
             let found = global.with_tenant(&tenant, async |tenant| one(&tenant.collection(&name)?).await).await?;
             output.answer(&found, describe)
         }
+        CollectionCommand::Migrate { tenant, name, engine } => migrate(global, &tenant, &name, &engine, output).await,
         CollectionCommand::Drop { tenant, name, yes } => {
             if !yes {
                 return Err(Error::invalid(format!("dropping `{}` deletes everything in it", crate::id::shown(&name)))
@@ -93,9 +148,14 @@ pub(super) async fn run(global: &Global, command: CollectionCommand, output: &Ou
 }
 
 async fn create(global: &Global, args: CreateArgs, output: &Output) -> Result<()> {
-    let mut spec = CollectionSpec::new(args.size.unwrap_or_default(), args.metric)
+    let dense = args.size.map(|size| (String::new(), VectorParams { size, metric: args.metric }));
+    let mut spec = CollectionSpec::without_vectors()
+        .named(dense)
+        .sparse(args.sparse.iter().map(|s| sparse_vector(s)).collect::<Result<Vec<_>>>()?)
+        .language(args.language)
         .mode(args.mode)
-        .packing(Packing { compress: args.compress, pad: args.pad });
+        .packing(Packing { compress: args.compress, pad: args.pad })
+        .engine(args.engine.engine()?);
     if !args.vector.is_empty() {
         let named = args.vector.iter().map(|v| named_vector(v, args.metric)).collect::<Result<BTreeMap<_, _>>>()?;
         if named.len() < args.vector.len() {
@@ -103,9 +163,12 @@ async fn create(global: &Global, args: CreateArgs, output: &Output) -> Result<()
         }
         spec = spec.named(named);
     }
+    if spec.sparse.len() < args.sparse.len() {
+        return Err(Error::invalid("two sparse vectors have the same name"));
+    }
     if args.mode == Mode::Plain {
         output.remark(
-            "note: in `plain` mode the engine's files hold the exact embeddings, and an embedding gives away roughly \
+            "note: in `plain` mode the engine holds the exact embeddings, and an embedding gives away roughly \
              its text",
         );
     }
@@ -114,6 +177,31 @@ async fn create(global: &Global, args: CreateArgs, output: &Output) -> Result<()
         .with_tenant(&args.tenant, async |tenant| one(&tenant.create_collection(&name, spec).await?).await)
         .await?;
     output.answer(&made, |made| format!("created {}", describe(made)))
+}
+
+const MOVING: &str = "{bar:30} {pos}/{len} points, {msg}, {eta} left";
+
+async fn migrate(global: &Global, tenant: &TenantArg, name: &str, args: &EngineArgs, output: &Output) -> Result<()> {
+    let engine = args.engine()?;
+    // Every point is looked at twice: when it is copied, and when it is opened in its new place.
+    let bar = output.progress(Some(0), MOVING);
+    let shown = bar.clone();
+    let moved = global
+        .with_tenant(tenant, async |tenant| {
+            let told = move |at: crate::vectors::Migration| {
+                shown.set_length(2 * at.points);
+                shown.set_position(at.copied + at.verified);
+                shown.set_message(if at.verified > 0 { "opening" } else { "copying" });
+            };
+            let moved = tenant.migrate_collection(name, engine, told).await?;
+            let collection = one(&tenant.collection(name)?).await?;
+            Ok((moved, collection))
+        })
+        .await;
+    bar.finish_and_clear();
+    let (moved, collection) = moved?;
+    let answer = json!({ "moved": moved.points, "collection": collection });
+    output.answer(&answer, |answer| format!("moved {} points: {}", answer["moved"], describe(&answer["collection"])))
 }
 
 fn named_vector(text: &str, metric: Metric) -> Result<(String, VectorParams)> {
@@ -129,6 +217,14 @@ fn named_vector(text: &str, metric: Metric) -> Result<(String, VectorParams)> {
     Ok((name.to_owned(), VectorParams { size: size.parse().map_err(|_| bad())?, metric }))
 }
 
+fn sparse_vector(text: &str) -> Result<(String, SparseParams)> {
+    let (name, modifier) = match text.split_once(':') {
+        Some((name, modifier)) => (name, modifier.parse()?),
+        None => (text, Modifier::None),
+    };
+    Ok((name.to_owned(), SparseParams { modifier }))
+}
+
 async fn all(tenant: &Tenant) -> Result<Vec<Value>> {
     let mut found = Vec::new();
     for collection in tenant.collections() {
@@ -141,14 +237,14 @@ async fn one(collection: &Collection) -> Result<Value> {
     let spec = collection.spec();
     let status = collection.status().await?;
     Ok(json!({
-        "name": collection.name(), "mode": spec.mode, "vectors": spec.vectors, "packing": spec.packing,
-        "indexes": index::list(collection),
-        "status": status,
+        "name": collection.name(), "mode": spec.mode, "vectors": spec.vectors, "sparse": spec.sparse,
+        "language": spec.language, "packing": spec.packing, "indexes": index::list(collection),
+        "engine": collection.engine(), "status": status,
     }))
 }
 
 fn describe(collection: &Value) -> String {
-    let vectors: Vec<String> = collection["vectors"]
+    let mut vectors: Vec<String> = collection["vectors"]
         .as_object()
         .into_iter()
         .flatten()
@@ -157,10 +253,19 @@ fn describe(collection: &Value) -> String {
             format!("{name}{} {}", p["size"], p["metric"].as_str().unwrap_or_default())
         })
         .collect();
+    vectors.extend(collection["sparse"].as_object().into_iter().flatten().map(|(name, p)| {
+        let idf = if p["modifier"] == "idf" { " idf" } else { "" };
+        format!("{name} sparse{idf}")
+    }));
+    if vectors.is_empty() {
+        vectors.push("no vectors".to_owned());
+    }
     let text = |key: &str| collection[key].as_str().unwrap_or_default().to_owned();
     let status = &collection["status"];
+    let engine = serde_json::from_value::<Engine>(collection["engine"].clone()).unwrap_or_default();
+    let engine = if engine == Engine::Edge { String::new() } else { format!(", in the {engine}") };
     format!(
-        "{} ({}, {}): {} chunks, {} in the journal\n",
+        "{} ({}{engine}, {}): {} chunks, {} in the journal\n",
         text("name"),
         text("mode"),
         vectors.join(", "),

@@ -33,6 +33,8 @@ use crate::limits;
 pub(crate) struct Connector {
     address: Address,
     tls: Option<Arc<Tls>>,
+    /// Over TCP: without TLS.
+    clear: bool,
     /// Whether the server has turned down the latest connection, after a handshake that looked fine from here.
     refused: Arc<AtomicBool>,
 }
@@ -48,7 +50,8 @@ struct Shown {
     config: Arc<ClientConfig>,
     /// The name that is asked for.
     name: ServerName<'static>,
-    files: [PathBuf; 2],
+    /// Its own certificate and key, if it shows one.
+    files: Option<[PathBuf; 2]>,
 }
 
 /// The name that is asked for where servers are pinned: none is looked up by it.
@@ -58,7 +61,7 @@ pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 impl Tls {
-    fn new(own: Own, trust: ServerTrust) -> Result<Self> {
+    fn new(own: Option<Own>, trust: ServerTrust) -> Result<Self> {
         let followed = Mutex::new(Followed::new(Shown::new(own, &trust)?));
         Ok(Self { trust, followed })
     }
@@ -66,11 +69,11 @@ impl Tls {
     /// What holds for a connection that is made now. Files that are no good change nothing.
     fn now(&self) -> Arc<Shown> {
         let mut followed = self.followed.lock();
-        let files = followed.made().files.iter().cloned();
+        let files = followed.made().files.iter().flatten().cloned();
         let files: Vec<PathBuf> = files.chain(self.trust.file().map(Path::to_owned)).collect();
         let looked = followed.look(&files, |shown| {
-            let [certificate, key] = &shown.files;
-            Shown::new(Own::read(certificate, key)?, &self.trust)
+            let own = shown.files.as_ref().map(|[certificate, key]| Own::read(certificate, key)).transpose()?;
+            Shown::new(own, &self.trust)
         });
         if let Err(e) = looked {
             tracing::warn!(error = %e, "certificates have changed and are no good: what was read before goes on");
@@ -80,8 +83,8 @@ impl Tls {
 }
 
 impl Shown {
-    fn new(own: Own, trust: &ServerTrust) -> Result<Self> {
-        let (files, believed) = (own.files().clone(), trust.load()?);
+    fn new(own: Option<Own>, trust: &ServerTrust) -> Result<Self> {
+        let (files, believed) = (own.as_ref().map(|own| own.files().clone()), trust.load()?);
         let unpinned = believed.name().cloned();
         let name = unpinned.map_or_else(|| ServerName::try_from(NAME), Ok);
         let name = name.map_err(|e| Error::internal("a name for a server").with_source(e))?;
@@ -94,7 +97,7 @@ impl Connector {
     pub(crate) fn new(address: Address, own: Option<Own>, trust: ServerTrust) -> Result<Self> {
         let tls = match (&address, own) {
             (Address::Unix(_), None) => None,
-            (Address::Tcp(_), Some(own)) if !trust.is_empty() => Some(Arc::new(Tls::new(own, trust)?)),
+            (Address::Tcp(_), Some(own)) if !trust.is_empty() => Some(Arc::new(Tls::new(Some(own), trust)?)),
             (Address::Tcp(_), _) => {
                 return Err(Error::invalid(format!("a connection to `{address}` needs certificates of both sides"))
                     .with_remedy(
@@ -103,7 +106,22 @@ impl Connector {
             }
             (Address::Unix(_), Some(_)) => return Err(Error::invalid("a Unix socket has no certificate")),
         };
-        Ok(Self { address, tls, refused: Arc::default() })
+        Ok(Self { address, tls, clear: false, refused: Arc::default() })
+    }
+
+    /// To a server at `place` that knows its callers by something else than certificates: over TLS if it is believed by
+    /// `trust`, in clear without.
+    pub(crate) fn outward(place: String, trust: Option<ServerTrust>) -> Result<Self> {
+        let clear = trust.is_none();
+        let tls = match trust {
+            Some(trust) if trust.is_empty() => {
+                return Err(Error::invalid(format!("nobody vouches for the server at `{place}`"))
+                    .with_remedy("name the SHA-256 of its certificate, or the authorities that vouch for its name"));
+            }
+            Some(trust) => Some(Arc::new(Tls::new(None, trust)?)),
+            None => None,
+        };
+        Ok(Self { address: Address::Tcp(place), tls, clear, refused: Arc::default() })
     }
 
     /// Whether the latest connection was turned down; changes as connections come and go.
@@ -135,6 +153,11 @@ impl Connector {
                 let group = io.get_ref().1.negotiated_key_exchange_group().map(|group| group.name());
                 tracing::info!(address = %self.address, ?group, "connected to a server");
                 Box::new(Watched { io, refused: self.refused })
+            }
+            (Address::Tcp(place), None) if self.clear => {
+                let stream = TcpStream::connect(place).await?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
             }
             (Address::Tcp(_), None) => return Err(io::ErrorKind::InvalidInput.into()),
         };

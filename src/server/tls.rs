@@ -79,6 +79,11 @@ impl Own {
         self.certified.cert.first().map(digest).unwrap_or_default()
     }
 
+    /// Certificate and key.
+    pub(super) fn certified(&self) -> &Arc<CertifiedKey> {
+        &self.certified
+    }
+
     /// Where it was read from: certificate and key.
     pub(super) fn files(&self) -> &[PathBuf; 2] {
         &self.files
@@ -120,15 +125,18 @@ impl Shown {
     }
 }
 
-/// What a client needs: it talks only to servers that it believes.
-pub(super) fn client(own: Own, believed: Believed) -> Result<ClientConfig> {
+/// What a client needs: it talks only to servers that it believes. Without a certificate of its own it shows none.
+pub(super) fn client(own: Option<Own>, believed: Believed) -> Result<ClientConfig> {
     let provider = if believed.may_be_classical() { ANY.clone() } else { hybrid() };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Servers(believed)))
-        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified)));
+        .with_custom_certificate_verifier(Arc::new(Servers(believed)));
+    let mut config = match own {
+        Some(own) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified))),
+        None => config.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
@@ -159,6 +167,11 @@ static ANY: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| with_groups(vec![X2
 /// AWS-LC with one key exchange: a peer that has only classical ones finds nothing in common, and is refused.
 pub(super) fn hybrid() -> Arc<CryptoProvider> {
     HYBRID.clone()
+}
+
+/// AWS-LC with X25519MLKEM768, and classical key exchanges for peers that have no other.
+pub(super) fn any_exchange() -> Arc<CryptoProvider> {
+    ANY.clone()
 }
 
 fn with_groups(kx_groups: Vec<&'static dyn SupportedKxGroup>) -> Arc<CryptoProvider> {

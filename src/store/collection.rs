@@ -8,7 +8,7 @@ use crate::audit::{Access, RecordDigest, RecordType, WriteKind, hex};
 use crate::error::Result;
 use crate::filter::Filter;
 use crate::id::RecordId;
-use crate::vectors::{self, Chunk, CollectionSpec, Hit, SearchRequest, StoredChunk};
+use crate::vectors::{self, Chunk, CollectionSpec, Engine, Hit, QueryRequest, SearchRequest, StoredChunk};
 
 use super::audit::Desk;
 use super::foreground::Class;
@@ -17,7 +17,7 @@ use super::{blocking, tenant};
 /// What one durable write holds at most, in chunks and about in bytes: enough to share a disk sync, little enough to
 /// keep other writers waiting briefly.
 const INGEST_CHUNKS: usize = 512;
-const INGEST_BYTES: usize = 8 << 20;
+pub(super) const INGEST_BYTES: usize = 8 << 20;
 
 /// A collection of an open tenant. Clones share it.
 #[derive(Clone)]
@@ -54,6 +54,11 @@ impl Collection {
     /// Its description.
     pub fn spec(&self) -> &CollectionSpec {
         self.inner.spec()
+    }
+
+    /// Which engine holds its points now.
+    pub fn engine(&self) -> Engine {
+        self.inner.engine()
     }
 
     /// Writes chunks, each replacing what has its id, and returns how many, once they would survive a power loss.
@@ -97,6 +102,14 @@ impl Collection {
         }
         let own = self.clone();
         blocking(move || own.find(&request)).await
+    }
+
+    /// What `request` finds, best first: by dense and sparse vectors, examples, words, and several of these together.
+    pub async fn query(&self, request: QueryRequest) -> Result<Vec<Hit>> {
+        let _timed = self.tenant.foreground.time(Class::Search);
+        self.desk.check()?;
+        let own = self.clone();
+        blocking(move || own.found(own.inner.query_tagged(&request))).await
     }
 
     /// The chunks with `ids` that are there, in the order of `ids`.
@@ -210,12 +223,17 @@ impl Collection {
     }
 
     /// What the log keeps of these ids.
-    fn digest<'a>(&self, ids: impl IntoIterator<Item = &'a RecordId>) -> Result<RecordDigest> {
+    pub(super) fn digest<'a>(&self, ids: impl IntoIterator<Item = &'a RecordId>) -> Result<RecordDigest> {
         ids.into_iter().map(|id| self.inner.tag(id).map(uuid::Uuid::into_bytes)).collect()
     }
 
     fn find(&self, request: &SearchRequest) -> Result<Vec<Hit>> {
-        let found = self.desk.opened(RecordType::Chunk, || self.place(), self.inner.search_tagged(request))?;
+        self.found(self.inner.search_tagged(request))
+    }
+
+    /// Gives hits away once the log says so.
+    fn found(&self, hits: Result<Vec<(uuid::Uuid, Hit)>>) -> Result<Vec<Hit>> {
+        let found = self.desk.opened(RecordType::Chunk, || self.place(), hits)?;
         let digest: RecordDigest = found.iter().map(|(tag, _)| tag.into_bytes()).collect();
         let bytes = found.iter().map(|(_, hit)| hit.text.len()).sum();
         self.desk.read(Access::Search, self.place(), &digest, bytes)?;

@@ -37,7 +37,13 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    pub(super) fn start(tenants: Tenants, keys: Arc<dyn DataKeys>, options: &StoreOptions) -> Result<Self> {
+    /// `finish` does what could not be done while an engine was away.
+    pub(super) fn start(
+        tenants: Tenants,
+        keys: Arc<dyn DataKeys>,
+        options: &StoreOptions,
+        finish: impl Fn() + Send + 'static,
+    ) -> Result<Self> {
         let stopping = Arc::new((Mutex::new(false), Condvar::new()));
         let flush_interval = Duration::from_secs(options.config.flush_interval_s.into());
         let idle_close = Duration::from_secs(options.config.idle_close_s.into());
@@ -63,6 +69,7 @@ impl Maintenance {
                 let reap = reaped.elapsed() >= REAP_INTERVAL;
                 if reap {
                     reaped = Instant::now();
+                    finish();
                 }
                 tend(&tenants, flush_all, reap, idle_close, &optimizing);
                 if refreshed.elapsed() >= REFRESH_INTERVAL {

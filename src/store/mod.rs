@@ -39,6 +39,8 @@ mod memory;
 mod metrics;
 mod names;
 mod options;
+mod points;
+mod qdrant;
 mod restore;
 mod rotation;
 mod schedule;
@@ -65,7 +67,7 @@ use crate::kv::{Batch, KvBackend, Table};
 use crate::memory::Ledger;
 use crate::scrub::{blocking, scrub};
 use crate::vectors::edge::Edge;
-use crate::vectors::{CollectionContext, HandedOut, JournalPins};
+use crate::vectors::{CollectionContext, HandedOut, JournalPins, Router};
 
 pub use audit::Watching;
 pub use backup::BackupReport;
@@ -73,6 +75,7 @@ pub use breaker::Paused;
 pub use collection::{Collection, CollectionStatus};
 pub use handoff::{Handoff, Terms};
 pub use options::{LogOf, StoreOptions};
+pub(crate) use points::{Change, Looked, Looker, passes};
 pub use restore::RestoreReport;
 pub use tenant::{Tenant, TenantReport};
 pub use unreadable::{Unreadable, Why};
@@ -96,7 +99,7 @@ struct Inner {
     /// Blinds tenants' names.
     system: Keyring,
     kv: Arc<dyn KvBackend>,
-    engine: Arc<Edge>,
+    engine: Router,
     /// Who wants journals whole.
     pins: JournalPins,
     handed: HandedOut,
@@ -172,9 +175,10 @@ impl Store {
         let recorder = Arc::new(Self::recorder(&options, &keys, provider)?);
         backup::remove_interrupted(&options.data_dir())?;
         let Engines { kv, engine } = Engines::open(&options, &disk)?;
+        let finish = qdrant::finish_drops(kv.clone(), engine.clone());
         let signers = Arc::new(keys.signers(provider, options.clock.clone())?);
         let tenants = Arc::default();
-        let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), keys.data.clone(), &options)?;
+        let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), keys.data.clone(), &options, finish)?;
         let (pins, handed) = (JournalPins::default(), HandedOut::default());
         let (rotations, metrics) = (rotation::Rotations::new(&options)?, metrics::Metrics::new(recorder.alerts()));
         let actions = ActionLog::new(keys.signing.clone(), provider, options.clock.clone(), recorder.sink().clone());
@@ -324,12 +328,28 @@ impl Drop for Inner {
 /// The engines below a data directory.
 struct Engines {
     kv: Arc<dyn KvBackend>,
-    engine: Arc<Edge>,
+    engine: Router,
 }
 
 impl Engines {
-    /// Opens them below `disk`, with nothing in them that an interrupted change left.
+    /// Opens them below `disk` and at the server that `options` name, with nothing in them that an interrupted change left.
     fn open(options: &StoreOptions, disk: &Arc<DataDir>) -> Result<Self> {
+        let Self { kv, engine } = Self::below(options, disk)?;
+        let engine = qdrant::beside(engine, options)?;
+        crate::vectors::finish_drops(&*kv, &engine)?;
+        crate::vectors::clear_leavings(&*kv, &engine)?;
+        Ok(Self { kv, engine })
+    }
+
+    /// Opens a copy below `disk`. Whatever its original has at a server is left alone.
+    fn open_copy(options: &StoreOptions, disk: &Arc<DataDir>) -> Result<Self> {
+        let engines = Self::below(options, disk)?;
+        crate::vectors::forget_places(&*engines.kv)?;
+        crate::vectors::finish_drops(&*engines.kv, &engines.engine)?;
+        Ok(engines)
+    }
+
+    fn below(options: &StoreOptions, disk: &Arc<DataDir>) -> Result<Self> {
         let rocks = Rocks::open(
             &disk.subdir("db")?,
             disk.clone(),
@@ -340,8 +360,7 @@ impl Engines {
         let kv: Arc<dyn KvBackend> = Arc::new(rocks);
         let engine = Arc::new(Edge::new(disk.subdir("shards")?, disk.clone()));
         check_format(&*kv, &engine)?;
-        crate::vectors::finish_drops(&*kv, &*engine)?;
-        Ok(Self { kv, engine })
+        Ok(Self { kv, engine: engine.into() })
     }
 }
 

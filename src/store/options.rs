@@ -18,6 +18,7 @@ use crate::keys::kms::{KmsOptions, PoolOptions};
 use crate::keys::policy::Policy;
 use crate::rotation::Windows;
 use crate::server::{Address, Own, RemoteOptions, ServerTrust, parse_sha256};
+use crate::vectors::server::{ApiKey, QdrantUrl, ServerOptions};
 
 /// Where a store is and how it runs.
 #[derive(Clone)]
@@ -56,6 +57,13 @@ impl StoreOptions {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// The same, with the Qdrant server at `url` beside the engine in this process: `https://host:6334`.
+    #[must_use]
+    pub fn qdrant_url(mut self, url: impl Into<String>) -> Self {
+        self.config.qdrant_url = url.into();
         self
     }
 
@@ -173,6 +181,34 @@ impl StoreOptions {
         Ok(servers)
     }
 
+    /// The Qdrant server of the store, if one is named.
+    pub(super) fn qdrant(&self) -> Result<Option<ServerOptions>> {
+        let config = &self.config;
+        if config.qdrant_url.is_empty() {
+            return Ok(None);
+        }
+        let url: QdrantUrl = config.qdrant_url.parse()?;
+        let place = format!("tcp:{}", url.place());
+        let name = match (config.qdrant_server_name.as_str(), config.tls_ca.as_os_str().is_empty()) {
+            // An authority vouches for the host that is called.
+            ("", false) if url.is_tls() && config.qdrant_server_sha256.is_empty() => url.host().to_owned(),
+            (name, _) => name.to_owned(),
+        };
+        let trust = self.trust(&place, &config.qdrant_server_sha256, &name)?;
+        let file = &config.qdrant_api_key_file;
+        let file = if file.as_os_str().is_empty() { PathBuf::new() } else { self.dir.join(file) };
+        let options = ServerOptions {
+            api_key: ApiKey::find(&file)?,
+            trust,
+            prefix: config.qdrant_prefix.clone(),
+            timeout_ms: config.qdrant_timeout_ms.into(),
+            connections: config.qdrant_connections as usize,
+            ..ServerOptions::new(url)
+        };
+        options.validate()?;
+        Ok(Some(options))
+    }
+
     /// Where the store listens for orchestrators and sidecars.
     pub fn store_address(&self) -> Result<Address> {
         self.address(&self.config.store_listen)
@@ -181,6 +217,11 @@ impl StoreOptions {
     /// The file of the services that may call it there.
     pub fn store_services(&self) -> PathBuf {
         self.dir.join(&self.config.store_services)
+    }
+
+    /// The file of the API keys of the Qdrant-compatible endpoint.
+    pub fn api_keys(&self) -> PathBuf {
+        self.dir.join(&self.config.qdrant_api_keys)
     }
 
     /// Where a sidecar listens.

@@ -171,7 +171,7 @@ impl Rebuild<'_> {
         disk.ensure_room(self.manifest.bytes())?;
         let mut at = Progress { of: self.manifest.collections.len() as u64 + 1, ..Progress::default() };
         self.database(&disk.subdir("db")?, &mut at, progress)?;
-        let engines = Engines::open(self.options, disk)?;
+        let engines = Engines::open_copy(self.options, disk)?;
         let names = names::all(&*engines.kv, self.system)?;
         let sorted = unreadable::sort(&engines, self.keys, names)?;
         let by_id: HashMap<&str, &CopiedCollection> =
@@ -187,7 +187,9 @@ impl Rebuild<'_> {
                 pins: JournalPins::default(),
                 handed: HandedOut::default(),
             };
-            for collection in Catalog::open(tag, context)?.all() {
+            let catalog = Catalog::open(tag, context)?;
+            catalog.bring_home()?;
+            for collection in catalog.all() {
                 // One that was made while the backup was is in the journal, all of it.
                 if let Some(copied) = by_id.get(collection.id().to_string().as_str()) {
                     points += collection.load(self.buckets(copied, &mut at, progress))?;

@@ -17,7 +17,7 @@ use crate::keys::{DataKeys, Keyring};
 use crate::memory::{Memories, MemoryContext, MemoryReport};
 use crate::rotation;
 use crate::scrub::scrub_workers;
-use crate::vectors::{self, Catalog, CollectionContext, CollectionReport, CollectionSpec};
+use crate::vectors::{self, Catalog, CollectionContext, CollectionReport, CollectionSpec, Engine, Migration};
 
 use super::audit::{Asker, Book, Desk};
 use super::foreground::Foreground;
@@ -141,7 +141,7 @@ impl Tenant {
     }
 
     /// The same for another who asks: their name stands in the audit log.
-    pub(super) fn asked_by(self, caller: &Caller) -> Self {
+    pub(crate) fn asked_by(self, caller: &Caller) -> Self {
         let desk = Desk::new(self.open.book.clone(), Asker::of(caller));
         Self { desk, ..self }
     }
@@ -192,6 +192,31 @@ impl Tenant {
             let dropped =
                 || What::CollectionChanged { change: CollectionChange::Dropped, place: place.clone(), mode: None };
             tenant.desk.change(dropped(), || tenant.open.catalog.drop_collection(&name), |_| dropped())
+        })
+        .await
+    }
+
+    /// Moves the collection called `name` to another engine or placement, while everybody goes on reading and writing:
+    /// everything is copied, opened there, and only then removed where it was. A move that was interrupted is taken up
+    /// again by asking for the same; asking for the engine that the collection is in ends it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) when an engine is away, [`Integrity`](crate::ErrorKind::Integrity)
+    /// when a record is not what was written. The collection then is where it was, as it was.
+    pub async fn migrate_collection(
+        &self,
+        name: &str,
+        engine: Engine,
+        mut progress: impl FnMut(Migration) + Send + 'static,
+    ) -> Result<Migration> {
+        let (tenant, name) = (self.clone(), name.parse::<Name>()?);
+        blocking(move || {
+            let place = Some(audit::hex(tenant.open.catalog.get(&name)?.id().as_bytes()));
+            let moved =
+                || What::CollectionChanged { change: CollectionChange::Moved, place: place.clone(), mode: None };
+            let migrate = || tenant.open.catalog.migrate(&name, engine, &mut progress);
+            tenant.desk.change(moved(), migrate, |_| moved())
         })
         .await
     }

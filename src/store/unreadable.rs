@@ -13,8 +13,7 @@ use crate::id::{Epoch, TenantId};
 use crate::keys::{EpochRecord, EpochState, TenantRecord};
 use crate::kv::{Batch, KvBackend};
 use crate::memory;
-use crate::vectors::edge::Edge;
-use crate::vectors::{self, Collection, CollectionId};
+use crate::vectors::{self, Collection, CollectionId, Router};
 
 /// Records that cannot be opened, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -181,8 +180,9 @@ fn sort_live(
         return Ok(());
     }
     for (collection, _) in census.described.iter().filter(|(_, epoch)| destroyed.contains(epoch)) {
-        vectors::remove_collection(&*engines.kv, &*engines.engine, &tag, *collection)?;
+        vectors::remove_collection(&*engines.kv, &engines.engine, &tag, *collection)?;
     }
+    vectors::forget_lost_notes(&*engines.kv, &tag, &destroyed)?;
     for epoch in census.memories.keys().filter(|epoch| destroyed.contains(epoch)) {
         memory::remove_epoch(&*engines.kv, &tag, *epoch)?;
     }
@@ -197,7 +197,7 @@ pub(super) fn discard(collection: &Collection, epochs: &BTreeSet<Epoch>) -> Resu
 }
 
 /// Removes everything of a tenant whose keys are gone. Nothing of it may be open.
-pub(super) fn remove_tenant(kv: &dyn KvBackend, engine: &Edge, tag: &[u8; 16]) -> Result<()> {
+pub(super) fn remove_tenant(kv: &dyn KvBackend, engine: &Router, tag: &[u8; 16]) -> Result<()> {
     vectors::remove_tenant(kv, engine, tag)?;
     memory::remove_tenant(kv, tag)?;
     let mut batch = Batch::default();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::crypto;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,8 +16,12 @@ use crate::record::{self, Field, Packing, Place, StoreKind};
 use crate::secret::SecretBytes;
 
 use super::blind::FieldIndexSpec;
-use super::engine::VectorBackend;
-use super::{Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Metric, Mode, VectorParams};
+use super::notes::{self, Notes};
+use super::router::{self, Home, Router};
+use super::{
+    Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Engine, Metric, Migration, Mode,
+    VectorParams,
+};
 
 /// Descriptions are written once and never changed.
 const DESCRIPTION_VERSION: u64 = 1;
@@ -33,6 +38,7 @@ pub struct Catalog {
     tenant_tag: [u8; 16],
     context: CollectionContext,
     collections: RwLock<BTreeMap<(Kind, String), Arc<Collection>>>,
+    notes: RwLock<Arc<Notes>>,
 }
 
 /// Memories' embeddings live apart from what the tenant names.
@@ -45,6 +51,23 @@ struct Description {
     name: String,
     kind: CollectionKind,
     spec: CollectionSpec,
+    /// Where it is at a server, if it is at one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<Uuid>,
+}
+
+impl Description {
+    fn home(&self) -> Result<Home> {
+        match (self.spec.engine, self.place) {
+            (Engine::Edge, None) => Ok(Home::Edge),
+            (Engine::Server(placement), Some(place)) => Ok(Home::Server { placement, place }),
+            _ => Err(crypto::open_failed()),
+        }
+    }
+
+    fn move_to(&mut self, home: &Home) {
+        (self.spec.engine, self.place) = (home.engine(), home.place());
+    }
 }
 
 /// What the first format had, field by field: postcard cannot leave out what has come since.
@@ -67,23 +90,29 @@ struct FirstSpec {
 impl From<First> for Description {
     fn from(First { name, kind, spec }: First) -> Self {
         let FirstSpec { mode, vectors, packing } = spec;
-        let spec = CollectionSpec { vectors, ..CollectionSpec::new(1, Metric::Cosine) }.mode(mode).packing(packing);
-        Self { name, kind, spec }
+        let spec = CollectionSpec { vectors, ..CollectionSpec::without_vectors() }.mode(mode).packing(packing);
+        Self { name, kind, spec, place: None }
     }
 }
 
 impl Catalog {
     /// Opens the descriptions of the tenant with `tenant_tag`.
     pub fn open(tenant_tag: [u8; 16], context: CollectionContext) -> Result<Self> {
-        let mut collections = BTreeMap::new();
+        let (mut collections, mut said) = (BTreeMap::new(), Notes::default());
         for row in context.kv.scan(Table::Catalog, &tenant_tag) {
             let (key, value) = row?;
+            if notes::is_key(&key) {
+                said = notes::unseal(&context, &tenant_tag, &value)?;
+                continue;
+            }
             let id = CollectionId::try_from(key.get(16..).unwrap_or_default())?;
-            let Description { name, kind, spec } = unseal(&context, id, &value)?;
-            let collection = Collection::new(id, name.clone(), kind, spec, context.clone())?;
+            let description = unseal(&context, id, &value)?;
+            let home = description.home()?;
+            let Description { name, kind, spec, .. } = description;
+            let collection = Collection::new(id, name.clone(), kind, spec, home, context.clone())?;
             collections.insert((kind as Kind, name), Arc::new(collection));
         }
-        Ok(Self { tenant_tag, context, collections: RwLock::new(collections) })
+        Ok(Self { tenant_tag, context, collections: RwLock::new(collections), notes: RwLock::new(Arc::new(said)) })
     }
 
     /// Makes a collection.
@@ -116,7 +145,103 @@ impl Catalog {
         forget(&*self.context.kv, &self.tenant_tag, id)?;
         collections.remove(&key);
         drop(collections);
-        remove_dropped(&*self.context.kv, &*self.context.engine, id)
+        // The collection is gone; what a server holds of it that is away goes later.
+        router::later_if_away(remove_dropped(&*self.context.kv, &self.context.engine, id))
+    }
+
+    /// Moves the points of the collection called `name` to another engine or placement, while everybody goes on reading
+    /// and writing. A move that was interrupted is taken up again; one to where the collection is ends another.
+    pub fn migrate(&self, name: &Name, engine: Engine, progress: &mut dyn FnMut(Migration)) -> Result<Migration> {
+        let collection = self.get(name)?;
+        let (kv, id) = (&*self.context.kv, collection.id());
+        self.context.engine.check(engine)?;
+        let _moving = collection.start_moving()?;
+        router::clear_leaving(kv, &self.context.engine, id)?;
+        let target = self.target(&collection, engine)?;
+        let Some(target) = target else { return Ok(Migration::default()) };
+        let from = collection.home();
+        let commit = |writing: &Writing<'_>| {
+            // The description may have been sealed anew meanwhile: nobody does that now.
+            let _collections = self.collections.write();
+            let sealed = kv.get(Table::Catalog, &self.key(id))?.ok_or_else(|| unknown(name))?;
+            let mut description = unseal(&self.context, id, &sealed)?;
+            description.move_to(&target);
+            let mut batch = Batch::default();
+            batch.put(Table::Catalog, self.key(id), seal(&self.context, writing.epoch(), id, &description)?);
+            router::leave(&mut batch, id, &from)?;
+            kv.write(batch)?;
+            kv.sync()
+        };
+        let moved = collection.migrate(target, commit, progress)?;
+        router::later_if_away(router::clear_leaving(kv, &self.context.engine, id))?;
+        Ok(moved)
+    }
+
+    /// Where a move to `engine` leads, noted; `None` when the collection is there. What moves elsewhere have made is
+    /// removed.
+    fn target(&self, collection: &Collection, engine: Engine) -> Result<Option<Home>> {
+        let (kv, id, home) = (&*self.context.kv, collection.id(), collection.home());
+        let before = router::moving(kv, id)?;
+        if let Some(before) = before.filter(|before| before.engine() == engine && *before != home) {
+            return Ok(Some(before));
+        }
+        if let Some(before) = before.filter(|before| *before != home) {
+            self.context.engine.remove(kv, id, &before)?;
+        }
+        let mut batch = Batch::default();
+        router::stay(&mut batch, id);
+        let target = if home.engine() == engine { None } else { Some(Home::new(engine)?) };
+        if let Some(target) = &target {
+            router::move_to(&mut batch, id, target)?;
+        }
+        kv.write(batch)?;
+        kv.sync()?;
+        Ok(target)
+    }
+
+    /// Says of every collection that it is in the embedded engine: in a copy whose points are loaded there. None of them
+    /// may be open.
+    pub(crate) fn bring_home(&self) -> Result<()> {
+        let writing = self.context.keyring.writing();
+        let mut collections = self.collections.write();
+        for ((kind, name), collection) in collections.iter_mut().filter(|(_, c)| c.home() != Home::Edge) {
+            let key = self.key(collection.id());
+            let sealed = self.context.kv.get(Table::Catalog, &key)?.ok_or_else(crypto::open_failed)?;
+            let mut description = unseal(&self.context, collection.id(), &sealed)?;
+            description.move_to(&Home::Edge);
+            let mut batch = Batch::default();
+            let sealed = seal(&self.context, writing.epoch(), collection.id(), &description)?;
+            batch.put(Table::Catalog, key, sealed);
+            self.context.kv.write(batch)?;
+            debug_assert_eq!(*kind, description.kind as Kind);
+            let (id, name) = (collection.id(), name.clone());
+            let Description { kind, spec, .. } = description;
+            *collection = Arc::new(Collection::new(id, name, kind, spec, Home::Edge, self.context.clone())?);
+        }
+        Ok(())
+    }
+
+    /// What was said of collections.
+    pub fn notes(&self) -> Arc<Notes> {
+        self.notes.read().clone()
+    }
+
+    /// Says something else of them, once it is on disk. What was said of collections that are gone is forgotten.
+    pub fn change_notes<T>(&self, change: impl FnOnce(&mut Notes) -> Result<T>) -> Result<T> {
+        let writing = self.context.keyring.writing();
+        // Nobody makes or drops a collection meanwhile.
+        let collections = self.collections.read();
+        let mut said = self.notes.write();
+        let mut new = Notes::clone(&said);
+        let done = change(&mut new)?;
+        new.keep(|id| collections.values().any(|collection| collection.id().to_string() == id));
+        let mut batch = Batch::default();
+        let sealed = notes::seal(&self.context, writing.epoch(), &self.tenant_tag, &new)?;
+        batch.put(Table::Catalog, notes::key(&self.tenant_tag), sealed);
+        self.context.kv.write(batch)?;
+        self.context.kv.sync()?;
+        *said = Arc::new(new);
+        Ok(done)
     }
 
     /// The collection of the memories' embeddings, if there is one.
@@ -157,19 +282,21 @@ impl Catalog {
         spec: CollectionSpec,
     ) -> Result<Arc<Collection>> {
         spec.validate()?;
+        self.context.engine.check(spec.engine)?;
         let mut collections = self.collections.write();
         let key = (kind as Kind, name.to_owned());
         if collections.contains_key(&key) {
             return Err(Error::new(ErrorKind::Conflict, format!("collection `{name}` exists already"))
                 .with_remedy("use it, drop it first, or choose another name"));
         }
-        let id = CollectionId::random()?;
-        let description = Description { name: name.to_owned(), kind, spec };
+        let (id, home) = (CollectionId::random()?, Home::new(spec.engine)?);
+        let description = Description { name: name.to_owned(), kind, spec, place: home.place() };
         let mut batch = Batch::default();
+        home.note(&mut batch, id);
         batch.put(Table::Catalog, self.key(id), seal(&self.context, writing.epoch(), id, &description)?);
         self.context.kv.write(batch)?;
         self.context.kv.sync()?;
-        let collection = Collection::new(id, description.name, kind, description.spec, self.context.clone())?;
+        let collection = Collection::new(id, description.name, kind, description.spec, home, self.context.clone())?;
         let collection = Arc::new(collection);
         collections.insert(key, collection.clone());
         Ok(collection)
@@ -206,7 +333,14 @@ impl Catalog {
         let (mut batch, mut moved) = (Batch::default(), 0);
         for row in self.context.kv.scan(Table::Catalog, &self.tenant_tag) {
             let (key, value) = row?;
-            if record::claimed_epoch(&value)? != writing.epoch() {
+            if record::claimed_epoch(&value)? == writing.epoch() {
+                continue;
+            }
+            if notes::is_key(&key) {
+                let said = notes::unseal(&self.context, &self.tenant_tag, &value)?;
+                batch.put(Table::Catalog, key, notes::seal(&self.context, writing.epoch(), &self.tenant_tag, &said)?);
+                moved += 1;
+            } else {
                 let id = CollectionId::try_from(key.get(16..).unwrap_or_default())?;
                 let description = unseal(&self.context, id, &value)?;
                 batch.put(Table::Catalog, key, seal(&self.context, writing.epoch(), id, &description)?);
@@ -229,9 +363,15 @@ impl Catalog {
 }
 
 /// Removes every collection of a tenant whose keys are gone. None of them may be open.
-pub(crate) fn remove_tenant(kv: &dyn KvBackend, engine: &dyn VectorBackend, tenant_tag: &[u8; 16]) -> Result<()> {
+pub(crate) fn remove_tenant(kv: &dyn KvBackend, engine: &Router, tenant_tag: &[u8; 16]) -> Result<()> {
     let rows: Vec<_> = kv.scan(Table::Catalog, tenant_tag).collect::<Result<_>>()?;
     rows.into_iter().try_for_each(|(key, _)| {
+        if notes::is_key(&key) {
+            let mut batch = Batch::default();
+            batch.frees_space();
+            batch.delete(Table::Catalog, key);
+            return kv.write(batch);
+        }
         let id = CollectionId::try_from(key.get(tenant_tag.len()..).unwrap_or_default())?;
         remove_collection(kv, engine, tenant_tag, id)
     })
@@ -240,12 +380,12 @@ pub(crate) fn remove_tenant(kv: &dyn KvBackend, engine: &dyn VectorBackend, tena
 /// Removes a collection of a tenant, with or without its keys. It must not be open.
 pub(crate) fn remove_collection(
     kv: &dyn KvBackend,
-    engine: &dyn VectorBackend,
+    engine: &Router,
     tenant_tag: &[u8; 16],
     id: CollectionId,
 ) -> Result<()> {
     forget(kv, tenant_tag, id)?;
-    remove_dropped(kv, engine, id)
+    router::later_if_away(remove_dropped(kv, engine, id))
 }
 
 /// Removes everything that the database has of a collection; the engine's files come after.
@@ -261,17 +401,17 @@ fn forget(kv: &dyn KvBackend, tenant_tag: &[u8; 16], id: CollectionId) -> Result
     kv.sync()
 }
 
-/// Removes what a drop left behind when its process ended.
-pub(crate) fn finish_drops(kv: &dyn KvBackend, engine: &dyn VectorBackend) -> Result<()> {
+/// Removes what a drop left behind when its process ended, or a server was away.
+pub(crate) fn finish_drops(kv: &dyn KvBackend, engine: &Router) -> Result<()> {
     let dropped: Vec<_> = kv.scan(Table::Meta, DROPPED).collect::<Result<_>>()?;
     dropped.into_iter().try_for_each(|(key, _)| {
         let id = CollectionId::try_from(key.get(DROPPED.len()..).unwrap_or_default())?;
-        remove_dropped(kv, engine, id)
+        router::later_if_away(remove_dropped(kv, engine, id))
     })
 }
 
-fn remove_dropped(kv: &dyn KvBackend, engine: &dyn VectorBackend, id: CollectionId) -> Result<()> {
-    engine.drop_collection(id)?;
+fn remove_dropped(kv: &dyn KvBackend, engine: &Router, id: CollectionId) -> Result<()> {
+    engine.remove_all(kv, id)?;
     let mut batch = Batch::default();
     batch.delete(Table::Meta, dropped_key(id));
     kv.write(batch)
@@ -325,20 +465,25 @@ fn place<'a>(context: &'a CollectionContext, id: &'a CollectionId) -> Place<'a> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::{Modifier, SparseParams};
 
     fn description() -> Description {
         let spec = CollectionSpec::new(384, Metric::Cosine);
-        Description { name: "\"docs\"".into(), kind: CollectionKind::Chunks, spec }
+        Description { name: "\"docs\"".into(), kind: CollectionKind::Chunks, spec, place: None }
+    }
+
+    fn first(name: &str) -> Vec<u8> {
+        let CollectionSpec { mode, vectors, packing, .. } = description().spec;
+        let first =
+            First { name: name.into(), kind: CollectionKind::Chunks, spec: FirstSpec { mode, vectors, packing } };
+        postcard::to_stdvec(&first).unwrap()
     }
 
     #[test]
     fn both_formats_are_read() {
         let json = encode(&description()).unwrap();
         for name in ["", "docs", &"n".repeat(255)] {
-            let Description { kind, spec, .. } = description();
-            let CollectionSpec { mode, vectors, packing, .. } = spec;
-            let first = First { name: name.into(), kind, spec: FirstSpec { mode, vectors, packing } };
-            let read = decode(&postcard::to_stdvec(&first).unwrap()).unwrap();
+            let read = decode(&first(name)).unwrap();
             assert!(read.name == name && read.spec == description().spec);
         }
         let read = decode(json.expose_secret()).unwrap();
@@ -354,6 +499,15 @@ mod tests {
     }
 
     #[test]
+    fn sparse_vectors_are_kept() {
+        let spec = CollectionSpec::without_vectors().sparse([("words", SparseParams { modifier: Modifier::Idf })]);
+        let json = encode(&Description { spec: spec.clone(), ..description() }).unwrap();
+        assert!(decode(json.expose_secret()).unwrap().spec == spec);
+        let without = encode(&description()).unwrap();
+        assert!(!String::from_utf8_lossy(without.expose_secret()).contains("sparse"), "as before sparse vectors came");
+    }
+
+    #[test]
     fn declared_fields_are_kept() {
         use crate::vectors::blind::IndexKind;
         let spec = description().spec.index("city", FieldIndexSpec::new(IndexKind::Keyword).with_prefix());
@@ -361,6 +515,36 @@ mod tests {
         assert!(decode(json.expose_secret()).unwrap().spec == spec);
         let without = encode(&description()).unwrap();
         assert!(!String::from_utf8_lossy(without.expose_secret()).contains("indexes"), "as before there were any");
+    }
+
+    /// As the first releases wrote it, byte by byte.
+    #[test]
+    fn a_description_of_the_first_format_stays_readable() {
+        let written = [&b"\x04docs\x00"[..], b"\x00", b"\x01\x00\x80\x03\x00", b"\x00\x00"].concat();
+        let read = decode(&written).unwrap();
+        assert!(read.name == "docs" && read.spec == description().spec && read.home().unwrap() == Home::Edge);
+        assert_eq!(first("docs"), written);
+    }
+
+    /// As releases before there were servers wrote it.
+    #[test]
+    fn a_description_without_an_engine_is_of_the_embedded_one() {
+        let json = String::from_utf8(encode(&description()).unwrap().expose_secret()[FORMAT.len()..].to_vec()).unwrap();
+        let before = json.replace(",\"engine\":\"edge\"", "");
+        assert!(before.len() < json.len());
+        let read = decode(&[&FORMAT[..], before.as_bytes()].concat()).unwrap();
+        assert!(read.spec == description().spec && read.home().unwrap() == Home::Edge);
+    }
+
+    #[test]
+    fn a_description_says_where_at_the_server_or_is_refused() {
+        let home = Home::new(Engine::Server(crate::vectors::Placement::Shared)).unwrap();
+        let mut moved = description();
+        moved.move_to(&home);
+        let read = decode(encode(&moved).unwrap().expose_secret()).unwrap();
+        assert!(read.home().unwrap() == home);
+        assert!(Description { place: None, ..read }.home().is_err());
+        assert!(Description { place: home.place(), ..description() }.home().is_err());
     }
 
     #[test]

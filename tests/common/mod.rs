@@ -4,13 +4,15 @@
 pub mod audit;
 pub mod cli;
 pub mod dump;
+pub mod qdrant;
 pub mod service;
+pub mod upstream;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use strongroom::keys::keystore::file::KdfCost;
-use strongroom::{Chunk, Passphrase, Store, StoreOptions, Tenant};
+use strongroom::{Chunk, Engine, Passphrase, Store, StoreOptions, Tenant};
 
 /// A store that is removed with its directory.
 pub struct TestStore {
@@ -24,7 +26,31 @@ pub fn passphrase() -> Passphrase {
 }
 
 pub fn options(dir: &Path) -> StoreOptions {
-    StoreOptions::new(dir).kdf_cost(KdfCost::INSECURE_FAST)
+    let options = StoreOptions::new(dir).kdf_cost(KdfCost::INSECURE_FAST);
+    match std::fs::read_to_string(dir.join(QDRANT_URL)) {
+        Ok(url) => options.qdrant_url(url),
+        Err(_) => options,
+    }
+}
+
+/// The file in a test's store with the address of its Qdrant server, if it has one.
+const QDRANT_URL: &str = "qdrant-url";
+
+/// A store that can have collections in `engine`.
+pub async fn store_for(engine: Engine) -> TestStore {
+    match engine {
+        Engine::Edge => store().await,
+        Engine::Server(_) => store_at(upstream::shared_url()).await,
+    }
+}
+
+/// A store with a Qdrant server at `url`.
+pub async fn store_at(url: &str) -> TestStore {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(QDRANT_URL), url).unwrap();
+    Store::init(&options(dir.path()), passphrase()).await.unwrap();
+    let store = Store::open(options(dir.path()), passphrase()).await.unwrap();
+    TestStore { store, dir }
 }
 
 pub async fn store() -> TestStore {

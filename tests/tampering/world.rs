@@ -13,7 +13,7 @@ use strongroom::kv::{Batch, KvBackend, Table};
 use strongroom::locked::LockPolicy;
 use strongroom::memory::{Memories, MemoryContext};
 use strongroom::vectors::engine::VectorBackend;
-use strongroom::vectors::{Catalog, CollectionContext, HandedOut, JournalPins};
+use strongroom::vectors::{Catalog, CollectionContext, HandedOut, JournalPins, Router};
 use strongroom::{ErrorKind, Passphrase, Result};
 
 /// When everything happens.
@@ -58,7 +58,7 @@ impl World {
         CollectionContext {
             keyring: self.keyring.clone(),
             kv: self.kv.clone(),
-            engine: self.engine.clone(),
+            engine: Router::new(self.engine.clone()),
             lock_policy: LockPolicy::Never,
             pins: JournalPins::default(),
             handed: HandedOut::default(),

@@ -88,11 +88,14 @@ fn events() -> Vec<Event> {
         WriteKind::Batch,
     ];
     kinds.extend(writes.map(|write| What::Written { write, place: None, records: 1, digest: digest.clone() }));
-    for (change, mode) in [
+    let changes = [
         (CollectionChange::Made, Some(Mode::Sealed)),
         (CollectionChange::Dropped, None),
+        (CollectionChange::Moved, None),
         (CollectionChange::Indexed, None),
-    ] {
+        (CollectionChange::Noted, None),
+    ];
+    for (change, mode) in changes {
         kinds.push(What::CollectionChanged { change, place: place.clone(), mode });
     }
     for record in [RecordType::Chunk, RecordType::Memory, RecordType::Catalog] {

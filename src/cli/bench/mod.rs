@@ -17,6 +17,7 @@ mod rotate;
 mod rotate_beside;
 mod seal;
 mod search;
+mod server;
 
 use std::path::PathBuf;
 
@@ -63,6 +64,8 @@ pub(super) struct BenchArgs {
     /// The label of that token
     #[arg(long, value_name = "LABEL", default_value = "strongroom")]
     pkcs11_token: String,
+    #[command(flatten)]
+    server: server::ServerArgs,
     /// Where to work; removed at the end [default: the system's directory for temporary files]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -72,9 +75,9 @@ pub(super) struct BenchArgs {
 enum Bench {
     /// Seal and open a record of 2 KiB: against the bare AEAD
     Seal,
-    /// Write chunks: against `qdrant-edge` alone
+    /// Write chunks: against `qdrant-edge` alone; with `--engine server`, against a client of the same server
     Ingest,
-    /// Find ten chunks with their texts: against `qdrant-edge` alone
+    /// Find ten chunks with their texts: against the same
     Search,
     /// Read memories of 1 KiB: against RocksDB alone
     MemoryGet,
@@ -102,6 +105,8 @@ pub(super) async fn run(args: BenchArgs, output: &Output) -> Result<()> {
     match args.bench {
         Bench::Audit => audit::run(&args, &scratch, &mut report).await?,
         Bench::Seal => seal::run(&args, &mut report).await?,
+        Bench::Ingest if args.server.is_server() => server::ingest(&args, &scratch, &mut report).await?,
+        Bench::Search if args.server.is_server() => server::search(&args, &scratch, &mut report).await?,
         Bench::Ingest => ingest::run(&args, &scratch, &mut report).await?,
         Bench::Search => search::run(&args, &scratch, &mut report).await?,
         Bench::MemoryGet => memory_get::run(&args, &scratch, &mut report).await?,

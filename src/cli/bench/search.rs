@@ -17,9 +17,9 @@ use crate::store::{Collection, Tenant};
 use crate::vectors::blind::{FieldIndexSpec, IndexKind};
 use crate::vectors::{CollectionSpec, Metric, Mode, SearchRequest};
 
-const K: usize = 10;
+pub(super) const K: usize = 10;
 /// Questions of a round, and of the comparison with brute force.
-const QUERIES: usize = 200;
+pub(super) const QUERIES: usize = 200;
 /// The bars of `sealed` hold up to here.
 const SEALED_UP_TO: usize = 50_000;
 /// How long the engine may take to build its graph.
@@ -153,7 +153,7 @@ async fn load_ours(
 }
 
 /// The true nearest of every question.
-fn truth(corpus: &Corpus) -> Vec<Vec<u64>> {
+pub(super) fn truth(corpus: &Corpus) -> Vec<Vec<u64>> {
     let nearest = |query: &Vec<f32>| {
         let scores = (0_u64..).zip(&corpus.vectors).map(|(id, v)| (Metric::Cosine.score_f64(query, v), id));
         let mut scores: Vec<_> = scores.collect();

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::id::Epoch;
 use crate::kv::{Batch, Table};
 use crate::limits;
-use crate::vectors::engine::{Fields, Page, Point};
+use crate::vectors::engine::{EngineCollection as _, Fields, Page, Point};
 use crate::vectors::registry;
 
 use super::Collection;
@@ -35,7 +35,7 @@ impl Collection {
         if slot.current.is_some() || super::is_closing(&slot) {
             return Err(Error::internal("points were loaded into an open collection"));
         }
-        let engine = self.context.engine.open(self.id(), &self.shape())?;
+        let engine = self.context.engine.open(self.id(), &self.home(), &self.shape())?;
         let mut points = 0;
         for bucket in buckets {
             let bucket = bucket?;

@@ -3,6 +3,9 @@
 mod copy;
 mod filter;
 mod index;
+mod keywords;
+mod migrate;
+mod query;
 mod read;
 mod rotate;
 mod sealed;
@@ -24,13 +27,17 @@ use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
 
 use super::blind::{Declared, FieldIndexSpec};
-use super::engine::{EngineCollection, SearchableVector, Shape, VectorBackend};
+use super::engine::{EngineCollection, SearchableVector, Shape};
+use super::inverted::{KeywordIndex, SparseIndex};
 use super::journal::{self, JournalEntry};
 use super::payload::PayloadIndex;
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
-use super::{CollectionId, CollectionKind, CollectionSpec, HandedOut, JournalPins, Mode};
+use super::router::{Home, Router};
+use super::seat::Seat;
+use super::{CollectionId, CollectionKind, CollectionSpec, Engine, HandedOut, JournalPins, Mode};
 
+pub use migrate::Migration;
 pub use sealed::{SealedChunk, SealedHit};
 pub use verify::CollectionReport;
 pub use write::Staged;
@@ -42,8 +49,8 @@ pub struct CollectionContext {
     pub keyring: Arc<Keyring>,
     /// Where registry and journal are.
     pub kv: Arc<dyn KvBackend>,
-    /// The vector engine.
-    pub engine: Arc<dyn VectorBackend>,
+    /// The vector engines.
+    pub engine: Router,
     /// Whether resident indexes must be locked in memory.
     pub lock_policy: LockPolicy,
     /// Who wants journals whole.
@@ -66,6 +73,9 @@ pub struct Collection {
     applied: Mutex<u64>,
     turn: Condvar,
     open: RwLock<Slot>,
+    home: RwLock<Home>,
+    /// Held while it moves to another engine.
+    moving: Mutex<()>,
     /// What the journal holds since the last flush.
     pending_entries: AtomicUsize,
     pending_bytes: AtomicUsize,
@@ -90,7 +100,7 @@ struct Slot {
 
 /// The parts of a collection that are in memory only while it is used.
 struct Open {
-    engine: Box<dyn EngineCollection>,
+    engine: Seat,
     /// `None` until the first search.
     resident: RwLock<Option<Indexes>>,
     /// Lives until the engine's files are closed: fields are dropped in order.
@@ -101,6 +111,10 @@ struct Open {
 struct Indexes {
     /// One index per vector, by position.
     by_vector: BTreeMap<u8, Resident>,
+    /// One index per sparse vector, by position; in every mode, since engines never have these.
+    by_sparse: BTreeMap<u8, SparseIndex>,
+    /// `None` until the first keyword search.
+    keywords: Option<KeywordIndex>,
     /// Which embeddings the indexes hold, by record.
     embeddings: BTreeMap<RecordId, Embedding>,
     /// What filters ask about; `None` until the first filter.
@@ -109,11 +123,12 @@ struct Indexes {
 
 impl Collection {
     /// A collection that the catalog describes. Nothing is opened yet.
-    pub fn new(
+    pub(super) fn new(
         id: CollectionId,
         name: String,
         kind: CollectionKind,
         spec: CollectionSpec,
+        home: Home,
         context: CollectionContext,
     ) -> Result<Self> {
         let head = journal::head(&*context.kv, id)?;
@@ -129,6 +144,8 @@ impl Collection {
             applied: Mutex::new(head),
             turn: Condvar::new(),
             open: RwLock::default(),
+            home: RwLock::new(home),
+            moving: Mutex::new(()),
             pending_entries: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
             untrimmed: AtomicBool::new(false),
@@ -157,6 +174,16 @@ impl Collection {
     /// Its description; [`Collection::indexes`] has the declared fields as they are now.
     pub fn spec(&self) -> &CollectionSpec {
         &self.sealer.spec
+    }
+
+    /// Which engine holds its points now.
+    pub fn engine(&self) -> Engine {
+        self.home().engine()
+    }
+
+    /// Where its points are now.
+    pub(super) fn home(&self) -> Home {
+        *self.home.read()
     }
 
     /// How long it has not been used.
@@ -196,8 +223,11 @@ impl Collection {
         let resident = open.resident.read();
         resident.as_ref().map_or(0, |indexes| {
             let embeddings = indexes.embeddings.len() * size_of::<(RecordId, Embedding)>();
-            let payload = indexes.payload.as_ref().map_or(0, PayloadIndex::bytes);
-            indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings + payload
+            indexes.by_vector.values().map(Resident::bytes).sum::<usize>()
+                + indexes.by_sparse.values().map(SparseIndex::bytes).sum::<usize>()
+                + indexes.keywords.as_ref().map_or(0, KeywordIndex::bytes)
+                + indexes.payload.as_ref().map_or(0, PayloadIndex::bytes)
+                + embeddings
         })
     }
 
@@ -291,13 +321,13 @@ impl Collection {
         if is_closing(&slot) {
             return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
         }
-        let engine = self.context.engine.open(self.id(), &self.shape())?;
+        let engine = Seat::new(self.context.engine.open(self.id(), &self.home(), &self.shape())?);
         let (mut entries, mut bytes) = (0, 0);
         for entry in journal::entries(&*self.context.kv, self.id()) {
             let (_, writes) = entry?;
             entries += 1;
             for write in writes {
-                bytes += apply(&*engine, write)?;
+                bytes += apply(&engine, write)?;
             }
         }
         self.pending_entries.store(entries, Ordering::SeqCst);

@@ -12,7 +12,7 @@ use crate::keys::Live;
 use crate::kv::Table;
 use crate::limits;
 use crate::vectors::StoredChunk;
-use crate::vectors::engine::{EngineStatus, Fields, Point};
+use crate::vectors::engine::{EngineCollection as _, EngineStatus, Fields, Point};
 use crate::vectors::point::OpenedVector;
 use crate::vectors::registry::Entry;
 

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::Epoch;
 use crate::kv::{Batch, Table};
 use crate::rotation::{Load, Mover, Tally};
-use crate::vectors::engine::{Fields, Point};
+use crate::vectors::engine::{EngineCollection as _, Fields, Point};
 use crate::vectors::journal::{self, JournalEntry};
 use crate::vectors::point::Sealed;
 use crate::vectors::registry;

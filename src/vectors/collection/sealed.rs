@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, RecordId};
 use crate::kv::Table;
 use crate::limits;
-use crate::vectors::engine::Fields;
+use crate::vectors::engine::{EngineCollection as _, Fields};
 use crate::vectors::registry::Entry;
 use crate::vectors::{Mode, SearchRequest};
 

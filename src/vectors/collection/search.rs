@@ -8,11 +8,12 @@ use uuid::Uuid;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::limits;
-use crate::vectors::engine::{Fields, Nearest, Point};
+use crate::vectors::engine::{EngineCollection as _, Fields, Nearest, Point};
+use crate::vectors::inverted::SparseIndex;
 use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
 use crate::vectors::resident::{self, Resident};
-use crate::vectors::{Hit, Metric, Mode, SearchRequest, StoredChunk};
+use crate::vectors::{Engine, Hit, Metric, Mode, SearchRequest, StoredChunk};
 
 use super::filter::{Passing, passes, still_passes};
 use super::read::{Registered, SCROLL_POINTS};
@@ -28,8 +29,11 @@ pub(super) struct Found<'a> {
     pub(super) embedding: &'a Embedding,
 }
 
+/// How many more the engine is asked for at first when what it finds is filtered.
+const FILTERED_MORE: usize = 64;
+
 /// Which records may be found; `None` is all.
-type Filter<'a> = Option<&'a (dyn Fn(&RecordId) -> bool + Sync)>;
+pub(super) type Filter<'a> = Option<&'a (dyn Fn(&RecordId) -> bool + Sync)>;
 
 impl Collection {
     /// The nearest chunks, best first.
@@ -68,19 +72,28 @@ impl Collection {
 
     /// The ids and exact scores of the nearest records, best first; with a filter, among those whose ids pass.
     pub fn nearest(&self, request: &SearchRequest, filter: Filter<'_>) -> Result<Vec<(RecordId, f32)>> {
-        let open = self.open()?;
+        self.nearest_by_mode(&self.open()?, request, filter)
+    }
+
+    pub(super) fn nearest_by_mode(
+        &self,
+        open: &Open,
+        request: &SearchRequest,
+        filter: Filter<'_>,
+    ) -> Result<Vec<(RecordId, f32)>> {
         match self.spec().mode {
-            Mode::Sealed => self.nearest_in_memory(&open, request, filter),
+            Mode::Sealed => self.nearest_in_memory(open, request, filter),
             Mode::Plain => {
-                let found = self.nearest_by_engine(&open, request, filter)?;
+                let found = self.nearest_by_engine(open, request, filter)?;
                 Ok(found.into_iter().map(|(chunk, score)| (chunk.id, score)).collect())
             }
         }
     }
 
     /// Whether `request` takes so little that it may run where others wait: its indexes are there and small.
+    /// Payloads of a server are not in this process.
     pub fn searches_at_once(&self, request: &SearchRequest) -> bool {
-        if self.spec().mode != Mode::Sealed {
+        if self.spec().mode != Mode::Sealed || self.engine() != Engine::Edge {
             return false;
         }
         let open = self.open.read();
@@ -96,7 +109,7 @@ impl Collection {
         })
     }
 
-    fn nearest_in_memory(
+    pub(super) fn nearest_in_memory(
         &self,
         open: &Open,
         request: &SearchRequest,
@@ -129,7 +142,7 @@ impl Collection {
 
     /// The payloads of what was found in memory. Their vectors were opened when the index took them in; a payload opens
     /// only beside the embedding that was scored.
-    fn open_hits(&self, open: &Open, nearest: Vec<(RecordId, f32)>) -> Result<Vec<(Uuid, Hit)>> {
+    pub(super) fn open_hits(&self, open: &Open, nearest: Vec<(RecordId, f32)>) -> Result<Vec<(Uuid, Hit)>> {
         let opened = self.each_found(open, &nearest, |found| {
             let OpenedPayload { text, metadata } =
                 self.sealer.open_payload(found.point, &found.entry, found.embedding)?;
@@ -138,18 +151,22 @@ impl Collection {
         match opened {
             Err(e) if e.kind() == ErrorKind::Integrity => {
                 // A write came between index, registry and engine, or something is wrong: open everything, which tells.
-                let ids: Vec<_> = nearest.iter().map(|(id, _)| id.clone()).collect();
-                let chunks = self.fetch(&ids)?;
-                // What was deleted since the index was asked is left out.
-                let hits = nearest.into_iter().zip(chunks).filter_map(|((id, score), found)| {
-                    let (_, chunk) = found?;
-                    let tag = self.tag(&id);
-                    Some(tag.map(|tag| (tag, Hit { id, score, text: chunk.text, metadata: chunk.metadata })))
-                });
-                hits.collect()
+                self.fetch_hits(nearest)
             }
             other => other,
         }
+    }
+
+    /// The same by opening the vectors too. What was deleted since it was found is left out.
+    pub(super) fn fetch_hits(&self, nearest: Vec<(RecordId, f32)>) -> Result<Vec<(Uuid, Hit)>> {
+        let ids: Vec<_> = nearest.iter().map(|(id, _)| id.clone()).collect();
+        let chunks = self.fetch(&ids)?;
+        let hits = nearest.into_iter().zip(chunks).filter_map(|((id, score), found)| {
+            let (_, chunk) = found?;
+            let tag = self.tag(&id);
+            Some(tag.map(|tag| (tag, Hit { id, score, text: chunk.text, metadata: chunk.metadata })))
+        });
+        hits.collect()
     }
 
     /// Calls `each` with the sealed payload of every hit, its registry entry, and the embedding that was scored.
@@ -191,7 +208,7 @@ impl Collection {
     }
 
     /// Opens every sealed vector into the resident indexes, and notices whatever the engine dropped or changed.
-    fn load_resident(&self, open: &Open) -> Result<()> {
+    pub(super) fn load_resident(&self, open: &Open) -> Result<()> {
         let _settled = self.settled();
         if open.resident.read().is_some() {
             return Ok(());
@@ -210,6 +227,9 @@ impl Collection {
         for index in by_vector.values_mut() {
             index.reserve(entries.len());
         }
+        let sparse = (0_u8..).zip(self.spec().sparse.values());
+        let mut by_sparse: BTreeMap<u8, SparseIndex> =
+            sparse.map(|(position, p)| (position, SparseIndex::new(p.modifier))).collect();
         let mut from = None;
         loop {
             let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
@@ -230,7 +250,14 @@ impl Collection {
                 .collect::<Result<_>>()?;
             for vector in &opened {
                 for (position, index) in &mut by_vector {
-                    index.upsert(vector.id.clone(), vector.at(*position)?)?;
+                    if let Some(values) = vector.vectors.at(*position) {
+                        index.upsert(vector.id.clone(), values)?;
+                    }
+                }
+                for (position, index) in &mut by_sparse {
+                    if let Some(values) = vector.vectors.sparse_at(*position) {
+                        index.upsert(vector.id.clone(), values)?;
+                    }
                 }
                 embeddings.insert(vector.id.clone(), vector.embedding);
             }
@@ -242,13 +269,13 @@ impl Collection {
         if !entries.is_empty() {
             return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
         }
-        *open.resident.write() = Some(Indexes { by_vector, embeddings, payload: None });
+        *open.resident.write() = Some(Indexes { by_vector, by_sparse, keywords: None, embeddings, payload: None });
         Ok(())
     }
 
     /// Asks the engine, then trusts nothing but the sealed vectors: the score is computed from them, and an engine that
     /// scored something else is refused.
-    fn nearest_by_engine(
+    pub(super) fn nearest_by_engine(
         &self,
         open: &Open,
         request: &SearchRequest,
@@ -274,11 +301,10 @@ impl Collection {
         request: &SearchRequest,
         filter: Filter<'_>,
     ) -> Result<Vec<(StoredChunk, f32)>> {
-        let filtered = filter.is_some() || request.filter.is_some();
-        let points = if filtered { open.engine.status()?.points } else { usize::MAX };
-        // The engine cannot filter by ids that it must not know: ask for everything and filter here.
-        let mut limit = if filter.is_some() { points } else { request.limit.min(points) };
-        let mut found;
+        // The engine cannot filter by what it must not know: ask for more and filter here.
+        let narrowed = filter.is_some() || request.filter.is_some();
+        let points = if narrowed { open.engine.status()?.points } else { request.limit };
+        let mut limit = points.min(request.limit.saturating_add(FILTERED_MORE));
         loop {
             if limit == 0 {
                 return Ok(Vec::new());
@@ -296,22 +322,23 @@ impl Collection {
             };
             let answer = open.engine.search(&nearest)?;
             let all = answer.len() < limit || limit >= points;
-            found = self.open_scored(position, metric, request, filter, answer)?;
+            let mut found = self.open_scored(position, metric, request, filter, answer)?;
             if tokens.is_some() && !self.context.keyring.is_current(&live) {
                 // Points may have moved to an epoch that the engine was not asked for.
                 continue;
             }
-            if tokens.is_none() || all || found.len() >= request.limit {
-                break;
+            found.sort_by(|a, b| metric.best_first(a.1, b.1).then_with(|| a.0.id.cmp(&b.0.id)));
+            found.truncate(request.limit);
+            let passing = found.len();
+            #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
+            let found = found.into_iter().map(|(chunk, score)| (chunk, score as f32));
+            let found: Vec<_> = found.filter(|(_, score)| request.accepts(metric, *score)).collect();
+            // What comes after one whose score is too bad is no better.
+            if all || passing == request.limit || found.len() < passing {
+                return Ok(found);
             }
-            // Tokens let through what does not pass, and it came first: ask for more.
-            limit = limit.saturating_mul(4).min(points);
+            limit = points.min(limit.saturating_mul(8));
         }
-        found.sort_by(|a, b| metric.best_first(a.1, b.1).then_with(|| a.0.id.cmp(&b.0.id)));
-        found.truncate(request.limit);
-        #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
-        let found = found.into_iter().map(|(chunk, score)| (chunk, score as f32));
-        Ok(found.filter(|(_, score)| request.accepts(metric, *score)).collect())
     }
 
     /// What the engine found and what passes of it, with exact scores.
@@ -332,8 +359,10 @@ impl Collection {
         let mut found = Vec::with_capacity(opened.len());
         for (opened, engine_score) in opened.into_iter().zip(scores) {
             let Some((vector, chunk)) = opened else { continue };
-            let exact = metric.score_f64(&request.vector, vector.at(position)?);
-            let slack = metric.engine_slack(&request.vector, vector.at(position)?);
+            let stored = vector.vectors.at(position);
+            let stored = stored.ok_or_else(|| Error::integrity("a vector that the engine searches"))?;
+            let exact = metric.score_f64(&request.vector, stored);
+            let slack = metric.engine_slack(&request.vector, stored);
             if (exact - f64::from(engine_score)).abs() > slack {
                 return Err(Error::integrity("a vector that the engine searches"));
             }

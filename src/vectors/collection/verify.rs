@@ -4,7 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::{ErrorKind, Result};
-use crate::vectors::engine::{Fields, Point};
+use crate::vectors::engine::{EngineCollection as _, Fields, Point};
 use crate::vectors::registry::Entry;
 
 use super::Collection;
@@ -62,7 +62,7 @@ impl Collection {
         Ok(report)
     }
 
-    fn is_sound(&self, point: &Point, entry: &Entry) -> Result<bool> {
+    pub(super) fn is_sound(&self, point: &Point, entry: &Entry) -> Result<bool> {
         let vector = match self.sealer.open(point, entry) {
             Ok((vector, _)) => vector,
             Err(e) if matches!(e.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => return Ok(false),
@@ -70,8 +70,12 @@ impl Collection {
         };
         for search in self.searchable() {
             let stored = point.searchable.iter().find(|(position, _)| *position == search.position);
-            let exact = vector.at(search.position)?;
-            if !stored.is_some_and(|(_, v)| search.metric.same_for_engine(exact, v)) {
+            let same = match (vector.vectors.at(search.position), stored) {
+                (Some(exact), Some((_, stored))) => search.metric.same_for_engine(exact, stored),
+                (None, None) => true,
+                _ => false,
+            };
+            if !same {
                 return Ok(false);
             }
         }

@@ -141,6 +141,12 @@ impl Resident {
         self.rows.contains_key(id)
     }
 
+    /// The vector of `id`, if it has one.
+    pub(crate) fn vector(&self, id: &RecordId) -> Option<&[f32]> {
+        let (block, row) = scan::locate(&self.blocks, *self.rows.get(id)?)?;
+        Some(block.vector(row))
+    }
+
     /// Every id, in no particular order.
     pub fn ids(&self) -> impl ExactSizeIterator<Item = &RecordId> {
         self.ids.iter()

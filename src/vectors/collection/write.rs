@@ -263,8 +263,10 @@ impl Collection {
             });
         }
         if let Some(payload) = &mut indexes.payload {
-            let mut chunks = staged.upserts.iter();
-            chunks.try_for_each(|c| payload.upsert(&c.id, &c.metadata, |name| c.vectors.get(name).is_some()))?;
+            for chunk in &staged.upserts {
+                let has = |name: &str| chunk.vectors.get(name).is_some() || chunk.vectors.sparse(name).is_some();
+                payload.upsert(&chunk.id, &chunk.metadata, has)?;
+            }
             staged.deletes.iter().try_for_each(|id| payload.remove(id))?;
         }
         for (position, name) in (0_u8..).zip(self.spec().sparse.keys()) {

@@ -48,11 +48,6 @@ impl Filter {
 }
 
 impl Condition {
-    /// Whether it holds for `record`.
-    pub(crate) fn matches(&self, record: &Record<'_>) -> bool {
-        self.holds(Scope::Record(record))
-    }
-
     fn holds(&self, scope: Scope<'_>) -> bool {
         match self {
             Condition::Field(field) => field.holds(scope),

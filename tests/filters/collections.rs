@@ -103,7 +103,7 @@ async fn campaign(collection: &Collection, random: &mut Random, language: Langua
     let mut next = 0;
     while looked < cases {
         let fresh: Vec<_> = (0..DOCUMENTS - all.len() as u64).map(|n| placed(random, next + n)).collect();
-        next += DOCUMENTS;
+        next += 2 * DOCUMENTS;
         collection.ingest(fresh.iter().map(chunk).collect()).await.unwrap();
         all.extend(fresh.into_iter().map(|p| (p.document.id.clone(), p)));
         for _ in 0..60 {
@@ -119,7 +119,8 @@ async fn campaign(collection: &Collection, random: &mut Random, language: Langua
                 collection.delete(vec![id.clone()]).await.unwrap();
                 all.remove(&id);
             } else {
-                let mut again = placed(random, 1);
+                // Its vector is its own: no two scores are the same.
+                let mut again = placed(random, next - DOCUMENTS + nth as u64);
                 again.document.id = id.clone();
                 collection.ingest(vec![chunk(&again)]).await.unwrap();
                 all.insert(id, again);

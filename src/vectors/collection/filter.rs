@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::filter::{Condition, Filter, Record, erase_fields};
 use crate::id::RecordId;
 use crate::kv::Batch;
-use crate::vectors::engine::{Fields, Point};
+use crate::vectors::engine::{EngineCollection as _, Fields, Point};
 use crate::vectors::payload::{self, PayloadIndex};
 use crate::vectors::point::{OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
@@ -215,8 +215,8 @@ impl Collection {
         if !damaged.is_empty() {
             return Err(Error::integrity("a registry row"));
         }
-        let names: Vec<&String> = self.spec().vectors.keys().collect();
-        let mut index = PayloadIndex::new(names.iter().copied().cloned().collect());
+        let names = self.spec().vectors.keys().chain(self.spec().sparse.keys());
+        let mut index = PayloadIndex::new(names.cloned().collect());
         let mut from = None;
         loop {
             let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
@@ -233,8 +233,7 @@ impl Collection {
                 .map(|(point, entry)| self.open_for_index(point, entry))
                 .collect::<Result<_>>()?;
             for (vector, OpenedPayload { mut text, mut metadata }) in opened {
-                let has = |name: &str| names.iter().position(|n| *n == name).is_some_and(|at| vector.has(at));
-                index.upsert(&vector.id, &metadata, has)?;
+                index.upsert(&vector.id, &metadata, |name| self.has_vector(&vector, name))?;
                 erase_fields(&mut metadata);
                 text.zeroize();
             }
@@ -250,6 +249,14 @@ impl Collection {
             indexes.payload = Some(index);
         }
         Ok(())
+    }
+
+    fn has_vector(&self, opened: &OpenedVector, name: &str) -> bool {
+        let (spec, vectors) = (self.spec(), &opened.vectors);
+        let dense = (0_u8..).zip(spec.vectors.keys()).find(|(_, known)| *known == name);
+        let sparse = (0_u8..).zip(spec.sparse.keys()).find(|(_, known)| *known == name);
+        dense.is_some_and(|(at, _)| vectors.at(at).is_some())
+            || sparse.is_some_and(|(at, _)| vectors.sparse_at(at).is_some())
     }
 
     fn open_for_index(&self, point: &Point, entry: &Entry) -> Result<(OpenedVector, OpenedPayload)> {
@@ -269,7 +276,8 @@ impl Collection {
 
 /// Whether a chunk passes.
 pub(super) fn passes(filter: &Filter, chunk: &StoredChunk) -> bool {
-    let vectors: Vec<&str> = chunk.vectors.iter().map(|(name, _)| name).collect();
+    let dense = chunk.vectors.iter().map(|(name, _)| name);
+    let vectors: Vec<&str> = dense.chain(chunk.vectors.iter_sparse().map(|(name, _)| name)).collect();
     filter.matches(&Record { id: &chunk.id, metadata: &chunk.metadata, text: &chunk.text, vectors: &vectors })
 }
 

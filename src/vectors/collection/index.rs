@@ -74,7 +74,8 @@ impl Collection {
             .oldest_first()
             .map(|epoch| self.context.keyring.blinding(epoch, self.id().as_bytes()))
             .collect::<Result<_>>()?;
-        let vectors: Vec<&str> = self.spec().vectors.keys().map(String::as_str).collect();
+        let names = self.spec().vectors.keys().chain(self.spec().sparse.keys());
+        let vectors: Vec<&str> = names.map(String::as_str).collect();
         let declared = self.sealer.declared.read().clone();
         blind::token_filter(&declared, &keys, &vectors, filter)
     }

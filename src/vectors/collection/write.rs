@@ -119,7 +119,7 @@ impl Collection {
         }
         let mut points = Vec::with_capacity(sealed.len());
         let mut embeddings = Vec::with_capacity(sealed.len());
-        for Sealed { point, entry, embedding } in sealed {
+        for Sealed { point, entry, embedding, .. } in sealed {
             self.register(&mut batch, &point.id, &entry)?;
             points.push(point);
             embeddings.push(embedding);
@@ -263,8 +263,10 @@ impl Collection {
             });
         }
         if let Some(payload) = &mut indexes.payload {
-            let mut chunks = staged.upserts.iter();
-            chunks.try_for_each(|c| payload.upsert(&c.id, &c.metadata, |name| c.vectors.get(name).is_some()))?;
+            for chunk in &staged.upserts {
+                let has = |name: &str| chunk.vectors.get(name).is_some() || chunk.vectors.sparse(name).is_some();
+                payload.upsert(&chunk.id, &chunk.metadata, has)?;
+            }
             staged.deletes.iter().try_for_each(|id| payload.remove(id))?;
         }
         for (position, name) in (0_u8..).zip(self.spec().sparse.keys()) {

@@ -38,21 +38,23 @@ impl Collection {
 
     /// The same, each with what the engine knows it by.
     pub(crate) fn search_tagged(&self, request: &SearchRequest) -> Result<Vec<(Uuid, Hit)>> {
-        let open = self.open()?;
-        match self.spec().mode {
-            Mode::Sealed => {
-                let nearest = self.nearest_in_memory(&open, request, None)?;
-                self.open_hits(&open, nearest)
+        self.steadily(|| {
+            let open = self.open()?;
+            match self.spec().mode {
+                Mode::Sealed => {
+                    let nearest = self.nearest_in_memory(&open, request, None)?;
+                    self.open_hits(&open, nearest)
+                }
+                Mode::Plain => {
+                    let found = self.nearest_by_engine(&open, request, None)?;
+                    let hits = found.into_iter().map(|(chunk, score)| {
+                        let StoredChunk { id, text, metadata, .. } = chunk;
+                        Ok((self.tag(&id)?, Hit { id, score, text, metadata }))
+                    });
+                    hits.collect()
+                }
             }
-            Mode::Plain => {
-                let found = self.nearest_by_engine(&open, request, None)?;
-                let hits = found.into_iter().map(|(chunk, score)| {
-                    let StoredChunk { id, text, metadata, .. } = chunk;
-                    Ok((self.tag(&id)?, Hit { id, score, text, metadata }))
-                });
-                hits.collect()
-            }
-        }
+        })
     }
 
     /// What the engine knows the record `id` by in the epoch that seals, whether there is such a record or not.
@@ -62,14 +64,16 @@ impl Collection {
 
     /// The ids and exact scores of the nearest records, best first; with a filter, among those whose ids pass.
     pub fn nearest(&self, request: &SearchRequest, filter: Filter<'_>) -> Result<Vec<(RecordId, f32)>> {
-        let open = self.open()?;
-        match self.spec().mode {
-            Mode::Sealed => self.nearest_in_memory(&open, request, filter),
-            Mode::Plain => {
-                let found = self.nearest_by_engine(&open, request, filter)?;
-                Ok(found.into_iter().map(|(chunk, score)| (chunk.id, score)).collect())
+        self.steadily(|| {
+            let open = self.open()?;
+            match self.spec().mode {
+                Mode::Sealed => self.nearest_in_memory(&open, request, filter),
+                Mode::Plain => {
+                    let found = self.nearest_by_engine(&open, request, filter)?;
+                    Ok(found.into_iter().map(|(chunk, score)| (chunk.id, score)).collect())
+                }
             }
-        }
+        })
     }
 
     /// Whether a search takes so little that it may run where others wait: its index is there and small, and the payloads

@@ -10,6 +10,7 @@ use crate::audit::log::{OnFailure, SignatureChoice};
 use crate::error::{Error, Result};
 use crate::keys::keystore::custody::CustodyKind;
 use crate::locked::LockPolicy;
+use crate::server::qdrant::WireProtection;
 
 /// The name of the configuration file in the store's directory.
 pub const CONFIG_FILE: &str = "strongroom.toml";
@@ -77,6 +78,15 @@ pub struct Config {
     pub store_listen: String,
     /// The file of the services that may call it; relative to the store's directory. Default: `store-services.toml`.
     pub store_services: PathBuf,
+    /// Where `serve` speaks Qdrant's REST interface: `host:port`; Qdrant's own port is 6333. Default: none.
+    pub qdrant_rest_listen: String,
+    /// Where it speaks Qdrant's gRPC interface: `host:port`; Qdrant's own port is 6334. Default: none.
+    pub qdrant_grpc_listen: String,
+    /// How both are protected on the wire: `post-quantum`, `classical`, or `none` on a loopback address. Default:
+    /// `post-quantum`.
+    pub qdrant_tls: WireProtection,
+    /// The file of the API keys; relative to the store's directory. Default: `api-keys.toml`.
+    pub qdrant_api_keys: PathBuf,
     /// Below which directory those may have backups made who ask `serve` for them; relative to the store's directory.
     /// Default: none, only the user that `serve` runs as may, on the Unix socket.
     pub backup_dir: PathBuf,
@@ -195,6 +205,10 @@ impl Default for Config {
             store_server_name: String::new(),
             store_listen: "unix:store.sock".into(),
             store_services: "store-services.toml".into(),
+            qdrant_rest_listen: String::new(),
+            qdrant_grpc_listen: String::new(),
+            qdrant_tls: WireProtection::PostQuantum,
+            qdrant_api_keys: "api-keys.toml".into(),
             backup_dir: PathBuf::new(),
             qdrant_url: String::new(),
             qdrant_api_key_file: PathBuf::new(),

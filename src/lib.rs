@@ -15,6 +15,7 @@ pub mod disk;
 pub mod entropy;
 pub mod envelope;
 mod error;
+pub mod filter;
 pub mod harden;
 mod id;
 pub mod keys;
@@ -37,12 +38,16 @@ pub mod vectors;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind, Result};
+pub use filter::Filter;
 pub use id::{AgentId, Epoch, Name, Namespace, RecordId, SessionId, TenantId};
 pub use keys::Passphrase;
 pub use memory::{Memory, MemoryItem, MemoryOp, RecallRequest};
 pub use rotation::{RotateOptions, RotationStatus};
 pub use store::{Collection, Store, StoreOptions, Tenant};
-pub use vectors::{Chunk, CollectionSpec, Engine, Hit, Metric, Mode, Placement, SearchRequest, StoredChunk, Vectors};
+pub use vectors::{
+    Chunk, CollectionSpec, Engine, Fusion, Hit, Metric, Mode, Placement, Query, QueryRequest, Recommend, SearchRequest,
+    SparseParams, SparseVector, StoredChunk, Vectors,
+};
 
 /// The README's example is run as a test.
 #[cfg(doctest)]

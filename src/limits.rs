@@ -12,7 +12,9 @@ pub const NAMESPACE_LABEL_BYTES: usize = 256;
 pub const NAMESPACE_DEPTH: usize = 8;
 /// Most dimensions of a vector (Qdrant's own bound).
 pub const VECTOR_DIMENSIONS: usize = 65_536;
-/// Most named vectors in a collection.
+/// Most values that are there in a sparse vector.
+pub const SPARSE_VALUES: usize = 65_536;
+/// Most named vectors in a collection, dense and sparse.
 pub const NAMED_VECTORS: usize = 16;
 /// Largest text and metadata of one chunk, or value of one memory, in bytes, as JSON.
 pub const PAYLOAD_BYTES: usize = 16 << 20;
@@ -20,8 +22,34 @@ pub const PAYLOAD_BYTES: usize = 16 << 20;
 pub const WRITE_RECORDS: usize = 4096;
 /// Most bytes in one journal entry; a larger write is refused and should be split.
 pub const WRITE_BYTES: usize = 64 << 20;
+/// Longest text of a query, in bytes.
+pub const QUERY_TEXT_BYTES: usize = 64 << 10;
+/// Most queries in one, prefetched ones included.
+pub const QUERIES: usize = 64;
+/// Most examples of a recommendation.
+pub const QUERY_EXAMPLES: usize = 1024;
 /// Most results of one search.
 pub const SEARCH_RESULTS: usize = 10_000;
+/// Largest filter, in bytes of JSON.
+pub const FILTER_BYTES: usize = 4 << 20;
+/// Most levels of filters within filters.
+pub const FILTER_DEPTH: usize = 24;
+/// Most conditions of a filter, on all levels.
+pub const FILTER_CONDITIONS: usize = 4096;
+/// Most values and ids that a filter names.
+pub const FILTER_VALUES: usize = 65_536;
+/// Longest path to a field, in bytes.
+pub const FILTER_KEY_BYTES: usize = 1024;
+/// Most steps of a path to a field.
+pub const FILTER_KEY_STEPS: usize = 32;
+/// Most fields of a collection that an index in memory is kept for; filters on others look at every record.
+pub const FILTER_FIELDS: usize = 64;
+/// Which part of a collection may pass a filter at most to be looked at record by record: one in so many.
+pub const FILTER_FEW: u64 = 16;
+/// Most declared fields of a collection that the engine filters by.
+pub const FIELD_INDEXES: usize = 64;
+/// Most tokens that a point has of one field; of more values it is only known that there are many.
+pub const FIELD_TOKENS: usize = 1024;
 /// Most values that a search looks through on the caller's own thread: about 0.2 milliseconds of work.
 pub const SEARCH_AT_ONCE_VALUES: usize = 8 << 20;
 /// Most records on one page of a listing.
@@ -385,3 +413,39 @@ pub const QDRANT_ANSWER_BYTES: usize = 96 << 20;
 pub const QDRANT_API_KEY_BYTES: usize = 4096;
 /// Points that a collection moves at a time: who writes waits for that.
 pub const MIGRATE_POINTS: usize = 128;
+/// Most API keys of the Qdrant-compatible endpoint: as many as its file has room for.
+pub const API_KEYS: usize = 2048;
+/// Longest label of an API key, in bytes.
+pub const API_KEY_LABEL_BYTES: usize = 128;
+/// Most requests with one API key that are worked on at once.
+pub const QDRANT_REQUESTS_PER_KEY: usize = 64;
+/// Largest request to the Qdrant-compatible endpoint, in bytes (Qdrant's own default).
+pub const QDRANT_BODY_BYTES: usize = 32 << 20;
+/// Bytes of requests that it reads at a time, all together.
+pub const QDRANT_BODIES_BYTES: usize = 256 << 20;
+/// Largest answer of it over gRPC, in bytes.
+pub const QDRANT_GRPC_ANSWER_BYTES: usize = 256 << 20;
+/// Most points that it shows at once, and most groups times their size.
+pub const QDRANT_POINTS: usize = 10_000;
+/// Most candidates that it fetches for one question.
+pub const QDRANT_CANDIDATES: usize = 100_000;
+/// Most questions, and most operations, in one batch to it.
+pub const QDRANT_BATCH: usize = 256;
+/// How deep prefetches may lie in each other.
+pub const QDRANT_PREFETCH_DEPTH: usize = 8;
+/// Most distinct values that are counted for facets, or grouped by.
+pub const QDRANT_VALUES: usize = 100_000;
+/// Shortest time between two events in the audit log of API keys that are not good, in milliseconds.
+pub const QDRANT_REFUSAL_NOTED_MS: u64 = 1_000;
+/// Other names of a tenant's collections.
+pub const ALIASES: usize = 1024;
+/// Fields that are declared of one collection.
+pub const DECLARED_FIELDS: usize = 256;
+/// Largest record of aliases, declared fields and metadata of a tenant's collections, in bytes.
+pub const NOTES_BYTES: usize = 1 << 20;
+/// Chunks that are opened at a time while all are looked through.
+pub const LOOK_CHUNKS: usize = 256;
+/// Chunks that are read, changed and written together.
+pub const CHANGE_CHUNKS: usize = 128;
+/// How often a change is tried again because others wrote the same chunks.
+pub const CHANGE_TRIES: usize = 64;

@@ -56,7 +56,20 @@ fn ingest(session: &mut Session, corpus: &Corpus) {
     session.ok(&["init", "--kdf-memory-mib", "1", "--kdf-passes", "1"]);
     session.ok(&["tenant", "create", tenant]);
     let [title, body] = corpus.vector_names.each_ref().map(|name| format!("{name}={}", corpus::SIZE));
-    session.ok(&["collection", "create", "-t", tenant, sealed, "--vector", &title, "--vector", &body]);
+    let terms = &*corpus.sparse_name;
+    session.ok(&[
+        "collection",
+        "create",
+        "-t",
+        tenant,
+        sealed,
+        "--vector",
+        &title,
+        "--vector",
+        &body,
+        "--sparse",
+        terms,
+    ]);
     let size = corpus::SIZE.to_string();
     session.ok(&["collection", "create", "-t", tenant, plain, "--size", &size, "--mode", "plain", "--metric", "dot"]);
     let lines = session.cli.file("sealed.jsonl", corpus.lines(true));
@@ -76,6 +89,11 @@ fn use_everything(session: &mut Session, corpus: &Corpus) {
     let query = serde_json::to_string(&corpus.plain_vectors[3]).unwrap();
     let found = session.ok(&["search", "-t", tenant, plain, "--vector", &query]);
     assert!(found.contains(&corpus.chunks[3].text), "{found}");
+    let found = session.ok(&["search", "-t", tenant, sealed, "--text", &corpus.chunks[4].text]);
+    assert!(found.contains(&corpus.chunks[4].text), "{found}");
+    let query = serde_json::to_string(&corpus.chunks[5].sparse).unwrap();
+    let found = session.ok(&["search", "-t", tenant, sealed, "--sparse", &query]);
+    assert!(found.contains(&corpus.chunks[5].text), "{found}");
     session.ok(&["get", "-t", tenant, sealed, &corpus.chunks[1].id, &corpus.chunks[2].id]);
     session.ok(&["delete", "-t", tenant, sealed, &corpus.chunks[1].id]);
     let (namespace, key) = (&*corpus.namespace(), &*corpus.memory_key);

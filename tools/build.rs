@@ -4,7 +4,7 @@ use std::error::Error;
 
 const SCHEMAS: [&str; 3] = ["schema/strongroom.proto", "schema/sidecar.proto", "schema/store.proto"];
 /// Messages with key bytes or plaintext inside: nobody shall be able to print them.
-const SECRET: [&str; 7] = [
+const SECRET: [&str; 8] = [
     "v1.SecretKey",
     "v1.KeyResult",
     "v1.KeysResponse",
@@ -12,6 +12,7 @@ const SECRET: [&str; 7] = [
     "v1.EncapsulateResult",
     "sidecar.v1.OpenedRecord",
     "store.v1.SealContextRequest",
+    "store.v1.SearchSealedRequest",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -181,7 +181,7 @@ pub enum What {
         /// How many memories; none before it is done.
         records: Option<u64>,
     },
-    /// A collection was made or dropped, or moved to another engine.
+    /// A collection was made, dropped, moved to another engine or described anew.
     CollectionChanged {
         /// Which of these.
         change: CollectionChange,
@@ -368,8 +368,12 @@ pub enum CollectionChange {
     Made,
     /// It was dropped, with everything in it.
     Dropped,
+    /// A field was declared for filters, or is not any more.
+    Indexed,
     /// It moved to another engine, or to another placement.
     Moved,
+    /// Aliases, declared fields or metadata of a tenant's collections were changed.
+    Noted,
 }
 
 /// A kind of stored record.

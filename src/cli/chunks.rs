@@ -1,23 +1,24 @@
-//! `ingest`, `search`, `get`, `delete`.
+//! `ingest`, `search`, `get`.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::context::{TermsArgs, local_bundle, print, remote_bundle};
+use super::filter::FilterArg;
 use super::input::{Batch, Batches, InputRecord, InputVectors, JsonlReader, LineError, NpyReader, VectorSource};
 use super::output::{Output, one_line};
+use super::query::QueryArgs;
 use super::vector::{EmbedArgs, VectorArgs};
 use super::{Global, TenantArg};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::store::Collection;
 use crate::token::HolderId;
-use crate::vectors::{Chunk, Mode, SearchRequest, Vectors};
+use crate::vectors::{Chunk, Hit, Mode, SearchRequest, Vectors};
 
 /// Batches that are read ahead while one is written.
 const READ_AHEAD: usize = 2;
@@ -30,7 +31,7 @@ pub(super) struct IngestArgs {
     tenant: TenantArg,
     /// The collection
     collection: String,
-    /// JSON lines with `id`, `text`, `metadata` and `vector`; `-` for standard input
+    /// JSON lines with `id`, `text`, `metadata`, `vector` and `sparse`; `-` for standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Take vectors from this `.npy` file, row by row (f16, f32 or f64)
@@ -56,12 +57,16 @@ pub(super) struct SearchArgs {
     text: Option<String>,
     #[command(flatten)]
     vector: VectorArgs,
+    #[command(flatten)]
+    query: QueryArgs,
     /// How many results
     #[arg(long, short = 'n', default_value_t = 10)]
     limit: usize,
     /// Leave out results worse than this score
     #[arg(long, allow_negative_numbers = true)]
     threshold: Option<f32>,
+    #[command(flatten)]
+    filter: FilterArg,
     /// Compare with this of several vectors
     #[arg(long, value_name = "VECTOR")]
     using: Option<String>,
@@ -72,7 +77,7 @@ pub(super) struct SearchArgs {
     #[arg(long)]
     full: bool,
     /// Find sealed chunks and a token for this holder instead: the thumbprint of its key
-    #[arg(long, value_name = "HOLDER")]
+    #[arg(long, value_name = "HOLDER", conflicts_with_all = ["words", "hybrid", "sparse"])]
     seal_for: Option<HolderId>,
     #[command(flatten)]
     terms: TermsArgs,
@@ -117,6 +122,7 @@ pub(super) async fn ingest(global: &Global, args: IngestArgs, output: &Output) -
     let outcome = global
         .with_tenant(&args.tenant, async |tenant| {
             let collection = tenant.collection(&args.collection)?;
+            let batches = batches.optional(collection.spec().vectors.is_empty());
             let (send, mut receive) = mpsc::channel(READ_AHEAD);
             tokio::task::spawn_blocking(move || {
                 for batch in batches {
@@ -208,24 +214,32 @@ async fn write_batch(
 fn to_chunk(record: InputRecord, collection: &Collection) -> Chunk {
     // An unnamed vector belongs to the collection's only one, whatever that is called.
     let only = collection.spec().vectors.keys().next().cloned().unwrap_or_default();
-    let vectors = match record.vectors {
+    let mut vectors = match record.vectors {
         InputVectors::Missing => Vectors::default(),
         InputVectors::Single(vector) => Vectors::named([(only, vector)]),
         InputVectors::Named(named) => Vectors::named(named.into_iter().map(|(n, v)| (n.as_str().to_owned(), v))),
     };
+    for (name, vector) in record.sparse {
+        vectors.insert_sparse(name.as_str(), vector);
+    }
     Chunk { id: record.id, text: record.text, metadata: record.metadata, vectors }
 }
 
 pub(super) async fn search(global: &Global, args: SearchArgs, output: &Output) -> Result<()> {
+    if !args.query.is_empty() {
+        return query(global, args, output).await;
+    }
     let vector = args.vector.resolve(args.text.as_deref(), output).await?.ok_or_else(|| {
         Error::invalid("there is nothing to search for").with_remedy(
-            "give `--vector`, `--npy` with `--row`, or a text together with `--embed-url` and `--embed-model`",
+            "give `--vector`, `--npy` with `--row`, a text together with `--embed-url` and `--embed-model`, or `--text` to \
+             search for words",
         )
     })?;
     let mut request = SearchRequest::new(vector, args.limit);
     request.score_threshold = args.threshold;
     request.using = args.using;
     request.exact = args.exact;
+    request.filter = args.filter.read()?;
     if let Some(holder) = args.seal_for {
         let terms = args.terms.terms(holder);
         let tenant = &args.tenant.tenant;
@@ -243,8 +257,22 @@ pub(super) async fn search(global: &Global, args: SearchArgs, output: &Output) -
     let hits = global
         .with_tenant(&args.tenant, async |tenant| tenant.collection(&args.collection)?.search(request).await)
         .await?;
-    output.answer(&hits, |hits| {
-        let width = if args.full { usize::MAX } else { 120 };
+    show(&hits, args.full, output)
+}
+
+async fn query(global: &Global, args: SearchArgs, output: &Output) -> Result<()> {
+    let text = args.text.as_deref();
+    let mut request = args.query.resolve(args.vector, text, args.limit, args.using, output).await?;
+    request.score_threshold = args.threshold;
+    let hits = global
+        .with_tenant(&args.tenant, async |tenant| tenant.collection(&args.collection)?.query(request).await)
+        .await?;
+    show(&hits, args.full, output)
+}
+
+fn show(hits: &Vec<Hit>, full: bool, output: &Output) -> Result<()> {
+    output.answer(hits, |hits| {
+        let width = if full { usize::MAX } else { 120 };
         hits.iter().map(|hit| format!("{:.4}  {}  {}\n", hit.score, hit.id, one_line(&hit.text, width))).collect()
     })
 }
@@ -267,11 +295,4 @@ pub(super) async fn get(global: &Global, args: IdsArgs, output: &Output) -> Resu
     } else {
         Err(Error::not_found(format!("there is no record {}", missing.join(", "))))
     }
-}
-
-pub(super) async fn delete(global: &Global, args: IdsArgs, output: &Output) -> Result<()> {
-    let deleted = global
-        .with_tenant(&args.tenant, async |tenant| tenant.collection(&args.collection)?.delete(args.ids).await)
-        .await?;
-    output.answer(&json!({ "deleted": deleted }), |_| format!("deleted {deleted}"))
 }

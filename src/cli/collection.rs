@@ -1,4 +1,4 @@
-//! `collection create|list|show|migrate|drop`.
+//! `collection create|list|show|migrate|drop|index`.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::output::{Output, bytes};
-use super::{Global, TenantArg};
+use super::{Global, TenantArg, index};
 use crate::error::{Error, Result};
 use crate::record::Packing;
 use crate::store::{Collection, Tenant};
-use crate::vectors::{CollectionSpec, Engine, Metric, Mode, Placement, VectorParams};
+use crate::vectors::{CollectionSpec, Engine, Language, Metric, Mode, Modifier, Placement, SparseParams, VectorParams};
 
 #[derive(Subcommand)]
 pub(super) enum CollectionCommand {
@@ -47,6 +47,9 @@ pub(super) enum CollectionCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Declare the fields that the engine filters by, and list and drop them
+    #[command(subcommand)]
+    Index(index::IndexCommand),
 }
 
 #[derive(Args)]
@@ -90,7 +93,7 @@ pub(super) struct CreateArgs {
     /// Its name
     name: String,
     /// Dimensions of the only vector
-    #[arg(long, required_unless_present = "vector", conflicts_with = "vector")]
+    #[arg(long, required_unless_present_any = ["vector", "sparse", "no_vector"], conflicts_with = "vector")]
     size: Option<usize>,
     /// How vectors are compared: cosine, dot or euclid
     #[arg(long, default_value = "cosine")]
@@ -98,6 +101,15 @@ pub(super) struct CreateArgs {
     /// A named vector, as NAME=SIZE or NAME=SIZE:METRIC; repeat for more
     #[arg(long, value_name = "NAME=SIZE[:METRIC]")]
     vector: Vec<String>,
+    /// A sparse vector, as NAME or NAME:idf to weigh what a query asks by how rare it is; repeat for more
+    #[arg(long, value_name = "NAME[:idf]")]
+    sparse: Vec<String>,
+    /// Without vectors: texts are found by their words
+    #[arg(long, conflicts_with_all = ["size", "vector", "sparse"])]
+    no_vector: bool,
+    /// The language of the texts, by which words are cut to stems for keyword search; `none` leaves them whole
+    #[arg(long, default_value = "english")]
+    language: Language,
     /// How embeddings are protected: sealed (nobody but Strongroom can search them) or plain (the engine sees them)
     #[arg(long, default_value = "sealed")]
     mode: Mode,
@@ -131,11 +143,16 @@ pub(super) async fn run(global: &Global, command: CollectionCommand, output: &Ou
             global.with_tenant(&tenant, async |tenant| tenant.drop_collection(&name).await).await?;
             output.answer(&json!({ "dropped": name }), |_| format!("dropped {name}"))
         }
+        CollectionCommand::Index(command) => index::run(global, command, output).await,
     }
 }
 
 async fn create(global: &Global, args: CreateArgs, output: &Output) -> Result<()> {
-    let mut spec = CollectionSpec::new(args.size.unwrap_or_default(), args.metric)
+    let dense = args.size.map(|size| (String::new(), VectorParams { size, metric: args.metric }));
+    let mut spec = CollectionSpec::without_vectors()
+        .named(dense)
+        .sparse(args.sparse.iter().map(|s| sparse_vector(s)).collect::<Result<Vec<_>>>()?)
+        .language(args.language)
         .mode(args.mode)
         .packing(Packing { compress: args.compress, pad: args.pad })
         .engine(args.engine.engine()?);
@@ -145,6 +162,9 @@ async fn create(global: &Global, args: CreateArgs, output: &Output) -> Result<()
             return Err(Error::invalid("two vectors have the same name"));
         }
         spec = spec.named(named);
+    }
+    if spec.sparse.len() < args.sparse.len() {
+        return Err(Error::invalid("two sparse vectors have the same name"));
     }
     if args.mode == Mode::Plain {
         output.remark(
@@ -197,6 +217,14 @@ fn named_vector(text: &str, metric: Metric) -> Result<(String, VectorParams)> {
     Ok((name.to_owned(), VectorParams { size: size.parse().map_err(|_| bad())?, metric }))
 }
 
+fn sparse_vector(text: &str) -> Result<(String, SparseParams)> {
+    let (name, modifier) = match text.split_once(':') {
+        Some((name, modifier)) => (name, modifier.parse()?),
+        None => (text, Modifier::None),
+    };
+    Ok((name.to_owned(), SparseParams { modifier }))
+}
+
 async fn all(tenant: &Tenant) -> Result<Vec<Value>> {
     let mut found = Vec::new();
     for collection in tenant.collections() {
@@ -209,13 +237,14 @@ async fn one(collection: &Collection) -> Result<Value> {
     let spec = collection.spec();
     let status = collection.status().await?;
     Ok(json!({
-        "name": collection.name(), "mode": spec.mode, "vectors": spec.vectors, "packing": spec.packing,
+        "name": collection.name(), "mode": spec.mode, "vectors": spec.vectors, "sparse": spec.sparse,
+        "language": spec.language, "packing": spec.packing, "indexes": index::list(collection),
         "engine": collection.engine(), "status": status,
     }))
 }
 
 fn describe(collection: &Value) -> String {
-    let vectors: Vec<String> = collection["vectors"]
+    let mut vectors: Vec<String> = collection["vectors"]
         .as_object()
         .into_iter()
         .flatten()
@@ -224,6 +253,13 @@ fn describe(collection: &Value) -> String {
             format!("{name}{} {}", p["size"], p["metric"].as_str().unwrap_or_default())
         })
         .collect();
+    vectors.extend(collection["sparse"].as_object().into_iter().flatten().map(|(name, p)| {
+        let idf = if p["modifier"] == "idf" { " idf" } else { "" };
+        format!("{name} sparse{idf}")
+    }));
+    if vectors.is_empty() {
+        vectors.push("no vectors".to_owned());
+    }
     let text = |key: &str| collection[key].as_str().unwrap_or_default().to_owned();
     let status = &collection["status"];
     let engine = serde_json::from_value::<Engine>(collection["engine"].clone()).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The command line: one file per group of commands. Data goes to stdout, talk to stderr.
 
+mod apikey;
 mod audit;
 mod backup;
 mod bench;
@@ -11,12 +12,15 @@ mod context;
 mod envelope;
 mod epoch;
 mod file;
+mod filter;
+mod index;
 pub mod input;
 mod keystore;
 mod kms;
 mod memory;
 mod output;
 mod pki;
+mod query;
 mod rotate;
 mod serve;
 mod serving;
@@ -74,7 +78,7 @@ struct Global {
     /// Say less: no progress, no remarks
     #[arg(long, short, global = true)]
     quiet: bool,
-    /// Log more to stderr; repeat for more. STRONGROOM_LOG takes a filter
+    /// Log more to stderr; repeat for more. STRONGROOM_LOG takes a filter, STRONGROOM_LOG_FORMAT=json writes JSON
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -110,7 +114,10 @@ enum Command {
     /// Run the key service
     #[command(subcommand)]
     Kms(kms::KmsCommand),
-    /// Run the store for orchestrators and sidecars: sealed searches and context windows
+    /// Make, list and revoke API keys of the Qdrant-compatible endpoint
+    #[command(subcommand)]
+    Apikey(apikey::ApikeyCommand),
+    /// Run the store for orchestrators, sidecars and Qdrant's clients
     Serve(serving::ServeArgs),
     /// Run a decrypt sidecar, and revoke tokens there
     #[command(subcommand)]
@@ -133,8 +140,10 @@ enum Command {
     Search(chunks::SearchArgs),
     /// Print chunks by id
     Get(chunks::IdsArgs),
-    /// Delete chunks by id
-    Delete(chunks::IdsArgs),
+    /// List or count chunks
+    Chunks(filter::ChunksArgs),
+    /// Delete chunks by id or by a filter
+    Delete(filter::DeleteArgs),
     /// Write a memory
     Remember(memory::RememberArgs),
     /// Find memories by meaning, by words, or the latest
@@ -201,6 +210,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Session(command) => session::run(global, command, output).await,
             Command::Keystore(command) => keystore::run(global, command, output),
             Command::Kms(command) => kms::run(global, command, output).await,
+            Command::Apikey(command) => apikey::run(global, command, output),
             Command::Serve(args) => serve::run(global, args, output).await,
             Command::Sidecar(command) => sidecar::run(global, command, output).await,
             Command::Breaker(command) => breaker::run(global, command, output).await,
@@ -210,7 +220,8 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Ingest(args) => chunks::ingest(global, args, output).await,
             Command::Search(args) => chunks::search(global, args, output).await,
             Command::Get(args) => chunks::get(global, args, output).await,
-            Command::Delete(args) => chunks::delete(global, args, output).await,
+            Command::Chunks(args) => filter::chunks(global, args, output).await,
+            Command::Delete(args) => filter::delete(global, args, output).await,
             Command::Remember(args) => memory::remember(global, args, output).await,
             Command::Recall(args) => memory::recall(global, args, output).await,
             Command::Forget(args) => memory::forget(global, args, output).await,
@@ -301,8 +312,12 @@ fn start_logging(verbose: u8) {
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("STRONGROOM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Whoever has started logging before us keeps it.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = match std::env::var_os("STRONGROOM_LOG_FORMAT").is_some_and(|format| format == "json") {
+        true => subscriber.json().try_init(),
+        false => subscriber.try_init(),
+    };
 }
 
 /// The vector engine panics where others return an error, and its caller makes one of it: not to be shown twice.

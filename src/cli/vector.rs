@@ -48,6 +48,11 @@ impl EmbedArgs {
 }
 
 impl VectorArgs {
+    /// Whether a vector was written out or named.
+    pub(super) fn is_given(&self) -> bool {
+        self.vector.is_some() || self.npy.is_some()
+    }
+
     /// The vector that was given, or the embedding of `text`; `None` when there is neither a vector nor an endpoint.
     pub(super) async fn resolve(self, text: Option<&str>, output: &Output) -> Result<Option<Vec<f32>>> {
         if let Some(vector) = &self.vector {

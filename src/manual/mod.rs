@@ -19,11 +19,17 @@ pub mod kms {}
 #[doc = include_str!("hsm.md")]
 pub mod hsm {}
 
+#[doc = include_str!("keyword_search.md")]
+pub mod keyword_search {}
+
 #[doc = include_str!("kms_service.md")]
 pub mod kms_service {}
 
 #[doc = include_str!("tls.md")]
 pub mod tls {}
+
+#[doc = include_str!("qdrant_endpoint.md")]
+pub mod qdrant_endpoint {}
 
 #[doc = include_str!("handoff.md")]
 pub mod handoff {}

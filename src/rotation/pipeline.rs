@@ -58,6 +58,11 @@ impl<R> Load<R> {
         self.rows.len() < self.most && self.bytes < limits::ROTATION_BYTES
     }
 
+    /// The records, and the key of the last one.
+    pub(crate) fn into_parts(self) -> (Vec<R>, Vec<u8>) {
+        (self.rows, self.through)
+    }
+
     /// The load, unless it is empty.
     pub(crate) fn if_any(self) -> Option<Self> {
         (!self.rows.is_empty()).then_some(self)

@@ -21,6 +21,7 @@ mod grpc;
 mod identity;
 mod listen;
 mod local;
+pub mod qdrant;
 mod services;
 mod standing;
 mod tls;

@@ -79,6 +79,11 @@ impl Own {
         self.certified.cert.first().map(digest).unwrap_or_default()
     }
 
+    /// Certificate and key.
+    pub(super) fn certified(&self) -> &Arc<CertifiedKey> {
+        &self.certified
+    }
+
     /// Where it was read from: certificate and key.
     pub(super) fn files(&self) -> &[PathBuf; 2] {
         &self.files
@@ -162,6 +167,11 @@ static ANY: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| with_groups(vec![X2
 /// AWS-LC with one key exchange: a peer that has only classical ones finds nothing in common, and is refused.
 pub(super) fn hybrid() -> Arc<CryptoProvider> {
     HYBRID.clone()
+}
+
+/// AWS-LC with X25519MLKEM768, and classical key exchanges for peers that have no other.
+pub(super) fn any_exchange() -> Arc<CryptoProvider> {
+    ANY.clone()
 }
 
 fn with_groups(kx_groups: Vec<&'static dyn SupportedKxGroup>) -> Arc<CryptoProvider> {

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::audit::{Access, RecordDigest, RecordType, WriteKind, hex};
 use crate::error::Result;
+use crate::filter::Filter;
 use crate::id::RecordId;
-use crate::vectors::{self, Chunk, CollectionSpec, Engine, Hit, SearchRequest, StoredChunk};
+use crate::vectors::{self, Chunk, CollectionSpec, Engine, Hit, QueryRequest, SearchRequest, StoredChunk};
 
 use super::audit::Desk;
 use super::foreground::Class;
@@ -16,7 +17,7 @@ use super::{blocking, tenant};
 /// What one durable write holds at most, in chunks and about in bytes: enough to share a disk sync, little enough to
 /// keep other writers waiting briefly.
 const INGEST_CHUNKS: usize = 512;
-const INGEST_BYTES: usize = 8 << 20;
+pub(super) const INGEST_BYTES: usize = 8 << 20;
 
 /// A collection of an open tenant. Clones share it.
 #[derive(Clone)]
@@ -96,11 +97,19 @@ impl Collection {
         let _timed = self.tenant.foreground.time(Class::Search);
         self.desk.check()?;
         // What lies in memory is found in about the time that another thread takes to wake up.
-        if self.inner.searches_at_once() {
+        if self.inner.searches_at_once(&request) {
             return self.find(&request);
         }
         let own = self.clone();
         blocking(move || own.find(&request)).await
+    }
+
+    /// What `request` finds, best first: by dense and sparse vectors, examples, words, and several of these together.
+    pub async fn query(&self, request: QueryRequest) -> Result<Vec<Hit>> {
+        let _timed = self.tenant.foreground.time(Class::Search);
+        self.desk.check()?;
+        let own = self.clone();
+        blocking(move || own.found(own.inner.query_tagged(&request))).await
     }
 
     /// The chunks with `ids` that are there, in the order of `ids`.
@@ -140,6 +149,45 @@ impl Collection {
         blocking(move || inner.count()).await
     }
 
+    /// Up to `limit` chunks that pass `filter` after the one called `after`, in the order of their ids, and whether there
+    /// are more.
+    pub async fn scroll_filtered(
+        &self,
+        after: Option<RecordId>,
+        limit: usize,
+        filter: Filter,
+    ) -> Result<(Vec<StoredChunk>, bool)> {
+        self.desk.check()?;
+        let own = self.clone();
+        blocking(move || {
+            let page = own.inner.scroll_filtered(after.as_ref(), limit, &filter);
+            let (chunks, more) = own.desk.opened(RecordType::Chunk, || own.place(), page)?;
+            Ok((own.reveal(Access::Scroll, Ok(chunks))?, more))
+        })
+        .await
+    }
+
+    /// How many chunks pass `filter`.
+    pub async fn count_filtered(&self, filter: Filter) -> Result<usize> {
+        self.desk.check()?;
+        let own = self.clone();
+        blocking(move || own.desk.opened(RecordType::Chunk, || own.place(), own.inner.count_filtered(&filter))).await
+    }
+
+    /// Deletes the chunks that pass `filter` and returns how many there were. Each is deleted as it was when it passed;
+    /// they are not all deleted at once.
+    pub async fn delete_filtered(&self, filter: Filter) -> Result<usize> {
+        self.desk.check()?;
+        let _timed = self.tenant.foreground.time(Class::Write);
+        let own = self.clone();
+        blocking(move || {
+            let ids = own.desk.opened(RecordType::Chunk, || own.place(), own.inner.passing(&filter))?;
+            let digest = own.digest(&ids)?;
+            own.desk.write(WriteKind::Delete, own.place(), &digest, || own.inner.delete_passing(&ids, &filter))
+        })
+        .await
+    }
+
     /// What it holds and keeps in memory.
     pub async fn status(&self) -> Result<CollectionStatus> {
         let inner = self.inner.clone();
@@ -175,12 +223,17 @@ impl Collection {
     }
 
     /// What the log keeps of these ids.
-    fn digest<'a>(&self, ids: impl IntoIterator<Item = &'a RecordId>) -> Result<RecordDigest> {
+    pub(super) fn digest<'a>(&self, ids: impl IntoIterator<Item = &'a RecordId>) -> Result<RecordDigest> {
         ids.into_iter().map(|id| self.inner.tag(id).map(uuid::Uuid::into_bytes)).collect()
     }
 
     fn find(&self, request: &SearchRequest) -> Result<Vec<Hit>> {
-        let found = self.desk.opened(RecordType::Chunk, || self.place(), self.inner.search_tagged(request))?;
+        self.found(self.inner.search_tagged(request))
+    }
+
+    /// Gives hits away once the log says so.
+    fn found(&self, hits: Result<Vec<(uuid::Uuid, Hit)>>) -> Result<Vec<Hit>> {
+        let found = self.desk.opened(RecordType::Chunk, || self.place(), hits)?;
         let digest: RecordDigest = found.iter().map(|(tag, _)| tag.into_bytes()).collect();
         let bytes = found.iter().map(|(_, hit)| hit.text.len()).sum();
         self.desk.read(Access::Search, self.place(), &digest, bytes)?;

@@ -219,6 +219,11 @@ impl StoreOptions {
         self.dir.join(&self.config.store_services)
     }
 
+    /// The file of the API keys of the Qdrant-compatible endpoint.
+    pub fn api_keys(&self) -> PathBuf {
+        self.dir.join(&self.config.qdrant_api_keys)
+    }
+
     /// Where a sidecar listens.
     pub fn sidecar_address(&self) -> Result<Address> {
         self.address(&self.config.sidecar_listen)

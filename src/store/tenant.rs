@@ -141,7 +141,7 @@ impl Tenant {
     }
 
     /// The same for another who asks: their name stands in the audit log.
-    pub(super) fn asked_by(self, caller: &Caller) -> Self {
+    pub(crate) fn asked_by(self, caller: &Caller) -> Self {
         let desk = Desk::new(self.open.book.clone(), Asker::of(caller));
         Self { desk, ..self }
     }

@@ -182,6 +182,7 @@ fn sort_live(
     for (collection, _) in census.described.iter().filter(|(_, epoch)| destroyed.contains(epoch)) {
         vectors::remove_collection(&*engines.kv, &engines.engine, &tag, *collection)?;
     }
+    vectors::forget_lost_notes(&*engines.kv, &tag, &destroyed)?;
     for epoch in census.memories.keys().filter(|epoch| destroyed.contains(epoch)) {
         memory::remove_epoch(&*engines.kv, &tag, *epoch)?;
     }

@@ -15,6 +15,8 @@ use crate::kv::{Batch, KvBackend, Table};
 use crate::record::{self, Field, Packing, Place, StoreKind};
 use crate::secret::SecretBytes;
 
+use super::blind::FieldIndexSpec;
+use super::notes::{self, Notes};
 use super::router::{self, Home, Router};
 use super::{
     Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Engine, Metric, Migration, Mode,
@@ -36,6 +38,7 @@ pub struct Catalog {
     tenant_tag: [u8; 16],
     context: CollectionContext,
     collections: RwLock<BTreeMap<(Kind, String), Arc<Collection>>>,
+    notes: RwLock<Arc<Notes>>,
 }
 
 /// Memories' embeddings live apart from what the tenant names.
@@ -53,28 +56,6 @@ struct Description {
     place: Option<Uuid>,
 }
 
-/// A description of the first format, which ends with it.
-#[derive(Serialize, Deserialize)]
-struct First {
-    name: String,
-    kind: CollectionKind,
-    spec: FirstSpec,
-}
-
-#[derive(Serialize, Deserialize)]
-struct FirstSpec {
-    mode: Mode,
-    vectors: BTreeMap<String, VectorParams>,
-    packing: Packing,
-}
-
-impl From<First> for Description {
-    fn from(First { name, kind, spec }: First) -> Self {
-        let FirstSpec { mode, vectors, packing } = spec;
-        Self { name, kind, spec: CollectionSpec { mode, vectors, packing, engine: Engine::Edge }, place: None }
-    }
-}
-
 impl Description {
     fn home(&self) -> Result<Home> {
         match (self.spec.engine, self.place) {
@@ -89,12 +70,41 @@ impl Description {
     }
 }
 
+/// What the first format had, field by field: postcard cannot leave out what has come since.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct First {
+    name: String,
+    kind: CollectionKind,
+    spec: FirstSpec,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct FirstSpec {
+    mode: Mode,
+    vectors: BTreeMap<String, VectorParams>,
+    packing: Packing,
+}
+
+impl From<First> for Description {
+    fn from(First { name, kind, spec }: First) -> Self {
+        let FirstSpec { mode, vectors, packing } = spec;
+        let spec = CollectionSpec { vectors, ..CollectionSpec::without_vectors() }.mode(mode).packing(packing);
+        Self { name, kind, spec, place: None }
+    }
+}
+
 impl Catalog {
     /// Opens the descriptions of the tenant with `tenant_tag`.
     pub fn open(tenant_tag: [u8; 16], context: CollectionContext) -> Result<Self> {
-        let mut collections = BTreeMap::new();
+        let (mut collections, mut said) = (BTreeMap::new(), Notes::default());
         for row in context.kv.scan(Table::Catalog, &tenant_tag) {
             let (key, value) = row?;
+            if notes::is_key(&key) {
+                said = notes::unseal(&context, &tenant_tag, &value)?;
+                continue;
+            }
             let id = CollectionId::try_from(key.get(16..).unwrap_or_default())?;
             let description = unseal(&context, id, &value)?;
             let home = description.home()?;
@@ -102,7 +112,7 @@ impl Catalog {
             let collection = Collection::new(id, name.clone(), kind, spec, home, context.clone())?;
             collections.insert((kind as Kind, name), Arc::new(collection));
         }
-        Ok(Self { tenant_tag, context, collections: RwLock::new(collections) })
+        Ok(Self { tenant_tag, context, collections: RwLock::new(collections), notes: RwLock::new(Arc::new(said)) })
     }
 
     /// Makes a collection.
@@ -211,6 +221,29 @@ impl Catalog {
         Ok(())
     }
 
+    /// What was said of collections.
+    pub fn notes(&self) -> Arc<Notes> {
+        self.notes.read().clone()
+    }
+
+    /// Says something else of them, once it is on disk. What was said of collections that are gone is forgotten.
+    pub fn change_notes<T>(&self, change: impl FnOnce(&mut Notes) -> Result<T>) -> Result<T> {
+        let writing = self.context.keyring.writing();
+        // Nobody makes or drops a collection meanwhile.
+        let collections = self.collections.read();
+        let mut said = self.notes.write();
+        let mut new = Notes::clone(&said);
+        let done = change(&mut new)?;
+        new.keep(|id| collections.values().any(|collection| collection.id().to_string() == id));
+        let mut batch = Batch::default();
+        let sealed = notes::seal(&self.context, writing.epoch(), &self.tenant_tag, &new)?;
+        batch.put(Table::Catalog, notes::key(&self.tenant_tag), sealed);
+        self.context.kv.write(batch)?;
+        self.context.kv.sync()?;
+        *said = Arc::new(new);
+        Ok(done)
+    }
+
     /// The collection of the memories' embeddings, if there is one.
     pub fn memories(&self) -> Option<Arc<Collection>> {
         self.find(CollectionKind::Memories, "")
@@ -269,6 +302,29 @@ impl Catalog {
         Ok(collection)
     }
 
+    /// Declares `field` of the collection called `name` as `index`, or declares it no more. What is written from then on
+    /// has tokens by that; [`Collection::make_tokens`] makes those of what was there before.
+    pub(crate) fn declare(&self, name: &Name, field: &str, index: Option<FieldIndexSpec>) -> Result<()> {
+        let writing = self.context.keyring.writing();
+        // Nobody makes, drops or describes a collection meanwhile.
+        let collections = self.collections.write();
+        let collection = collections.get(&(CollectionKind::Chunks as Kind, name.as_str().to_owned()));
+        let collection = collection.ok_or_else(|| unknown(name))?;
+        let key = self.key(collection.id());
+        let sealed = self.context.kv.get(Table::Catalog, &key)?.ok_or_else(|| unknown(name))?;
+        let mut description = unseal(&self.context, collection.id(), &sealed)?;
+        match index {
+            Some(index) => description.spec.indexes.insert(field.to_owned(), index),
+            None => description.spec.indexes.remove(field),
+        };
+        description.spec.validate()?;
+        let mut batch = Batch::default();
+        batch.put(Table::Catalog, key, seal(&self.context, writing.epoch(), collection.id(), &description)?);
+        self.context.kv.write(batch)?;
+        self.context.kv.sync()?;
+        collection.set_declared(&description.spec.indexes)
+    }
+
     /// Seals every description anew that is not sealed in the active epoch. Returns how many there were.
     pub(crate) fn rotate(&self) -> Result<u64> {
         let writing = self.context.keyring.writing();
@@ -277,7 +333,14 @@ impl Catalog {
         let (mut batch, mut moved) = (Batch::default(), 0);
         for row in self.context.kv.scan(Table::Catalog, &self.tenant_tag) {
             let (key, value) = row?;
-            if record::claimed_epoch(&value)? != writing.epoch() {
+            if record::claimed_epoch(&value)? == writing.epoch() {
+                continue;
+            }
+            if notes::is_key(&key) {
+                let said = notes::unseal(&self.context, &self.tenant_tag, &value)?;
+                batch.put(Table::Catalog, key, notes::seal(&self.context, writing.epoch(), &self.tenant_tag, &said)?);
+                moved += 1;
+            } else {
                 let id = CollectionId::try_from(key.get(16..).unwrap_or_default())?;
                 let description = unseal(&self.context, id, &value)?;
                 batch.put(Table::Catalog, key, seal(&self.context, writing.epoch(), id, &description)?);
@@ -303,6 +366,12 @@ impl Catalog {
 pub(crate) fn remove_tenant(kv: &dyn KvBackend, engine: &Router, tenant_tag: &[u8; 16]) -> Result<()> {
     let rows: Vec<_> = kv.scan(Table::Catalog, tenant_tag).collect::<Result<_>>()?;
     rows.into_iter().try_for_each(|(key, _)| {
+        if notes::is_key(&key) {
+            let mut batch = Batch::default();
+            batch.frees_space();
+            batch.delete(Table::Catalog, key);
+            return kv.write(batch);
+        }
         let id = CollectionId::try_from(key.get(tenant_tag.len()..).unwrap_or_default())?;
         remove_collection(kv, engine, tenant_tag, id)
     })
@@ -396,6 +465,7 @@ fn place<'a>(context: &'a CollectionContext, id: &'a CollectionId) -> Place<'a> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::{Modifier, SparseParams};
 
     fn description() -> Description {
         let spec = CollectionSpec::new(384, Metric::Cosine);
@@ -418,6 +488,33 @@ mod tests {
         }
         let read = decode(json.expose_secret()).unwrap();
         assert!(read.name == description().name && read.spec == description().spec);
+    }
+
+    /// Bytes that the first format wrote, for `docs` with a vector of 384 by cosine.
+    #[test]
+    fn a_stored_description_of_the_first_format_is_read() {
+        let stored = [&[4][..], b"docs", &[0, 0, 1, 0, 0x80, 0x03, 0, 0, 0]].concat();
+        let read = decode(&stored).unwrap();
+        assert!(read.name == "docs" && read.kind == CollectionKind::Chunks && read.spec == description().spec);
+    }
+
+    #[test]
+    fn sparse_vectors_are_kept() {
+        let spec = CollectionSpec::without_vectors().sparse([("words", SparseParams { modifier: Modifier::Idf })]);
+        let json = encode(&Description { spec: spec.clone(), ..description() }).unwrap();
+        assert!(decode(json.expose_secret()).unwrap().spec == spec);
+        let without = encode(&description()).unwrap();
+        assert!(!String::from_utf8_lossy(without.expose_secret()).contains("sparse"), "as before sparse vectors came");
+    }
+
+    #[test]
+    fn declared_fields_are_kept() {
+        use crate::vectors::blind::IndexKind;
+        let spec = description().spec.index("city", FieldIndexSpec::new(IndexKind::Keyword).with_prefix());
+        let json = encode(&Description { spec: spec.clone(), ..description() }).unwrap();
+        assert!(decode(json.expose_secret()).unwrap().spec == spec);
+        let without = encode(&description()).unwrap();
+        assert!(!String::from_utf8_lossy(without.expose_secret()).contains("indexes"), "as before there were any");
     }
 
     /// As the first releases wrote it, byte by byte.

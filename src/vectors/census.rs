@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::id::Epoch;
-use crate::kv::{KvBackend, Table};
+use crate::kv::{KvBackend, Row, Table};
 use crate::record;
 
-use super::{CollectionId, journal, registry};
+use super::{CollectionId, journal, notes, registry};
 
 /// Every collection of every tenant, by the tenant's tag.
 pub(crate) fn all_described(kv: &dyn KvBackend) -> Result<Vec<([u8; 16], CollectionId)>> {
-    kv.scan(Table::Catalog, b"").map(|row| split(&row?.0)).collect()
+    let rows = kv.scan(Table::Catalog, b"").filter(is_description);
+    rows.map(|row| split(&row?.0)).collect()
 }
 
 /// A tenant's collections, each with the epoch that its description is sealed in.
 pub(crate) fn described(kv: &dyn KvBackend, tenant_tag: &[u8; 16]) -> Result<Vec<(CollectionId, Epoch)>> {
-    let rows = kv.scan(Table::Catalog, tenant_tag).map(|row| {
+    let rows = kv.scan(Table::Catalog, tenant_tag).filter(is_description).map(|row| {
         let (key, sealed) = row?;
         Ok((split(&key)?.1, record::claimed_epoch(&sealed)?))
     });
@@ -35,6 +36,11 @@ pub(crate) fn records_by_epoch(kv: &dyn KvBackend, id: CollectionId) -> Result<B
 /// The number of a collection's last write; 0 before the first.
 pub(crate) fn head(kv: &dyn KvBackend, id: CollectionId) -> Result<u64> {
     journal::head(kv, id)
+}
+
+/// Whether a row of the catalog describes a collection.
+fn is_description(row: &Result<Row>) -> bool {
+    row.as_ref().map_or(true, |(key, _)| !notes::is_key(key))
 }
 
 fn split(key: &[u8]) -> Result<([u8; 16], CollectionId)> {

@@ -2,47 +2,108 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use zeroize::Zeroize;
 
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::id::RecordId;
 use crate::limits;
 
-use super::{CollectionSpec, Metric};
+use super::{CollectionSpec, Metric, SparseVector};
 
-/// The embeddings of one chunk by vector name. Erased when dropped.
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Vectors(BTreeMap<String, Vec<f32>>);
+/// The embeddings of one chunk by vector name, dense and sparse. Erased when dropped.
+#[derive(Clone, Default, PartialEq)]
+pub struct Vectors {
+    dense: BTreeMap<String, Vec<f32>>,
+    sparse: BTreeMap<String, SparseVector>,
+}
 
 impl Vectors {
     /// Named vectors.
     pub fn named<N: Into<String>>(vectors: impl IntoIterator<Item = (N, Vec<f32>)>) -> Self {
-        Self(vectors.into_iter().map(|(name, vector)| (name.into(), vector)).collect())
+        let dense = vectors.into_iter().map(|(name, vector)| (name.into(), vector)).collect();
+        Self { dense, sparse: BTreeMap::new() }
     }
 
-    /// The vector called `name`; the unnamed one is called the empty string.
+    /// The same with a sparse vector besides; it replaces what has its name.
+    #[must_use]
+    pub fn with_sparse(mut self, name: impl Into<String>, vector: SparseVector) -> Self {
+        self.insert_sparse(name, vector);
+        self
+    }
+
+    /// Puts in a dense vector; it replaces what has its name.
+    pub fn insert(&mut self, name: impl Into<String>, vector: Vec<f32>) {
+        let name = name.into();
+        self.remove(&name);
+        self.dense.insert(name, vector);
+    }
+
+    /// Puts in a sparse vector; it replaces what has its name.
+    pub fn insert_sparse(&mut self, name: impl Into<String>, vector: SparseVector) {
+        let name = name.into();
+        self.remove(&name);
+        self.sparse.insert(name, vector);
+    }
+
+    /// Takes out and erases what has this name; false where nothing has.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let dense = self.dense.remove(name).map(|mut vector| vector.zeroize());
+        dense.is_some() | self.sparse.remove(name).is_some()
+    }
+
+    /// The dense vector called `name`; the unnamed one is called the empty string.
     pub fn get(&self, name: &str) -> Option<&[f32]> {
-        self.0.get(name).map(Vec::as_slice)
+        self.dense.get(name).map(Vec::as_slice)
     }
 
-    /// Each name with its vector, in the order of the names.
+    /// The sparse vector called `name`.
+    pub fn sparse(&self, name: &str) -> Option<&SparseVector> {
+        self.sparse.get(name)
+    }
+
+    /// Each name of a dense vector with it, in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[f32])> {
-        self.0.iter().map(|(name, vector)| (name.as_str(), vector.as_slice()))
+        self.dense.iter().map(|(name, vector)| (name.as_str(), vector.as_slice()))
+    }
+
+    /// Each name of a sparse vector with it, in the order of the names.
+    pub fn iter_sparse(&self) -> impl Iterator<Item = (&str, &SparseVector)> {
+        self.sparse.iter().map(|(name, vector)| (name.as_str(), vector))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.dense.is_empty() && self.sparse.is_empty()
     }
 }
 
 impl From<Vec<f32>> for Vectors {
     fn from(vector: Vec<f32>) -> Self {
-        Self(BTreeMap::from([(String::new(), vector)]))
+        Self::named([("", vector)])
     }
 }
 
 impl Drop for Vectors {
     fn drop(&mut self) {
-        self.0.values_mut().for_each(Zeroize::zeroize);
+        self.dense.values_mut().for_each(Zeroize::zeroize);
+    }
+}
+
+impl Serialize for Vectors {
+    /// An object: to each name an array, or `indices` and `values`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.dense.len() + self.sparse.len()))?;
+        for (name, vector) in &self.dense {
+            map.serialize_entry(name, vector)?;
+        }
+        for (name, vector) in &self.sparse {
+            map.serialize_entry(name, vector)?;
+        }
+        map.end()
     }
 }
 
@@ -74,32 +135,45 @@ impl Chunk {
 
     /// About how many bytes it takes.
     pub(crate) fn weight(&self) -> usize {
-        let vectors: usize = self.vectors.iter().map(|(_, v)| size_of_val(v)).sum();
+        let dense: usize = self.vectors.iter().map(|(_, v)| size_of_val(v)).sum();
+        let sparse: usize = self.vectors.iter_sparse().map(|(_, v)| v.len() * size_of::<(u32, f32)>()).sum();
         // Metadata that cannot be written is refused elsewhere.
-        self.text.len() + json_bytes(&self.metadata).unwrap_or_default() + 2 * vectors
+        self.text.len() + json_bytes(&self.metadata).unwrap_or_default() + 2 * (dense + sparse)
     }
 
-    /// Checks that it fits `spec`: every vector there, of the right size and finite, and the payload not too large.
+    /// Checks that it fits `spec`: no vector that the collection does not have, each of the right size and finite, and
+    /// the payload not too large. Vectors may be missing, but not the only one of a collection whose vector has no name.
     pub fn validate(&self, spec: &CollectionSpec) -> Result<()> {
-        for (name, params) in &spec.vectors {
+        if self.vectors.is_empty() && spec.has_one_unnamed() {
+            return Err(Error::invalid(format!("record `{}` has no vector", self.id)));
+        }
+        for (name, vector) in self.vectors.iter() {
+            let params = spec.vectors.get(name).ok_or_else(|| self.unknown(name, spec))?;
             let what = if name.is_empty() { "vector".into() } else { format!("vector `{name}`") };
-            let vector =
-                self.vectors.get(name).ok_or_else(|| Error::invalid(format!("record `{}` has no {what}", self.id)))?;
             params.metric.validate(vector, params.size).map_err(|e| at_record(&self.id, &what, e))?;
+        }
+        if let Some((name, _)) = self.vectors.iter_sparse().find(|(name, _)| !spec.sparse.contains_key(*name)) {
+            return Err(self.unknown(name, spec));
         }
         let bytes = self.text.len() + json_bytes(&self.metadata)?;
         if bytes > limits::PAYLOAD_BYTES {
             return Err(Error::invalid(format!("text and metadata of record `{}` have {bytes} bytes", self.id))
                 .with_remedy(format!("split it: a record holds at most {} MiB", limits::PAYLOAD_BYTES >> 20)));
         }
-        if let Some((name, _)) = self.vectors.iter().find(|(name, _)| !spec.vectors.contains_key(*name)) {
-            return Err(Error::invalid(format!(
-                "record `{}` has a vector `{}` that the collection does not have",
-                self.id,
-                crate::id::shown(name)
-            )));
-        }
         Ok(())
+    }
+
+    fn unknown(&self, name: &str, spec: &CollectionSpec) -> Error {
+        let (id, shown) = (&self.id, crate::id::shown(name));
+        if spec.sparse.contains_key(name) {
+            return Error::invalid(format!("vector `{shown}` of record `{id}` is dense instead of sparse"))
+                .with_remedy("give `indices` and `values`");
+        }
+        if spec.vectors.contains_key(name) {
+            return Error::invalid(format!("vector `{shown}` of record `{id}` is sparse instead of dense"))
+                .with_remedy("give an array with a value for each dimension");
+        }
+        Error::invalid(format!("record `{id}` has a vector `{shown}` that the collection does not have"))
     }
 }
 
@@ -142,6 +216,8 @@ pub struct SearchRequest {
     pub limit: usize,
     /// The worst score that is still a result.
     pub score_threshold: Option<f32>,
+    /// Which chunks may be found; `None` is all.
+    pub filter: Option<Filter>,
     /// In `plain` mode: scan all vectors instead of walking the engine's graph.
     pub exact: bool,
     /// In `plain` mode: how many candidates the graph walk keeps (`hnsw_ef`).
@@ -151,7 +227,7 @@ pub struct SearchRequest {
 impl SearchRequest {
     /// The `limit` nearest to `vector`.
     pub fn new(vector: Vec<f32>, limit: usize) -> Self {
-        Self { vector, using: None, limit, score_threshold: None, exact: false, ef: None }
+        Self { vector, using: None, limit, score_threshold: None, filter: None, exact: false, ef: None }
     }
 
     /// The same, comparing with the vector called `name`.
@@ -168,6 +244,13 @@ impl SearchRequest {
         self
     }
 
+    /// The same among the chunks that pass `filter`.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
     /// Whether `score` is good enough to be a result.
     pub(super) fn accepts(&self, metric: Metric, score: f32) -> bool {
         self.score_threshold.is_none_or(|worst| !metric.better(f64::from(worst), f64::from(score)))
@@ -178,6 +261,7 @@ impl SearchRequest {
         if self.limit > limits::SEARCH_RESULTS {
             return Err(Error::invalid(format!("a search has at most {} results", limits::SEARCH_RESULTS)));
         }
+        self.filter.as_ref().map_or(Ok(()), Filter::validate)?;
         metric.validate(&self.vector, size).map(|_| ())
     }
 }

@@ -3,9 +3,9 @@
 //! The plaintext of the vector field holds the record id and the exact embeddings; its SHA-256 is part of the payload
 //! field's associated data, so a payload opens only beside the embedding that it was stored with.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -13,13 +13,16 @@ use zeroize::Zeroizing;
 
 use crate::crypto;
 use crate::error::{Error, Result};
+use crate::filter::erase_fields;
 use crate::id::{Epoch, RecordId};
 use crate::keys::{Keyring, Label};
 use crate::record::{self, Field, Place, StoreKind};
 use crate::secret::SecretBytes;
 
+use super::blind::{self, Declared};
 use super::engine::Point;
 use super::registry::{self, Entry};
+use super::vector_plain::{self, Embeddings};
 use super::{Chunk, CollectionId, CollectionSpec, Mode, StoredChunk, Vectors};
 
 /// Seals and opens the points of one collection.
@@ -27,6 +30,8 @@ pub(super) struct PointSealer {
     pub(super) keyring: Arc<Keyring>,
     pub(super) id: CollectionId,
     pub(super) spec: CollectionSpec,
+    /// The fields that points have tokens of.
+    pub(super) declared: RwLock<Arc<Declared>>,
 }
 
 /// A sealed chunk: the point, what the registry must say of it, and the digest of its embeddings.
@@ -34,6 +39,16 @@ pub(super) struct Sealed {
     pub(super) point: Point,
     pub(super) entry: Entry,
     pub(super) embedding: Embedding,
+    /// What its tokens were made by.
+    pub(super) declared: Arc<Declared>,
+}
+
+/// What an engine that searches is given besides the sealed fields.
+struct Derived {
+    searchable: Vec<(u8, Vec<f32>)>,
+    tokens: Vec<[u8; 16]>,
+    /// What the tokens were made by.
+    declared: Arc<Declared>,
 }
 
 /// Which version of a record's embeddings was sealed or opened. With it, that version's payload opens without the
@@ -60,24 +75,8 @@ pub(super) struct OpenedPayload {
 /// An opened vector field.
 pub(super) struct OpenedVector {
     pub(super) id: RecordId,
-    /// Each embedding by its position in the collection's description.
-    pub(super) vectors: Vec<(u8, Zeroizing<Vec<f32>>)>,
+    pub(super) vectors: Embeddings,
     pub(super) embedding: Embedding,
-}
-
-impl OpenedVector {
-    pub(super) fn at(&self, position: u8) -> Result<&[f32]> {
-        let found = self.vectors.iter().find(|(p, _)| *p == position);
-        found.map(|(_, v)| v.as_slice()).ok_or_else(crypto::open_failed)
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct VectorPlain<'a> {
-    #[serde(borrow, with = "serde_bytes")]
-    id: &'a [u8],
-    #[serde(borrow)]
-    vectors: Vec<(u8, &'a serde_bytes::Bytes)>,
 }
 
 impl PointSealer {
@@ -89,9 +88,9 @@ impl PointSealer {
 
     /// Seals `chunk` as `version` in `epoch`.
     pub(super) fn seal(&self, epoch: Epoch, chunk: &Chunk, version: u64) -> Result<Sealed> {
-        let vectors = self.vectors(chunk);
-        let vector_plain = vector_plain(&chunk.id, &vectors)?;
-        self.seal_fields(epoch, version, &chunk.id, vectors, &vector_plain, &self.payload_plain(chunk)?)
+        let vectors = self.embeddings(chunk);
+        let vector_plain = vector_plain::encode(&chunk.id, &vectors)?;
+        self.seal_fields(epoch, version, &chunk.id, &vectors, &vector_plain, &self.payload_plain(chunk)?)
     }
 
     /// Seals what `point` holds, which must be what the registry's `entry` says, in `epoch`: the same version of the same
@@ -100,8 +99,7 @@ impl PointSealer {
         let vector_plain = self.open_vector_plain(point, entry)?;
         let opened = self.parse_vector(point, entry, &vector_plain)?;
         let payload_plain = self.open_payload_plain(point, entry, &opened.embedding)?;
-        let vectors = opened.vectors.iter().map(|(position, v)| (*position, v.to_vec())).collect();
-        self.seal_fields(epoch, entry.version, &opened.id, vectors, &vector_plain, &payload_plain)
+        self.seal_fields(epoch, entry.version, &opened.id, &opened.vectors, &vector_plain, &payload_plain)
     }
 
     fn seal_fields(
@@ -109,26 +107,53 @@ impl PointSealer {
         epoch: Epoch,
         version: u64,
         id: &RecordId,
-        vectors: Vec<(u8, Vec<f32>)>,
+        vectors: &Embeddings,
         vector_plain: &SecretBytes,
         payload_plain: &SecretBytes,
     ) -> Result<Sealed> {
-        let vectors = Zeroizing::new(vectors);
         let id = self.blind(epoch, id)?;
         let key = self.keyring.sealing(Label::VectorStore, epoch, self.id.as_bytes())?;
         let embedding = Embedding { version, digest: self.keyring.provider().sha256(&[vector_plain.expose_secret()]) };
         let vector = key.seal(&self.place(&id, version, Field::Vector, None), vector_plain.expose_secret())?;
         let place = self.place(&id, version, Field::Payload, Some(&embedding.digest));
         let payload = key.seal(&place, payload_plain.expose_secret())?;
-        let searchable = match self.spec.mode {
-            Mode::Sealed => Vec::new(),
-            Mode::Plain => vectors.to_vec(),
-        };
+        let Derived { searchable, tokens, declared } = self.derived(epoch, vectors, payload_plain)?;
         let digest = registry::digest(self.keyring.provider(), &payload);
         let entry = Entry { expires_at_ms: 0, epoch, version, digest };
-        let (epoch, tag, tokens) = (epoch.as_u32(), None, Vec::new());
+        let (epoch, tag) = (epoch.as_u32(), None);
         let point = Point { id, epoch, version, payload, vector, searchable, tag, tokens };
-        Ok(Sealed { point, entry, embedding })
+        Ok(Sealed { point, entry, embedding, declared })
+    }
+
+    /// What is derived from the fields of a point.
+    fn derived(&self, epoch: Epoch, vectors: &Embeddings, payload_plain: &SecretBytes) -> Result<Derived> {
+        let declared = self.declared.read().clone();
+        let searchable = match self.spec.mode {
+            Mode::Sealed => return Ok(Derived { searchable: Vec::new(), tokens: Vec::new(), declared }),
+            Mode::Plain => vectors.dense.iter().map(|(position, vector)| (*position, vector.to_vec())).collect(),
+        };
+        if declared.is_empty() {
+            return Ok(Derived { searchable, tokens: Vec::new(), declared });
+        }
+        let key = self.keyring.blinding(epoch, self.id.as_bytes())?;
+        let tokens = record::with_payload(payload_plain, |text, metadata| {
+            let mut metadata: Map<String, Value> = serde_json::from_str(metadata).map_err(|_| crypto::open_failed())?;
+            let tokens = blind::tokens(&*key, &declared, &metadata, text);
+            erase_fields(&mut metadata);
+            Ok(tokens)
+        })?;
+        Ok(Derived { searchable, tokens, declared })
+    }
+
+    /// `point`, which must be what the registry's `entry` says, with what is derived from it made anew. Its sealed fields
+    /// stay what they are: tokens that name it remain good.
+    pub(super) fn rederive(&self, point: &Point, entry: &Entry) -> Result<Sealed> {
+        let vector_plain = self.open_vector_plain(point, entry)?;
+        let opened = self.parse_vector(point, entry, &vector_plain)?;
+        let payload_plain = self.open_payload_plain(point, entry, &opened.embedding)?;
+        let Derived { searchable, tokens, declared } = self.derived(entry.epoch, &opened.vectors, &payload_plain)?;
+        let point = Point { searchable, tokens, ..point.clone() };
+        Ok(Sealed { point, entry: *entry, embedding: opened.embedding, declared })
     }
 
     /// Opens the vector field of `point`, which must be what the registry's `entry` says.
@@ -149,41 +174,24 @@ impl PointSealer {
 
     fn parse_vector(&self, point: &Point, entry: &Entry, plain: &SecretBytes) -> Result<OpenedVector> {
         let digest = self.keyring.provider().sha256(&[plain.expose_secret()]);
-        let parsed: VectorPlain<'_> = postcard::from_bytes(plain.expose_secret()).map_err(|_| crypto::open_failed())?;
-        let id = RecordId::from_bytes(parsed.id)?;
+        let (id, vectors) = vector_plain::decode(plain)?;
         if self.blind(entry.epoch, &id)? != point.id {
             return Err(crypto::open_failed());
         }
-        let vectors = parsed.vectors.into_iter().map(|(position, bytes)| {
-            let (values, rest) = bytes.as_chunks::<4>();
-            if !rest.is_empty() {
-                return Err(crypto::open_failed());
-            }
-            Ok((position, Zeroizing::new(values.iter().map(|b| f32::from_le_bytes(*b)).collect())))
-        });
         let embedding = Embedding { version: entry.version, digest };
-        Ok(OpenedVector { id, vectors: vectors.collect::<Result<_>>()?, embedding })
+        Ok(OpenedVector { id, vectors, embedding })
     }
 
     /// Opens both fields of `point`, which must be what the registry's `entry` says.
     pub(super) fn open(&self, point: &Point, entry: &Entry) -> Result<(OpenedVector, StoredChunk)> {
         let opened = self.open_vector(point, entry)?;
         let OpenedPayload { text, metadata } = self.open_payload(point, entry, &opened.embedding)?;
-        let names: Vec<&String> = self.spec.vectors.keys().collect();
-        let vectors: BTreeMap<String, Vec<f32>> = opened
-            .vectors
-            .iter()
-            .map(|(position, v)| {
-                let name = names.get(usize::from(*position)).ok_or_else(crypto::open_failed)?;
-                Ok(((*name).clone(), v.to_vec()))
-            })
-            .collect::<Result<_>>()?;
         let chunk = StoredChunk {
             id: opened.id.clone(),
             version: entry.version,
             text,
             metadata,
-            vectors: Vectors::named(vectors),
+            vectors: self.named(&opened.vectors)?,
         };
         Ok((opened, chunk))
     }
@@ -228,22 +236,26 @@ impl PointSealer {
     }
 
     /// The vectors of `chunk` by their position in the collection's description.
-    fn vectors(&self, chunk: &Chunk) -> Vec<(u8, Vec<f32>)> {
+    fn embeddings(&self, chunk: &Chunk) -> Embeddings {
         // The description has at most 16 vectors, so positions fit.
-        (0_u8..)
-            .zip(self.spec.vectors.keys())
-            .filter_map(|(p, name)| Some((p, chunk.vectors.get(name)?.to_vec())))
-            .collect()
+        let dense = (0_u8..).zip(self.spec.vectors.keys());
+        let dense = dense.filter_map(|(p, name)| Some((p, Zeroizing::new(chunk.vectors.get(name)?.to_vec()))));
+        let sparse = (0_u8..).zip(self.spec.sparse.keys());
+        let sparse = sparse.filter_map(|(p, name)| Some((p, chunk.vectors.sparse(name)?.clone())));
+        Embeddings { dense: dense.collect(), sparse: sparse.collect() }
     }
-}
 
-fn vector_plain(id: &RecordId, vectors: &[(u8, Vec<f32>)]) -> Result<SecretBytes> {
-    let little_endian: Vec<(u8, Zeroizing<Vec<u8>>)> = vectors
-        .iter()
-        .map(|(position, v)| (*position, Zeroizing::new(v.iter().flat_map(|x| x.to_le_bytes()).collect())))
-        .collect();
-    let id = Zeroizing::new(id.to_bytes());
-    let vectors = little_endian.iter().map(|(position, v)| (*position, serde_bytes::Bytes::new(v))).collect();
-    let plain = postcard::to_stdvec(&VectorPlain { id: &id, vectors });
-    Ok(SecretBytes::new(plain.map_err(|e| Error::internal("encoding a vector").with_source(e))?))
+    /// The inverse: vectors by name.
+    fn named(&self, embeddings: &Embeddings) -> Result<Vectors> {
+        let mut vectors = Vectors::default();
+        for (position, vector) in &embeddings.dense {
+            let name = self.spec.vectors.keys().nth(usize::from(*position)).ok_or_else(crypto::open_failed)?;
+            vectors.insert(name, vector.to_vec());
+        }
+        for (position, vector) in &embeddings.sparse {
+            let name = self.spec.sparse.keys().nth(usize::from(*position)).ok_or_else(crypto::open_failed)?;
+            vectors.insert_sparse(name, vector.clone());
+        }
+        Ok(vectors)
+    }
 }

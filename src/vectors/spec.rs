@@ -12,7 +12,9 @@ use crate::id::Name;
 use crate::limits;
 use crate::record::Packing;
 
-use super::Metric;
+use super::blind::{Declared, FieldIndexSpec};
+use super::inverted::Language;
+use super::{Metric, SparseParams};
 
 /// The random id of a collection: the only name that disks and engines see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -145,21 +147,38 @@ pub struct CollectionSpec {
     pub mode: Mode,
     /// The vectors of a point by name; the name of the only one may be empty.
     pub vectors: BTreeMap<String, VectorParams>,
+    /// The sparse vectors of a point by name. No name is that of a dense one too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sparse: BTreeMap<String, SparseParams>,
     /// How payloads are packed before sealing.
     pub packing: Packing,
+    /// The declared fields by path: those that an engine filters by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub indexes: BTreeMap<String, FieldIndexSpec>,
     /// Which engine holds its points; [`Collection::engine`](super::Collection::engine) tells after it moved.
     #[serde(default)]
     pub engine: Engine,
+    /// What language texts are in, for keyword search.
+    #[serde(default, skip_serializing_if = "Language::is_default")]
+    pub language: Language,
 }
 
 impl CollectionSpec {
     /// A `sealed` collection with one unnamed vector.
     pub fn new(size: usize, metric: Metric) -> Self {
+        Self { vectors: BTreeMap::from([(String::new(), VectorParams { size, metric })]), ..Self::without_vectors() }
+    }
+
+    /// A `sealed` collection without vectors: for sparse ones, or for texts that are found by their words.
+    pub fn without_vectors() -> Self {
         Self {
             mode: Mode::default(),
-            vectors: BTreeMap::from([(String::new(), VectorParams { size, metric })]),
+            vectors: BTreeMap::new(),
+            sparse: BTreeMap::new(),
             packing: Packing::default(),
+            indexes: BTreeMap::new(),
             engine: Engine::default(),
+            language: Language::default(),
         }
     }
 
@@ -191,43 +210,98 @@ impl CollectionSpec {
         self
     }
 
+    /// The same with a declared field.
+    #[must_use]
+    pub fn index(mut self, field: impl Into<String>, index: FieldIndexSpec) -> Self {
+        self.indexes.insert(field.into(), index);
+        self
+    }
+
+    /// The same with sparse vectors in place of those it had.
+    #[must_use]
+    pub fn sparse<N: Into<String>>(mut self, vectors: impl IntoIterator<Item = (N, SparseParams)>) -> Self {
+        self.sparse = vectors.into_iter().map(|(name, params)| (name.into(), params)).collect();
+        self
+    }
+
+    /// The same with texts in `language`.
+    #[must_use]
+    pub fn language(mut self, language: Language) -> Self {
+        self.language = language;
+        self
+    }
+
     /// Checks every bound.
     pub fn validate(&self) -> Result<()> {
-        if self.vectors.is_empty() || self.vectors.len() > limits::NAMED_VECTORS {
-            return Err(Error::invalid(format!("a collection has 1 to {} vectors", limits::NAMED_VECTORS)));
+        if self.vectors.len() + self.sparse.len() > limits::NAMED_VECTORS {
+            return Err(Error::invalid(format!("a collection has at most {} vectors", limits::NAMED_VECTORS)));
         }
-        for (name, params) in &self.vectors {
-            if !name.is_empty() {
-                name.parse::<Name>()?;
-            }
+        for name in self.vectors.keys().chain(self.sparse.keys()).filter(|name| !name.is_empty()) {
+            name.parse::<Name>()?;
+        }
+        if self.sparse.contains_key("") {
+            return Err(Error::invalid("a sparse vector needs a name"));
+        }
+        if let Some(name) = self.sparse.keys().find(|name| self.vectors.contains_key(*name)) {
+            return Err(Error::invalid(format!("`{name}` is the name of a dense and of a sparse vector"))
+                .with_remedy("give one of them another name"));
+        }
+        for params in self.vectors.values() {
             if params.size == 0 || params.size > limits::VECTOR_DIMENSIONS {
                 return Err(Error::invalid(format!("{} is not a number of dimensions", params.size))
                     .with_remedy(format!("use 1 to {}", limits::VECTOR_DIMENSIONS)));
             }
         }
-        Ok(())
+        Declared::new(&self.indexes).map(|_| ())
     }
 
-    /// The position and parameters of the vector called `name`; without a name, of the only one.
-    pub fn vector(&self, name: Option<&str>) -> Result<(u8, VectorParams)> {
-        let known = || {
-            let names: Vec<_> = self.vectors.keys().map(|n| format!("`{n}`")).collect();
-            format!("it has {}", names.join(", "))
-        };
-        let (at, (_, params)) = match name {
-            Some(name) => self.vectors.iter().enumerate().find(|(_, (n, _))| *n == name).ok_or_else(|| {
-                Error::invalid(format!("the collection has no vector `{}`", crate::id::shown(name)))
-                    .with_remedy(known())
-            })?,
-            None if self.vectors.len() == 1 => {
-                self.vectors.iter().enumerate().next().ok_or_else(|| Error::internal("a collection without vectors"))?
-            }
-            None => {
-                return Err(
-                    Error::invalid("the collection has several vectors and none was named").with_remedy(known())
-                );
-            }
-        };
-        Ok((u8::try_from(at).map_err(|_| Error::internal("too many vectors"))?, *params))
+    /// Whether its only vector is one without a name.
+    pub(super) fn has_one_unnamed(&self) -> bool {
+        self.vectors.len() == 1 && self.sparse.is_empty() && self.vectors.contains_key("")
     }
+
+    /// The position and parameters of the dense vector called `name`; without a name, of the one that has none, or of
+    /// the only one.
+    pub fn vector(&self, name: Option<&str>) -> Result<(u8, VectorParams)> {
+        let found = find(&self.vectors, name).ok_or_else(|| self.no_such_vector("dense", name))?;
+        Ok((position(found.0)?, *found.1))
+    }
+
+    /// The position among sparse vectors and the parameters of the one called `name`; without a name, of the only one.
+    pub fn sparse_vector(&self, name: Option<&str>) -> Result<(u8, SparseParams)> {
+        let found = find(&self.sparse, name).ok_or_else(|| self.no_such_vector("sparse", name))?;
+        Ok((position(found.0)?, *found.1))
+    }
+
+    fn no_such_vector(&self, kind: &str, name: Option<&str>) -> Error {
+        let list = |names: Vec<&String>| names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+        let (dense, sparse) = (list(self.vectors.keys().collect()), list(self.sparse.keys().collect()));
+        let known = match (dense.is_empty(), sparse.is_empty()) {
+            (true, true) => "it has none".to_owned(),
+            (false, true) => format!("it has {dense}"),
+            (true, false) => format!("it has {sparse}, sparse"),
+            (false, false) => format!("it has {dense}, and {sparse}, sparse"),
+        };
+        let of_kind = if kind == "sparse" { self.sparse.len() } else { self.vectors.len() };
+        let error = match name {
+            Some(name) => format!("the collection has no {kind} vector `{}`", crate::id::shown(name)),
+            None if of_kind == 0 => format!("the collection has no {kind} vector"),
+            None => format!("the collection has several {kind} vectors and none was named"),
+        };
+        Error::invalid(error).with_remedy(known)
+    }
+}
+
+/// The vector called `name`; without a name, the one that has none, or the only one.
+fn find<'a, P>(vectors: &'a BTreeMap<String, P>, name: Option<&str>) -> Option<(usize, &'a P)> {
+    let wanted = match name {
+        Some(name) => name,
+        None if vectors.len() == 1 => vectors.keys().next()?,
+        None => "",
+    };
+    vectors.iter().enumerate().find(|(_, (name, _))| *name == wanted).map(|(at, (_, params))| (at, params))
+}
+
+fn position(at: usize) -> Result<u8> {
+    u8::try_from(at).map_err(|_| Error::internal("too many vectors"))
 }

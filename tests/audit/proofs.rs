@@ -101,6 +101,80 @@ fn the_known_proofs_are_taken() {
     }
 }
 
+/// The ways in which the reference vectors of transparency-dev/merkle spoil a proof (`wantErr`), on each of the proofs
+/// above: another place, another size, another root or leaf, and hashes too many, too few or changed in one bit.
+#[test]
+fn the_known_proofs_spoilt_in_the_known_ways_are_refused() {
+    let root = |size: u64| bytes(ROOTS[size as usize - 1]);
+    let leaves: Vec<_> = LEAVES.iter().map(|leaf| naive::leaf(&bytes(leaf))).collect();
+    let hashes = |proof: &[&str]| proof.iter().map(|hash| bytes(hash)).collect::<Vec<_>>();
+    for (index, size, proof) in INCLUSION {
+        let (proof, root, leaf) = (hashes(proof), root(size), leaves[index as usize].to_vec());
+        let taken = |index, size, root: &[u8], leaf: &[u8], proof: &[Vec<u8>]| {
+            inclusion(index, size, root, leaf, proof).is_ok()
+        };
+        for (index, size) in [
+            (index.wrapping_sub(1), size),
+            (index + 1, size),
+            (index ^ 2, size),
+            (index, size * 2),
+            (index, size / 2),
+            (index, 0),
+        ] {
+            // The proof is that of this place only; where the tree has no second leaf, of every place in it.
+            assert!(!taken(index, size, &root, &leaf, &proof), "{index} of {size}");
+        }
+        for (wrong_root, wrong_leaf) in [
+            (&leaf[..], &root[..]),
+            (&[][..], &leaf[..]),
+            (&[0; 32][..], &leaf[..]),
+            (&root[..], &[0; 32][..]),
+            (&root[..], &[][..]),
+        ] {
+            let same = wrong_root == root && wrong_leaf == leaf;
+            assert!(same || !taken(index, size, wrong_root, wrong_leaf, &proof), "{index} of {size}");
+        }
+        for proof in spoilt(&proof, &[&root, &leaf]) {
+            assert!(!taken(index, size, &root, &leaf, &proof), "{index} of {size}");
+        }
+    }
+    for (old, new, proof) in CONSISTENCY {
+        let (proof, before, after) = (hashes(proof), root(old), root(new));
+        let taken = |old, new, before: &[u8], after: &[u8], proof: &[Vec<u8>]| {
+            consistency(old, new, before, after, proof).is_ok()
+        };
+        for (old, new) in [(old - 1, new), (old + 1, new), (old ^ 2, new), (old, new * 2), (old, new / 2)] {
+            assert!(!taken(old, new, &before, &after, &proof), "{old} to {new}");
+        }
+        for (wrong_before, wrong_after) in
+            [(&[0; 32][..], &after[..]), (&before[..], &[0; 32][..]), (&after[..], &before[..])]
+        {
+            let same = wrong_before == before && wrong_after == after;
+            assert!(same || !taken(old, new, wrong_before, wrong_after, &proof), "{old} to {new}");
+        }
+        for proof in spoilt(&proof, &[&before, &after]) {
+            assert!(!taken(old, new, &before, &after, &proof), "{old} to {new}");
+        }
+    }
+}
+
+/// A proof with hashes before and after it, without one, without any, and each with one bit changed.
+fn spoilt(proof: &[Vec<u8>], more: &[&Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
+    let garbage = vec![vec![], vec![0; 32]];
+    let added = garbage.iter().chain(more.iter().copied()).chain(proof.first());
+    let mut all: Vec<_> =
+        added.flat_map(|hash| [[&[hash.clone()], proof].concat(), [proof, &[hash.clone()]].concat()]).collect();
+    if let Some((_, shorter)) = proof.split_last() {
+        all.extend([shorter.to_vec(), Vec::new(), proof[1..].to_vec()]);
+    }
+    for at in 0..proof.len() {
+        let mut changed = proof.to_vec();
+        changed[at][0] ^= 1 << 4;
+        all.push(changed);
+    }
+    all
+}
+
 #[test]
 fn what_is_no_proof_is_refused() {
     let none: [&[u8]; 0] = [];

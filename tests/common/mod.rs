@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod cli;
 pub mod dump;
+pub mod qdrant;
 pub mod service;
 pub mod upstream;
 

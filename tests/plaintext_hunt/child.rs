@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use strongroom::keys::keystore::file::KdfCost;
-use strongroom::vectors::VectorParams;
+use strongroom::vectors::{Modifier, VectorParams};
 use strongroom::{
-    Chunk, CollectionSpec, Epoch, Memory, Metric, Mode, Namespace, Passphrase, RecallRequest, RecordId, SearchRequest,
-    Store, StoreOptions, Tenant, Vectors,
+    Chunk, CollectionSpec, Epoch, Fusion, Memory, Metric, Mode, Namespace, Passphrase, Query, QueryRequest,
+    RecallRequest, RecordId, SearchRequest, SparseParams, Store, StoreOptions, Tenant, Vectors,
 };
 
 use crate::corpus::{Corpus, MarkedChunk, SIZE};
@@ -135,15 +135,26 @@ async fn use_and_leave(task: Task, corpus: &Path, dir: &Path) -> Store {
 
 async fn chunks(tenant: &Tenant, corpus: &Corpus) {
     let params = VectorParams { size: SIZE, metric: Metric::Cosine };
-    let spec = CollectionSpec::new(SIZE, Metric::Cosine).named(corpus.vector_names.iter().map(|n| (&**n, params)));
+    let spec = CollectionSpec::new(SIZE, Metric::Cosine)
+        .named(corpus.vector_names.iter().map(|n| (&**n, params)))
+        .sparse([(&*corpus.sparse_name, SparseParams { modifier: Modifier::Idf })]);
     let sealed = tenant.create_collection(&corpus.sealed, spec).await.unwrap();
     let chunk = |c: &MarkedChunk| {
         let vectors = corpus.vector_names.iter().cloned().zip(c.vectors.clone());
-        Chunk::new(RecordId::text(&c.id).unwrap(), &*c.text, Vectors::named(vectors)).metadata(c.metadata())
+        let vectors = Vectors::named(vectors).with_sparse(&*corpus.sparse_name, c.sparse.clone());
+        Chunk::new(RecordId::text(&c.id).unwrap(), &*c.text, vectors).metadata(c.metadata())
     };
     sealed.ingest(corpus.chunks.iter().map(chunk).collect()).await.unwrap();
     let nearest = SearchRequest::new(corpus.chunks[7].vectors[1].clone(), 5).using(&*corpus.vector_names[1]);
     assert_eq!(sealed.search(nearest).await.unwrap()[0].text, corpus.chunks[7].text);
+    let sparse = || QueryRequest::new(corpus.chunks[8].sparse.clone(), 5);
+    assert_eq!(sealed.query(sparse()).await.unwrap()[0].text, corpus.chunks[8].text);
+    let words = || QueryRequest::new(Query::Text(corpus.chunks[9].text.clone()), 5);
+    assert_eq!(sealed.query(words()).await.unwrap()[0].text, corpus.chunks[9].text);
+    // Into indexes that are there.
+    sealed.ingest(corpus.chunks[..20].iter().map(chunk).collect()).await.unwrap();
+    let fused = QueryRequest::new(Fusion::rrf(), 9).prefetch([sparse(), words()]);
+    assert_eq!(sealed.query(fused).await.unwrap().len(), 2);
     let ids = corpus.chunks.iter().map(|c| RecordId::text(&c.id).unwrap()).collect();
     assert_eq!(sealed.get(ids).await.unwrap().len(), corpus.chunks.len());
     assert_eq!(sealed.scroll(None, 100).await.unwrap().0.len(), corpus.chunks.len());

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use strongroom::SparseVector;
 
 use crate::common::{hex, vector};
 use crate::prey::Prey;
@@ -21,6 +22,7 @@ pub struct Corpus {
     pub sealed: String,
     pub plain: String,
     pub vector_names: [String; 2],
+    pub sparse_name: String,
     pub chunks: Vec<MarkedChunk>,
     pub plain_vectors: Vec<Vec<f32>>,
     pub namespace: [String; 2],
@@ -37,6 +39,7 @@ pub struct MarkedChunk {
     pub key: String,
     pub value: String,
     pub vectors: [Vec<f32>; 2],
+    pub sparse: SparseVector,
 }
 
 fn marker() -> String {
@@ -51,6 +54,13 @@ fn random_vector() -> Vec<f32> {
     vector(u64::from_le_bytes(seed), SIZE)
 }
 
+fn random_sparse() -> SparseVector {
+    let mut indices = [0; 4 * SIZE];
+    getrandom::fill(&mut indices).unwrap();
+    let indices = indices.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    SparseVector::new(indices, random_vector()).unwrap()
+}
+
 impl Corpus {
     pub fn random() -> Self {
         let chunk = |_| MarkedChunk {
@@ -59,6 +69,7 @@ impl Corpus {
             key: marker(),
             value: marker(),
             vectors: [random_vector(), random_vector()],
+            sparse: random_sparse(),
         };
         Self {
             passphrase: marker(),
@@ -67,6 +78,7 @@ impl Corpus {
             sealed: marker(),
             plain: marker(),
             vector_names: [marker(), marker()],
+            sparse_name: marker(),
             chunks: (0..CHUNKS).map(chunk).collect(),
             plain_vectors: (0..CHUNKS).map(|_| random_vector()).collect(),
             namespace: [marker(), marker()],
@@ -90,6 +102,7 @@ impl Corpus {
         prey.text("a collection", &self.sealed);
         prey.text("a collection", &self.plain);
         self.vector_names.iter().for_each(|name| prey.text("a vector's name", name));
+        prey.text("a vector's name", &self.sparse_name);
         self.namespace.iter().for_each(|label| prey.text("a namespace", label));
         prey.text("a memory key", &self.memory_key);
         prey.text("a memory key", &self.forgotten_key);
@@ -101,6 +114,9 @@ impl Corpus {
             prey.text("a metadata key", &chunk.key);
             prey.text("a metadata value", &chunk.value);
             chunk.vectors.iter().for_each(|v| prey.vector("a vector", v));
+            prey.vector("the values of a sparse vector", chunk.sparse.values());
+            let indices: Vec<u8> = chunk.sparse.indices()[4..12].iter().flat_map(|i| i.to_le_bytes()).collect();
+            prey.bytes("the indices of a sparse vector", &indices);
         }
         prey
     }
@@ -112,6 +128,7 @@ impl Corpus {
             if with_vectors {
                 let [first, second] = &self.vector_names;
                 line["vector"] = json!({ first: chunk.vectors[0], second: chunk.vectors[1] });
+                line["sparse"] = json!({ &self.sparse_name: chunk.sparse });
             }
             format!("{line}\n")
         };

@@ -92,6 +92,8 @@ fn events() -> Vec<Event> {
         (CollectionChange::Made, Some(Mode::Sealed)),
         (CollectionChange::Dropped, None),
         (CollectionChange::Moved, None),
+        (CollectionChange::Indexed, None),
+        (CollectionChange::Noted, None),
     ];
     for (change, mode) in changes {
         kinds.push(What::CollectionChanged { change, place: place.clone(), mode });

@@ -10,6 +10,8 @@ use crate::cli::input::NpyReader;
 use crate::error::{Error, Result};
 use crate::vectors::Chunk;
 
+/// Pages, which chunks have one after the other.
+pub(super) const PAGES: u64 = 300;
 /// Bytes of a text: a paragraph.
 const TEXT_BYTES: usize = 700;
 /// Vectors around one topic.
@@ -92,7 +94,7 @@ pub(super) fn text(bytes: usize, rng: &mut StdRng) -> String {
 
 fn metadata(id: u64) -> Map<String, Value> {
     let metadata =
-        json!({ "source": "bench", "page": id % 300, "title": format!("Part {}", id / 300), "draft": false });
+        json!({ "source": "bench", "page": id % PAGES, "title": format!("Part {}", id / PAGES), "draft": false });
     if let Value::Object(map) = metadata { map } else { Map::new() }
 }
 

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use qdrant_edge::{
-    Distance, EdgeConfig, EdgeShard, EdgeVectorParams, NamedQuery, PointId, PointInsertOperations, PointOperations,
-    PointStruct, QueryEnum, SearchRequest, UpdateOperation, Vector, VectorInternal, Vectors, WithPayloadInterface,
-    WithVector,
+    CreateIndex, Distance, EdgeConfig, EdgeShard, EdgeVectorParams, FieldIndexOperations, Filter, JsonPath, NamedQuery,
+    PayloadFieldSchema, PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum,
+    SearchRequest, UpdateOperation, Vector, VectorInternal, Vectors, WithPayloadInterface, WithVector,
 };
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
@@ -79,11 +79,40 @@ impl BareShard {
         Ok(self.0.info().indexed_vectors_count)
     }
 
+    /// Makes an index of a field of integers.
+    pub(super) fn index_integers(&self, field: &str) -> Result<()> {
+        let field_schema = Some(PayloadFieldSchema::FieldType(PayloadSchemaType::Integer));
+        let index = CreateIndex { field_name: path(field)?, field_schema };
+        let operation = FieldIndexOperations::CreateIndex(index);
+        self.0.update(UpdateOperation::FieldIndexOperation(operation)).map_err(failed)
+    }
+
+    /// The filter that takes what has less than `bound` in `field`.
+    pub(super) fn filter_below(field: &str, bound: u64) -> Result<Filter> {
+        let filter = serde_json::json!({"must": [{"key": field, "range": {"lt": bound}}]});
+        serde_json::from_value(filter)
+            .map_err(|e| Error::internal("the engine does not know the filter").with_source(e))
+    }
+
     /// The positions and payloads of the `k` nearest.
     pub(super) fn search(&self, query: &[f32], k: usize) -> Result<Vec<(u64, Map<String, Value>)>> {
+        self.nearest(query, k, None)
+    }
+
+    /// The same of what passes.
+    pub(super) fn search_filtered(
+        &self,
+        query: &[f32],
+        k: usize,
+        filter: &Filter,
+    ) -> Result<Vec<(u64, Map<String, Value>)>> {
+        self.nearest(query, k, Some(filter.clone()))
+    }
+
+    fn nearest(&self, query: &[f32], k: usize, filter: Option<Filter>) -> Result<Vec<(u64, Map<String, Value>)>> {
         let request = SearchRequest {
             query: QueryEnum::Nearest(NamedQuery::new(VectorInternal::Dense(query.to_vec()), VECTOR)),
-            filter: None,
+            filter,
             params: None,
             limit: k,
             offset: 0,
@@ -98,6 +127,10 @@ impl BareShard {
         });
         hits.collect()
     }
+}
+
+fn path(field: &str) -> Result<JsonPath> {
+    field.parse().map_err(|()| Error::internal("the engine does not know the field"))
 }
 
 fn to_point(chunk: Chunk) -> PointStruct {

@@ -5,6 +5,7 @@
 
 mod audit;
 mod data;
+mod filtered;
 mod floor;
 mod ingest;
 mod kms;
@@ -45,6 +46,9 @@ pub(super) struct BenchArgs {
     /// Only this mode of `ingest`, `search` and `rotate`: `sealed` or `plain`
     #[arg(long)]
     mode: Option<Mode>,
+    /// Measure `search` also with a filter that so many percent of the chunks pass
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    filter: Option<u8>,
     /// How often floor and ours take turns
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,

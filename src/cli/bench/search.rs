@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use tempfile::TempDir;
 
-use super::BenchArgs;
 use super::data::Corpus;
 use super::floor::BareShard;
 use super::ingest::{BATCH, starts};
 use super::report::{Case, Pair, Report, take_turns};
+use super::{BenchArgs, filtered};
 use crate::error::{Error, Result};
 use crate::id::RecordId;
 use crate::store::{Collection, Tenant};
+use crate::vectors::blind::{FieldIndexSpec, IndexKind};
 use crate::vectors::{CollectionSpec, Metric, Mode, SearchRequest};
 
 pub(super) const K: usize = 10;
@@ -33,11 +34,17 @@ pub(super) async fn run(args: &BenchArgs, scratch: &TempDir, report: &mut Report
         };
         let dir = scratch.path().join("bare");
         let (shard, indexed) = load_floor(&dir, &corpus)?;
+        if args.filter.is_some() {
+            shard.index_integers(&format!("metadata.{}", filtered::FIELD))?;
+        }
         report.remark(&format!("{n} vectors, {indexed} of the floor's in its search graph"));
         let truth = truth(&corpus);
         for mode in args.modes() {
-            let collection = load_ours(&tenant, mode, &corpus, indexed).await?;
+            let collection = load_ours(&tenant, mode, &corpus, indexed, args.filter.is_some()).await?;
             measure(args, report, mode, &corpus, &shard, &collection, &truth).await?;
+            if let Some(percent) = args.filter {
+                filtered::measure(args, report, mode, &corpus, &shard, &collection, percent).await?;
+            }
             drop(collection);
             tenant.drop_collection("search").await?;
         }
@@ -113,9 +120,19 @@ fn load_floor(dir: &std::path::Path, corpus: &Corpus) -> Result<(BareShard, usiz
 }
 
 /// A collection with as many vectors in the engine's graph as the floor has.
-async fn load_ours(tenant: &Tenant, mode: Mode, corpus: &Corpus, indexed: usize) -> Result<Collection> {
+async fn load_ours(
+    tenant: &Tenant,
+    mode: Mode,
+    corpus: &Corpus,
+    indexed: usize,
+    by_filter: bool,
+) -> Result<Collection> {
     let dim = corpus.vectors.first().map_or(0, Vec::len);
-    let collection = tenant.create_collection("search", CollectionSpec::new(dim, Metric::Cosine).mode(mode)).await?;
+    let mut spec = CollectionSpec::new(dim, Metric::Cosine).mode(mode);
+    if by_filter {
+        spec = spec.index(filtered::FIELD, FieldIndexSpec::new(IndexKind::Integer));
+    }
+    let collection = tenant.create_collection("search", spec).await?;
     for from in starts(corpus) {
         collection.ingest(corpus.chunks(from, BATCH)).await?;
     }

@@ -11,7 +11,7 @@ use crate::limits;
 
 /// Where vectors come from.
 pub enum VectorSource {
-    /// Every line has its own.
+    /// Every line has its own, dense or sparse.
     Lines,
     /// Row by row from a `.npy` file: the first row belongs to the first line that is not blank, good or bad.
     Npy(NpyReader),
@@ -37,6 +37,8 @@ pub struct Batches {
     vectors: VectorSource,
     most: usize,
     keep_going: bool,
+    /// Whether records may be without vectors.
+    optional: bool,
     /// A record that did not fit into the batch before.
     held: Option<InputRecord>,
     done: bool,
@@ -46,7 +48,14 @@ impl Batches {
     /// Batches of at most `records` lines (1 to [`limits::WRITE_RECORDS`]).
     pub fn new(lines: JsonlReader, vectors: VectorSource, records: usize, keep_going: bool) -> Self {
         let most = records.clamp(1, limits::WRITE_RECORDS);
-        Self { lines, vectors, most, keep_going, held: None, done: false }
+        Self { lines, vectors, most, keep_going, optional: false, held: None, done: false }
+    }
+
+    /// The same, where records may be without vectors if `optional`: their collection has no dense ones.
+    #[must_use]
+    pub fn optional(mut self, optional: bool) -> Self {
+        self.optional = optional;
+        self
     }
 
     fn next_batch(&mut self) -> Result<Batch> {
@@ -117,7 +126,7 @@ impl Batches {
         let Some(line) = line else { return Ok(None) };
         Ok(Some(line.and_then(|record| match (&self.vectors, row) {
             (VectorSource::Npy(_), Some(row)) => attach(record, row),
-            (VectorSource::Lines, _) if record.vectors == InputVectors::Missing => Err(rejected(
+            (VectorSource::Lines, _) if !self.optional && has_no_vector(&record) => Err(rejected(
                 &record,
                 "`vector` is missing",
                 "give every record a `vector`, or name a `.npy` file or an embeddings endpoint to take it from",
@@ -151,6 +160,10 @@ impl Iterator for Batches {
             }
         }
     }
+}
+
+fn has_no_vector(record: &InputRecord) -> bool {
+    record.vectors == InputVectors::Missing && record.sparse.is_empty()
 }
 
 fn rejected(record: &InputRecord, why: &str, remedy: &str) -> LineError {

@@ -4,6 +4,7 @@ mod line;
 #[cfg(test)]
 mod tests;
 mod value;
+mod vectors;
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
@@ -19,7 +20,8 @@ use crate::limits;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 const FILE_BUFFER_BYTES: usize = 256 << 10;
 
-/// Reads `{"id": …, "text": …, "metadata": {…}, "vector": […]}`, one object per line.
+/// Reads `{"id": …, "text": …, "metadata": {…}, "vector": […]}`, one object per line. `vector` may be an object of
+/// vectors by name, each an array or `{"indices": […], "values": […]}`; sparse ones may be under `sparse` as well.
 ///
 /// Lines end in LF or CRLF; blank lines and a UTF-8 byte order mark are skipped. Only `id` and `text` are required,
 /// and no other field is known. An id may occur once in all the inputs of one reader.
@@ -134,6 +136,7 @@ impl JsonlReader {
                     text: p.text,
                     metadata: p.metadata,
                     vectors: p.vectors,
+                    sparse: p.sparse,
                     bytes: self.buffer.len(),
                 }),
                 Err(reason) => Err(LineError::new(&file, line, &reason)),

@@ -22,6 +22,7 @@ pub use npy::NpyReader;
 
 use crate::error::Error;
 use crate::id::{Name, RecordId};
+use crate::vectors::SparseVector;
 
 /// One chunk as it was given. It has no `Debug`, since its text may be confidential.
 pub struct InputRecord {
@@ -35,13 +36,15 @@ pub struct InputRecord {
     pub text: String,
     /// Its metadata, empty if none was given.
     pub metadata: Map<String, Value>,
-    /// Its vectors.
+    /// Its dense vectors.
     pub vectors: InputVectors,
+    /// Its sparse vectors.
+    pub sparse: BTreeMap<Name, SparseVector>,
     /// Roughly the memory it takes: its line and its attached vector.
     bytes: usize,
 }
 
-/// The vectors of a chunk: each finite and with 1 to [`crate::limits::VECTOR_DIMENSIONS`] elements.
+/// The dense vectors of a chunk: each finite and with 1 to [`crate::limits::VECTOR_DIMENSIONS`] elements.
 #[derive(Clone, PartialEq)]
 pub enum InputVectors {
     /// None was given; one comes from a `.npy` file or an embeddings endpoint.

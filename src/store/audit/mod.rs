@@ -143,7 +143,7 @@ impl Recorder {
 
 impl Store {
     /// Writes down that a caller was refused, before it is told so.
-    pub(super) fn refused(&self, caller: &Caller, tenant: Option<&TenantId>, reason: Reason) -> Result<()> {
+    pub(crate) fn refused(&self, caller: &Caller, tenant: Option<&TenantId>, reason: Reason) -> Result<()> {
         let recorder = &self.inner.recorder;
         let tenant = tenant.map(|tenant| recorder.pseudonym(tenant)).transpose()?;
         recorder.record(&Asker::of(caller), tenant.as_deref(), What::Refused { reason }, Outcome::Refused)

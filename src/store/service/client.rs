@@ -72,6 +72,7 @@ impl RemoteStore {
             threshold: request.score_threshold,
             using: request.using.take(),
             exact: request.exact,
+            filter: request.filter.take().map_or_else(String::new, |filter| filter.to_json()),
             terms: Some(terms_to_wire(terms)?),
         };
         self.call(asked, |mut client, asked| async move { client.search_sealed(asked).await }).await.map(handoff)

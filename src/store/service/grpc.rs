@@ -12,6 +12,7 @@ use super::wire::{self, admin_server, store_server};
 use crate::audit::Reason;
 use crate::audit::actions::SignedAction;
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Filter;
 use crate::id::TenantId;
 use crate::keys::kms::{Caller, Role};
 use crate::limits;
@@ -140,13 +141,16 @@ pub(super) fn permitted<Q>(
     }
 }
 
-async fn search(tenant: &Tenant, asked: wire::SearchSealedRequest) -> Result<Handoff> {
+async fn search(tenant: &Tenant, mut asked: wire::SearchSealedRequest) -> Result<Handoff> {
     let limit = usize::try_from(asked.limit).map_err(|_| Error::invalid("the limit is too large"))?;
-    let mut request = SearchRequest::new(asked.vector, limit);
+    let mut request = SearchRequest::new(std::mem::take(&mut asked.vector), limit);
     request.score_threshold = asked.threshold;
-    request.using = asked.using;
+    request.using = asked.using.take();
     request.exact = asked.exact;
-    tenant.collection(&asked.collection)?.search_sealed(request, terms(asked.terms)?).await
+    if !asked.filter.is_empty() {
+        request.filter = Some(Filter::from_json(asked.filter.as_bytes())?);
+    }
+    tenant.collection(&asked.collection)?.search_sealed(request, terms(asked.terms.take())?).await
 }
 
 fn terms(asked: Option<wire::Terms>) -> Result<Terms> {

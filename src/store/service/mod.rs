@@ -31,10 +31,24 @@ pub mod wire {
         }
     }
 
+    impl Drop for SearchSealedRequest {
+        fn drop(&mut self) {
+            zeroize::Zeroize::zeroize(&mut self.vector);
+            zeroize::Zeroize::zeroize(&mut self.filter);
+        }
+    }
+
     impl std::fmt::Debug for SealContextRequest {
         /// Says what it is, never what is inside.
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("SealContextRequest(..)")
+        }
+    }
+
+    impl std::fmt::Debug for SearchSealedRequest {
+        /// Says what it is, never what is inside.
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("SearchSealedRequest(..)")
         }
     }
 }

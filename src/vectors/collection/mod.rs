@@ -1,7 +1,11 @@
 //! A collection: one description, one engine collection, one resident index per vector, and the order between writes.
 
 mod copy;
+mod filter;
+mod index;
+mod keywords;
 mod migrate;
+mod query;
 mod read;
 mod rotate;
 mod sealed;
@@ -22,8 +26,11 @@ use crate::keys::Keyring;
 use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
 
+use super::blind::{Declared, FieldIndexSpec};
 use super::engine::{EngineCollection, SearchableVector, Shape};
+use super::inverted::{KeywordIndex, SparseIndex};
 use super::journal::{self, JournalEntry};
+use super::payload::PayloadIndex;
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
 use super::router::{Home, Router};
@@ -57,6 +64,8 @@ pub struct Collection {
     name: String,
     kind: CollectionKind,
     sealer: PointSealer,
+    /// The declared fields as they are described now.
+    indexes: RwLock<BTreeMap<String, FieldIndexSpec>>,
     context: CollectionContext,
     /// The last sequence number that was given out. Held while a write is sealed and put into the journal.
     head: Mutex<u64>,
@@ -104,8 +113,14 @@ struct Open {
 struct Indexes {
     /// One index per vector, by position.
     by_vector: BTreeMap<u8, Resident>,
+    /// One index per sparse vector, by position; in every mode, since engines never have these.
+    by_sparse: BTreeMap<u8, SparseIndex>,
+    /// `None` until the first keyword search.
+    keywords: Option<KeywordIndex>,
     /// Which embeddings the indexes hold, by record.
     embeddings: BTreeMap<RecordId, Embedding>,
+    /// What filters ask about; `None` until the first filter.
+    payload: Option<PayloadIndex>,
 }
 
 impl Collection {
@@ -119,10 +134,13 @@ impl Collection {
         context: CollectionContext,
     ) -> Result<Self> {
         let head = journal::head(&*context.kv, id)?;
+        let declared = RwLock::new(Arc::new(Declared::new(&spec.indexes)?));
+        let indexes = RwLock::new(spec.indexes.clone());
         Ok(Self {
             name,
             kind,
-            sealer: PointSealer { keyring: context.keyring.clone(), id, spec },
+            sealer: PointSealer { keyring: context.keyring.clone(), id, spec, declared },
+            indexes,
             context,
             head: Mutex::new(head),
             applied: Mutex::new(head),
@@ -156,7 +174,7 @@ impl Collection {
         self.sealer.id
     }
 
-    /// Its description.
+    /// Its description; [`Collection::indexes`] has the declared fields as they are now.
     pub fn spec(&self) -> &CollectionSpec {
         &self.sealer.spec
     }
@@ -208,7 +226,11 @@ impl Collection {
         let resident = open.resident.read();
         resident.as_ref().map_or(0, |indexes| {
             let embeddings = indexes.embeddings.len() * size_of::<(RecordId, Embedding)>();
-            indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings
+            indexes.by_vector.values().map(Resident::bytes).sum::<usize>()
+                + indexes.by_sparse.values().map(SparseIndex::bytes).sum::<usize>()
+                + indexes.keywords.as_ref().map_or(0, KeywordIndex::bytes)
+                + indexes.payload.as_ref().map_or(0, PayloadIndex::bytes)
+                + embeddings
         })
     }
 
@@ -356,7 +378,7 @@ impl Collection {
 
     /// What the engine is to know of the points.
     fn shape(&self) -> Shape {
-        Shape { vectors: self.searchable(), tags: false, tokens: false }
+        Shape { vectors: self.searchable(), tags: false, tokens: self.has_tokens() }
     }
 
     fn searchable(&self) -> Vec<SearchableVector> {

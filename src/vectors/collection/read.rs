@@ -52,9 +52,7 @@ impl Collection {
     /// Up to `limit` chunks after the one called `after`, in the order of their ids, and whether there are more.
     pub fn scroll(&self, after: Option<&RecordId>, limit: usize) -> Result<(Vec<StoredChunk>, bool)> {
         self.steadily(|| {
-            if limit == 0 || limit > limits::PAGE_RECORDS {
-                return Err(Error::invalid(format!("a page has 1 to {} records", limits::PAGE_RECORDS)));
-            }
+            check_page(limit)?;
             let open = self.open()?;
             let mut after = after.cloned();
             loop {
@@ -98,7 +96,7 @@ impl Collection {
     }
 
     /// Opens the points with `ids` against the registry. `None` stands for a record that does not exist.
-    fn open_points(
+    pub(super) fn open_points(
         &self,
         open: &Open,
         ids: &[Uuid],
@@ -152,6 +150,14 @@ impl Collection {
     pub(super) fn entry(&self, id: &Uuid, row: &[u8]) -> Result<Entry> {
         Entry::from_row(&self.context.keyring, &self.registry_key(id), row)
     }
+}
+
+/// Refuses a page of so many records.
+pub(super) fn check_page(limit: usize) -> Result<()> {
+    if limit == 0 || limit > limits::PAGE_RECORDS {
+        return Err(Error::invalid(format!("a page has 1 to {} records", limits::PAGE_RECORDS)));
+    }
+    Ok(())
 }
 
 /// The id in the key of a registry row.

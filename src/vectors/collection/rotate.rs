@@ -1,6 +1,7 @@
 //! Moving the points of a collection to the epoch that seals.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use uuid::Uuid;
@@ -28,6 +29,8 @@ pub(crate) struct PointMover<'a> {
     discard: bool,
     /// Whether points are removed whatever they are: nobody refers to them.
     orphans: bool,
+    /// Whether points that are in that epoch are looked at too, and what is derived from them is made anew.
+    all: bool,
 }
 
 /// A point as registry and engine have it.
@@ -54,12 +57,17 @@ struct Was {
 impl Collection {
     /// Moves every point that is not sealed in `to`.
     pub(crate) fn point_mover(&self, to: Epoch, discard: bool) -> PointMover<'_> {
-        PointMover { collection: self, to, discard, orphans: false }
+        PointMover { collection: self, to, discard, orphans: false, all: false }
     }
 
     /// Removes every point that is not sealed in `to`: of embeddings whose memories have moved or gone.
     pub(crate) fn orphan_remover(&self, to: Epoch) -> PointMover<'_> {
-        PointMover { collection: self, to, discard: true, orphans: true }
+        PointMover { collection: self, to, discard: true, orphans: true, all: false }
+    }
+
+    /// Moves every point that is not sealed in `to`, and makes the tokens of all others anew.
+    pub(super) fn token_maker(&self, to: Epoch) -> PointMover<'_> {
+        PointMover { collection: self, to, discard: false, orphans: false, all: true }
     }
 
     /// How many points registry, journal and engine have in `epoch`.
@@ -138,7 +146,7 @@ impl Mover for PointMover<'_> {
         let (mut rows, mut through) = (Vec::new(), None);
         for row in collection.context.kv.scan_from(Table::Registry, prefix, from) {
             let (key, value) = row?;
-            if registry::claimed_epoch(&value).ok() != Some(self.to) {
+            if self.all || registry::claimed_epoch(&value).ok() != Some(self.to) {
                 rows.push((registered_id(&key)?, value));
             }
             through = Some(key);
@@ -174,7 +182,12 @@ impl Mover for PointMover<'_> {
         let PointRow { id, registry, point } = row;
         let sealed = point.ok_or_else(crate::crypto::open_failed).and_then(|point| {
             let entry = self.collection.entry(&id, &registry)?;
-            let sealed = self.collection.sealer.reseal(self.to, &point, &entry)?;
+            let sealer = &self.collection.sealer;
+            let sealed = if entry.epoch == self.to {
+                sealer.rederive(&point, &entry)?
+            } else {
+                sealer.reseal(self.to, &point, &entry)?
+            };
             Ok((sealed, Was { version: entry.version, payload: point.payload }))
         });
         let sealed = match sealed {
@@ -201,6 +214,16 @@ impl Mover for PointMover<'_> {
             }
             match moved.sealed {
                 Some(_) if self.orphans => tally.passed += 1,
+                // Another field has been declared since it was sealed: it is looked at again.
+                Some((sealed, _)) if !Arc::ptr_eq(&sealed.declared, &collection.sealer.declared.read()) => {
+                    tally.passed += 1;
+                    continue;
+                }
+                Some((Sealed { point, .. }, _)) if point.id == moved.id => {
+                    tally.moved(point.payload.len() + point.vector.len());
+                    points.push(point);
+                    continue;
+                }
                 Some((Sealed { point, entry, .. }, was)) => {
                     tally.moved(point.payload.len() + point.vector.len());
                     let handed = &collection.context.handed;
@@ -223,7 +246,7 @@ impl Mover for PointMover<'_> {
             batch.delete(Table::Registry, collection.registry_key(&moved.id));
             gone.push(moved.id);
         }
-        if gone.is_empty() {
+        if gone.is_empty() && points.is_empty() {
             collection.context.kv.write(batch)?;
             return Ok(tally);
         }

@@ -9,11 +9,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::limits;
 use crate::vectors::engine::{EngineCollection as _, Fields, Nearest, Point};
+use crate::vectors::inverted::SparseIndex;
 use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
-use crate::vectors::resident::Resident;
+use crate::vectors::resident::{self, Resident};
 use crate::vectors::{Engine, Hit, Metric, Mode, SearchRequest, StoredChunk};
 
+use super::filter::{Passing, passes, still_passes};
 use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Indexes, Open};
 
@@ -27,8 +29,11 @@ pub(super) struct Found<'a> {
     pub(super) embedding: &'a Embedding,
 }
 
+/// How many more the engine is asked for at first when what it finds is filtered.
+const FILTERED_MORE: usize = 64;
+
 /// Which records may be found; `None` is all.
-type Filter<'a> = Option<&'a (dyn Fn(&RecordId) -> bool + Sync)>;
+pub(super) type Filter<'a> = Option<&'a (dyn Fn(&RecordId) -> bool + Sync)>;
 
 impl Collection {
     /// The nearest chunks, best first.
@@ -43,7 +48,12 @@ impl Collection {
             match self.spec().mode {
                 Mode::Sealed => {
                     let nearest = self.nearest_in_memory(&open, request, None)?;
-                    self.open_hits(&open, nearest)
+                    let mut hits = self.open_hits(&open, nearest)?;
+                    if let Some(filter) = &request.filter {
+                        // What was written since the index was asked is looked at as it is now.
+                        hits.retain(|(_, hit)| still_passes(filter, hit));
+                    }
+                    Ok(hits)
                 }
                 Mode::Plain => {
                     let found = self.nearest_by_engine(&open, request, None)?;
@@ -64,33 +74,44 @@ impl Collection {
 
     /// The ids and exact scores of the nearest records, best first; with a filter, among those whose ids pass.
     pub fn nearest(&self, request: &SearchRequest, filter: Filter<'_>) -> Result<Vec<(RecordId, f32)>> {
-        self.steadily(|| {
-            let open = self.open()?;
-            match self.spec().mode {
-                Mode::Sealed => self.nearest_in_memory(&open, request, filter),
-                Mode::Plain => {
-                    let found = self.nearest_by_engine(&open, request, filter)?;
-                    Ok(found.into_iter().map(|(chunk, score)| (chunk.id, score)).collect())
-                }
-            }
-        })
+        self.steadily(|| self.nearest_by_mode(&self.open()?, request, filter))
     }
 
-    /// Whether a search takes so little that it may run where others wait: its index is there and small, and the payloads
-    /// are in this process.
-    pub fn searches_at_once(&self) -> bool {
+    pub(super) fn nearest_by_mode(
+        &self,
+        open: &Open,
+        request: &SearchRequest,
+        filter: Filter<'_>,
+    ) -> Result<Vec<(RecordId, f32)>> {
+        match self.spec().mode {
+            Mode::Sealed => self.nearest_in_memory(open, request, filter),
+            Mode::Plain => {
+                let found = self.nearest_by_engine(open, request, filter)?;
+                Ok(found.into_iter().map(|(chunk, score)| (chunk.id, score)).collect())
+            }
+        }
+    }
+
+    /// Whether `request` takes so little that it may run where others wait: its indexes are there and small.
+    /// Payloads of a server are not in this process.
+    pub fn searches_at_once(&self, request: &SearchRequest) -> bool {
         if self.spec().mode != Mode::Sealed || self.engine() != Engine::Edge {
             return false;
         }
         let open = self.open.read();
         let Some(resident) = open.current.as_ref().and_then(|open| open.resident.try_read()) else { return false };
         resident.as_ref().is_some_and(|indexes| {
+            if let Some(filter) = &request.filter
+                && !indexes.payload.as_ref().is_some_and(|payload| payload.decides(filter))
+            {
+                return false;
+            }
             let values = indexes.by_vector.values().map(|index| index.len().saturating_mul(index.dimension()));
             values.max().unwrap_or(0) <= limits::SEARCH_AT_ONCE_VALUES
         })
     }
 
-    fn nearest_in_memory(
+    pub(super) fn nearest_in_memory(
         &self,
         open: &Open,
         request: &SearchRequest,
@@ -98,13 +119,17 @@ impl Collection {
     ) -> Result<Vec<(RecordId, f32)>> {
         let (position, params) = self.spec().vector(request.using.as_deref())?;
         request.validate(params.size, params.metric)?;
-        self.with_indexes(open, |indexes| {
+        let search = |indexes: &Indexes, passing: Option<&Passing<'_>>| -> Result<Vec<(RecordId, f32)>> {
             let index = indexes.by_vector.get(&position);
             let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
-            let hits = index.search(&request.vector, request.limit, filter)?;
+            let hits = nearest_among(index, request, filter, passing)?;
             let found = hits.into_iter().map(|hit| (hit.id, hit.score));
             Ok(found.filter(|(_, score)| request.accepts(params.metric, *score)).collect())
-        })
+        };
+        match &request.filter {
+            None => self.with_indexes(open, |indexes| search(indexes, None)),
+            Some(filter) => self.with_passing(open, filter, |indexes, passing| search(indexes, Some(passing))),
+        }
     }
 
     /// Calls `work` with the resident indexes, which are loaded if need be.
@@ -119,7 +144,7 @@ impl Collection {
 
     /// The payloads of what was found in memory. Their vectors were opened when the index took them in; a payload opens
     /// only beside the embedding that was scored.
-    fn open_hits(&self, open: &Open, nearest: Vec<(RecordId, f32)>) -> Result<Vec<(Uuid, Hit)>> {
+    pub(super) fn open_hits(&self, open: &Open, nearest: Vec<(RecordId, f32)>) -> Result<Vec<(Uuid, Hit)>> {
         let opened = self.each_found(open, &nearest, |found| {
             let OpenedPayload { text, metadata } =
                 self.sealer.open_payload(found.point, &found.entry, found.embedding)?;
@@ -128,18 +153,22 @@ impl Collection {
         match opened {
             Err(e) if e.kind() == ErrorKind::Integrity => {
                 // A write came between index, registry and engine, or something is wrong: open everything, which tells.
-                let ids: Vec<_> = nearest.iter().map(|(id, _)| id.clone()).collect();
-                let chunks = self.fetch(&ids)?;
-                // What was deleted since the index was asked is left out.
-                let hits = nearest.into_iter().zip(chunks).filter_map(|((id, score), found)| {
-                    let (_, chunk) = found?;
-                    let tag = self.tag(&id);
-                    Some(tag.map(|tag| (tag, Hit { id, score, text: chunk.text, metadata: chunk.metadata })))
-                });
-                hits.collect()
+                self.fetch_hits(nearest)
             }
             other => other,
         }
+    }
+
+    /// The same by opening the vectors too. What was deleted since it was found is left out.
+    pub(super) fn fetch_hits(&self, nearest: Vec<(RecordId, f32)>) -> Result<Vec<(Uuid, Hit)>> {
+        let ids: Vec<_> = nearest.iter().map(|(id, _)| id.clone()).collect();
+        let chunks = self.fetch(&ids)?;
+        let hits = nearest.into_iter().zip(chunks).filter_map(|((id, score), found)| {
+            let (_, chunk) = found?;
+            let tag = self.tag(&id);
+            Some(tag.map(|tag| (tag, Hit { id, score, text: chunk.text, metadata: chunk.metadata })))
+        });
+        hits.collect()
     }
 
     /// Calls `each` with the sealed payload of every hit, its registry entry, and the embedding that was scored.
@@ -181,7 +210,7 @@ impl Collection {
     }
 
     /// Opens every sealed vector into the resident indexes, and notices whatever the engine dropped or changed.
-    fn load_resident(&self, open: &Open) -> Result<()> {
+    pub(super) fn load_resident(&self, open: &Open) -> Result<()> {
         let _settled = self.settled();
         if open.resident.read().is_some() {
             return Ok(());
@@ -200,6 +229,9 @@ impl Collection {
         for index in by_vector.values_mut() {
             index.reserve(entries.len());
         }
+        let sparse = (0_u8..).zip(self.spec().sparse.values());
+        let mut by_sparse: BTreeMap<u8, SparseIndex> =
+            sparse.map(|(position, p)| (position, SparseIndex::new(p.modifier))).collect();
         let mut from = None;
         loop {
             let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
@@ -220,7 +252,14 @@ impl Collection {
                 .collect::<Result<_>>()?;
             for vector in &opened {
                 for (position, index) in &mut by_vector {
-                    index.upsert(vector.id.clone(), vector.at(*position)?)?;
+                    if let Some(values) = vector.vectors.at(*position) {
+                        index.upsert(vector.id.clone(), values)?;
+                    }
+                }
+                for (position, index) in &mut by_sparse {
+                    if let Some(values) = vector.vectors.sparse_at(*position) {
+                        index.upsert(vector.id.clone(), values)?;
+                    }
                 }
                 embeddings.insert(vector.id.clone(), vector.embedding);
             }
@@ -232,13 +271,13 @@ impl Collection {
         if !entries.is_empty() {
             return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
         }
-        *open.resident.write() = Some(Indexes { by_vector, embeddings });
+        *open.resident.write() = Some(Indexes { by_vector, by_sparse, keywords: None, embeddings, payload: None });
         Ok(())
     }
 
     /// Asks the engine, then trusts nothing but the sealed vectors: the score is computed from them, and an engine that
     /// scored something else is refused.
-    fn nearest_by_engine(
+    pub(super) fn nearest_by_engine(
         &self,
         open: &Open,
         request: &SearchRequest,
@@ -264,21 +303,56 @@ impl Collection {
         request: &SearchRequest,
         filter: Filter<'_>,
     ) -> Result<Vec<(StoredChunk, f32)>> {
-        // The engine cannot filter by what it must not know: ask for everything and filter here.
-        let limit = if filter.is_some() { open.engine.status()?.points } else { request.limit };
-        if limit == 0 {
-            return Ok(Vec::new());
+        // The engine cannot filter by what it must not know: ask for more and filter here.
+        let narrowed = filter.is_some() || request.filter.is_some();
+        let points = if narrowed { open.engine.status()?.points } else { request.limit };
+        let mut limit = points.min(request.limit.saturating_add(FILTERED_MORE));
+        loop {
+            if limit == 0 {
+                return Ok(Vec::new());
+            }
+            let live = self.context.keyring.live();
+            let tokens = request.filter.as_ref().map(|filter| self.token_filter(&live, filter)).transpose()?;
+            let nearest = Nearest {
+                position,
+                vector: &request.vector,
+                limit,
+                exact: request.exact,
+                ef: request.ef,
+                filter: tokens.as_ref(),
+                fields: Fields::Both,
+            };
+            let answer = open.engine.search(&nearest)?;
+            let all = answer.len() < limit || limit >= points;
+            let mut found = self.open_scored(position, metric, request, filter, answer)?;
+            if tokens.is_some() && !self.context.keyring.is_current(&live) {
+                // Points may have moved to an epoch that the engine was not asked for.
+                continue;
+            }
+            found.sort_by(|a, b| metric.best_first(a.1, b.1).then_with(|| a.0.id.cmp(&b.0.id)));
+            found.truncate(request.limit);
+            let passing = found.len();
+            #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
+            let found = found.into_iter().map(|(chunk, score)| (chunk, score as f32));
+            let found: Vec<_> = found.filter(|(_, score)| request.accepts(metric, *score)).collect();
+            // What comes after one whose score is too bad is no better.
+            if all || passing == request.limit || found.len() < passing {
+                return Ok(found);
+            }
+            limit = points.min(limit.saturating_mul(8));
         }
-        let nearest = Nearest {
-            position,
-            vector: &request.vector,
-            limit,
-            exact: request.exact,
-            ef: request.ef,
-            filter: None,
-            fields: Fields::Both,
-        };
-        let (points, scores): (Vec<Point>, Vec<f32>) = open.engine.search(&nearest)?.into_iter().unzip();
+    }
+
+    /// What the engine found and what passes of it, with exact scores.
+    fn open_scored(
+        &self,
+        position: u8,
+        metric: Metric,
+        request: &SearchRequest,
+        filter: Filter<'_>,
+        answer: Vec<(Point, f32)>,
+    ) -> Result<Vec<(StoredChunk, f64)>> {
+        let (points, scores): (Vec<Point>, Vec<f32>) = answer.into_iter().unzip();
         let ids: Vec<_> = points.iter().map(|p| p.id).collect();
         if ids.iter().collect::<HashSet<_>>().len() < ids.len() {
             return Err(Error::integrity("what the vector engine found"));
@@ -287,19 +361,35 @@ impl Collection {
         let mut found = Vec::with_capacity(opened.len());
         for (opened, engine_score) in opened.into_iter().zip(scores) {
             let Some((vector, chunk)) = opened else { continue };
-            let exact = metric.score_f64(&request.vector, vector.at(position)?);
-            let slack = metric.engine_slack(&request.vector, vector.at(position)?);
+            let stored = vector.vectors.at(position);
+            let stored = stored.ok_or_else(|| Error::integrity("a vector that the engine searches"))?;
+            let exact = metric.score_f64(&request.vector, stored);
+            let slack = metric.engine_slack(&request.vector, stored);
             if (exact - f64::from(engine_score)).abs() > slack {
                 return Err(Error::integrity("a vector that the engine searches"));
             }
-            if filter.is_none_or(|pass| pass(&chunk.id)) {
+            // Tokens only narrow: the filter decides.
+            let passes = request.filter.as_ref().is_none_or(|filter| passes(filter, &chunk));
+            if passes && filter.is_none_or(|pass| pass(&chunk.id)) {
                 found.push((chunk, exact));
             }
         }
-        found.sort_by(|a, b| metric.best_first(a.1, b.1).then_with(|| a.0.id.cmp(&b.0.id)));
-        found.truncate(request.limit);
-        #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
-        let found = found.into_iter().map(|(chunk, score)| (chunk, score as f32));
-        Ok(found.filter(|(_, score)| request.accepts(metric, *score)).collect())
+        Ok(found)
     }
+}
+
+/// The nearest among those that pass: looked at one by one where they are few.
+fn nearest_among(
+    index: &Resident,
+    request: &SearchRequest,
+    filter: Filter<'_>,
+    passing: Option<&Passing<'_>>,
+) -> Result<Vec<resident::Hit>> {
+    let Some(passing) = passing else { return index.search(&request.vector, request.limit, filter) };
+    let passes = |id: &RecordId| filter.is_none_or(|passes| passes(id));
+    if passing.len() <= index.len() as u64 / limits::FILTER_FEW {
+        let ids = passing.ids().filter(|id| passes(id));
+        return index.search_among(&request.vector, request.limit, ids);
+    }
+    index.search(&request.vector, request.limit, Some(&|id| passing.has(id) && passes(id)))
 }

@@ -72,8 +72,12 @@ impl Collection {
         };
         for search in self.searchable() {
             let stored = point.searchable.iter().find(|(position, _)| *position == search.position);
-            let exact = vector.at(search.position)?;
-            if !stored.is_some_and(|(_, v)| search.metric.same_for_engine(exact, v)) {
+            let same = match (vector.vectors.at(search.position), stored) {
+                (Some(exact), Some((_, stored))) => search.metric.same_for_engine(exact, stored),
+                (None, None) => true,
+                _ => false,
+            };
+            if !same {
                 return Ok(false);
             }
         }

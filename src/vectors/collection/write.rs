@@ -6,7 +6,7 @@ use parking_lot::{Condvar, MutexGuard};
 use rayon::prelude::*;
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::keys::{Live, Writing};
 use crate::kv::{Batch, Table};
@@ -16,7 +16,7 @@ use crate::vectors::journal::{self, JournalEntry};
 use crate::vectors::point::{Embedding, Sealed};
 use crate::vectors::registry::Entry;
 
-use super::{Collection, Indexes, apply};
+use super::{Collection, Indexes, Open, apply};
 
 /// Chunks to write and ids to delete, as one change.
 #[derive(Default)]
@@ -64,12 +64,47 @@ impl Collection {
         self.write(&self.context.keyring.writing(), staged, Batch::default()).map(|(_, deleted)| deleted)
     }
 
+    /// Writes `staged` if every record of `expected` still has the version that it is given there: see
+    /// [`write_expecting`](Self::write_expecting).
+    pub fn change(&self, staged: Staged, expected: &[(RecordId, Option<u64>)]) -> Result<u64> {
+        let writing = self.context.keyring.writing();
+        self.write_expecting(&writing, staged, Batch::default(), expected).map(|(version, _)| version)
+    }
+
     /// Writes `staged` together with `beside`, all or nothing. Returns the version and how many of the ids to delete
     /// were there.
     pub fn write(&self, writing: &Writing<'_>, staged: Staged, beside: Batch) -> Result<(u64, usize)> {
+        self.write_expecting(writing, staged, beside, &[])
+    }
+
+    /// The same if every record of `expected` still has the version that it is given there; `None` is not to be there.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](crate::ErrorKind::Conflict) when one has another: nothing is written then.
+    pub fn write_expecting(
+        &self,
+        writing: &Writing<'_>,
+        staged: Staged,
+        beside: Batch,
+        expected: &[(RecordId, Option<u64>)],
+    ) -> Result<(u64, usize)> {
         self.check(&staged)?;
         let open = self.open()?;
-        let mut head = self.head.lock();
+        let head = self.head.lock();
+        self.expect_versions(writing.live(), expected)?;
+        self.write_after(&open, head, writing, staged, beside)
+    }
+
+    /// Writes what has been checked, after the write that `head` is at.
+    pub(super) fn write_after(
+        &self,
+        open: &Open,
+        mut head: MutexGuard<'_, u64>,
+        writing: &Writing<'_>,
+        staged: Staged,
+        beside: Batch,
+    ) -> Result<(u64, usize)> {
         if staged.upserts.is_empty() && staged.deletes.is_empty() && beside.is_empty() {
             return Ok((*head, 0));
         }
@@ -97,10 +132,27 @@ impl Collection {
         drop(head);
 
         let synced = self.context.kv.sync();
-        self.give_to_engine(&open, seq, bytes, synced, writes, |indexes| {
+        self.give_to_engine(open, seq, bytes, synced, writes, |indexes| {
             self.update_indexes(indexes, &staged, embeddings)
         })?;
         Ok((seq, deleted))
+    }
+
+    /// Nobody may write meanwhile.
+    fn expect_versions(&self, live: &Live, expected: &[(RecordId, Option<u64>)]) -> Result<()> {
+        let points = self.candidates(live, expected.iter().map(|(id, _)| id))?;
+        let rows = self.registry_rows(&points)?;
+        let lives = 1 + live.older().len();
+        for ((points, rows), (_, version)) in points.chunks(lives).zip(rows.chunks(lives)).zip(expected) {
+            // A record is in one epoch.
+            let found = points.iter().zip(rows).find_map(|(id, row)| Some((id, row.as_ref()?)));
+            let found = found.map(|(id, row)| self.entry(id, row)).transpose()?;
+            if found.map(|entry| entry.version) != *version {
+                return Err(Error::new(ErrorKind::Conflict, "a record was changed meanwhile")
+                    .with_remedy("read it again, and write what follows from that"));
+            }
+        }
+        Ok(())
     }
 
     /// Adds the registry row of a point to `batch`.
@@ -199,11 +251,40 @@ impl Collection {
         for (position, name) in (0_u8..).zip(self.spec().vectors.keys()) {
             let Some(index) = indexes.by_vector.get_mut(&position) else { continue };
             for chunk in &staged.upserts {
-                let vector = chunk.vectors.get(name).ok_or_else(|| Error::internal("a checked vector is missing"))?;
-                index.upsert(chunk.id.clone(), vector)?;
+                match chunk.vectors.get(name) {
+                    Some(vector) => index.upsert(chunk.id.clone(), vector)?,
+                    None => {
+                        index.remove(&chunk.id);
+                    }
+                }
             }
             staged.deletes.iter().for_each(|id| {
                 index.remove(id);
+            });
+        }
+        if let Some(payload) = &mut indexes.payload {
+            let mut chunks = staged.upserts.iter();
+            chunks.try_for_each(|c| payload.upsert(&c.id, &c.metadata, |name| c.vectors.get(name).is_some()))?;
+            staged.deletes.iter().try_for_each(|id| payload.remove(id))?;
+        }
+        for (position, name) in (0_u8..).zip(self.spec().sparse.keys()) {
+            let Some(index) = indexes.by_sparse.get_mut(&position) else { continue };
+            for chunk in &staged.upserts {
+                match chunk.vectors.sparse(name) {
+                    Some(vector) => index.upsert(chunk.id.clone(), vector)?,
+                    None => {
+                        index.remove(&chunk.id);
+                    }
+                }
+            }
+            staged.deletes.iter().for_each(|id| {
+                index.remove(id);
+            });
+        }
+        if let Some(keywords) = &mut indexes.keywords {
+            keywords.upsert(staged.upserts.par_iter().map(|chunk| (&chunk.id, chunk.text.as_str())))?;
+            staged.deletes.iter().for_each(|id| {
+                keywords.remove(id);
             });
         }
         for (chunk, embedding) in staged.upserts.iter().zip(embeddings) {

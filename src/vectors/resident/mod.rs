@@ -141,6 +141,12 @@ impl Resident {
         self.rows.contains_key(id)
     }
 
+    /// The vector of `id`, if it has one.
+    pub(crate) fn vector(&self, id: &RecordId) -> Option<&[f32]> {
+        let (block, row) = scan::locate(&self.blocks, *self.rows.get(id)?)?;
+        Some(block.vector(row))
+    }
+
     /// Every id, in no particular order.
     pub fn ids(&self) -> impl ExactSizeIterator<Item = &RecordId> {
         self.ids.iter()
@@ -164,6 +170,24 @@ impl Resident {
         let query = quantize::prepare(self.metric, self.dimension, query)?;
         let rows = scan::Rows { metric: self.metric, blocks: &self.blocks, ids: &self.ids };
         let hits = rows.search(&query, k, filter);
+        Ok(hits.into_iter().map(|(id, score)| Hit { id: id.clone(), score: score as f32 }).collect())
+    }
+
+    /// As [`Resident::search`] among `ids`, looking at these only. Ids without a vector are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::ErrorKind::InvalidInput`] as [`Metric::validate`].
+    pub fn search_among<'a>(
+        &self,
+        query: &[f32],
+        k: usize,
+        ids: impl IntoIterator<Item = &'a RecordId>,
+    ) -> Result<Vec<Hit>> {
+        let query = quantize::prepare(self.metric, self.dimension, query)?;
+        let rows = scan::Rows { metric: self.metric, blocks: &self.blocks, ids: &self.ids };
+        let among = ids.into_iter().filter_map(|id| self.rows.get(id)).copied().collect();
+        let hits = rows.search_among(&query, k, among);
         Ok(hits.into_iter().map(|(id, score)| Hit { id: id.clone(), score: score as f32 }).collect())
     }
 

@@ -51,6 +51,16 @@ impl Rows<'_> {
         self.best(query, k, candidates, &floor).into_sorted_vec().into_iter().map(|s| (s.id, s.score)).collect()
     }
 
+    /// The best `k` of the rows `among`, best first, ties by ascending id; exact.
+    pub fn search_among(&self, query: &Query<'_>, k: usize, among: Vec<usize>) -> Vec<(&RecordId, f64)> {
+        let k = k.min(among.len());
+        if k == 0 {
+            return Vec::new();
+        }
+        let candidates = among.into_iter().map(|row| Candidate { row, ceiling: f64::INFINITY }).collect();
+        self.best(query, k, candidates, &Floor::new()).into_sorted_vec().into_iter().map(|s| (s.id, s.score)).collect()
+    }
+
     fn candidates(&self, query: &Query<'_>, k: usize, filter: Filter<'_>, floor: &Floor) -> Vec<Candidate> {
         let n = self.ids.len();
         if n <= EXACT_ROWS.max(2 * k) {

@@ -1,5 +1,6 @@
 //! Parses one JSON line into the parts of a record, with reasons that never repeat a value.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
@@ -7,10 +8,12 @@ use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::super::InputVectors;
-use super::value::{Budget, IdSeed, MetadataSeed, VectorsSeed, too_large};
+use super::value::{Budget, IdSeed, MetadataSeed, too_large};
+use super::vectors::{GivenVectors, SparseSeed, VectorsSeed, given_twice, too_many};
 use crate::error::{Error, Result};
-use crate::id::{RecordId, shown};
+use crate::id::{Name, RecordId, shown};
 use crate::limits;
+use crate::vectors::SparseVector;
 
 /// A record without its place.
 pub(super) struct Parsed {
@@ -18,6 +21,7 @@ pub(super) struct Parsed {
     pub text: String,
     pub metadata: Map<String, Value>,
     pub vectors: InputVectors,
+    pub sparse: BTreeMap<Name, SparseVector>,
 }
 
 /// Parses a line without its end. The error says why, but not where.
@@ -46,6 +50,7 @@ enum Field {
     Text,
     Metadata,
     Vector,
+    Sparse,
 }
 
 impl Field {
@@ -55,6 +60,7 @@ impl Field {
             "text" => Self::Text,
             "metadata" => Self::Metadata,
             "vector" => Self::Vector,
+            "sparse" => Self::Sparse,
             _ => return None,
         })
     }
@@ -64,7 +70,11 @@ impl Field {
             Self::Id => "`id` must be an unsigned number, a UUID or a text of 1 to 512 bytes",
             Self::Text => "`text` must be a string",
             Self::Metadata => "`metadata` must be an object",
-            Self::Vector => "`vector` must be an array of numbers, or an object of such arrays by vector name",
+            Self::Vector => {
+                "`vector` must be an array of numbers, or an object by vector name of such arrays or of `indices` and \
+                 `values`"
+            }
+            Self::Sparse => "`sparse` must be an object by vector name of `indices` and `values`",
         }
     }
 }
@@ -74,7 +84,8 @@ struct Fields {
     id: Option<RecordId>,
     text: Option<String>,
     metadata: Option<Map<String, Value>>,
-    vectors: Option<InputVectors>,
+    vectors: Option<GivenVectors>,
+    sparse: Option<BTreeMap<Name, SparseVector>>,
     /// The field whose value is being read.
     current: Option<Field>,
     budget: Budget,
@@ -83,7 +94,7 @@ struct Fields {
 impl Fields {
     fn new() -> Self {
         let budget = Budget::default();
-        Self { id: None, text: None, metadata: None, vectors: None, current: None, budget }
+        Self { id: None, text: None, metadata: None, vectors: None, sparse: None, current: None, budget }
     }
 
     fn has(&self, field: Field) -> bool {
@@ -92,6 +103,7 @@ impl Fields {
             Field::Text => self.text.is_some(),
             Field::Metadata => self.metadata.is_some(),
             Field::Vector => self.vectors.is_some(),
+            Field::Sparse => self.sparse.is_some(),
         }
     }
 
@@ -111,7 +123,18 @@ impl Fields {
         {
             return Err(too_large());
         }
-        Ok(Parsed { id, text, metadata, vectors: self.vectors.unwrap_or(InputVectors::Missing) })
+        let GivenVectors { dense: vectors, mut sparse } = self.vectors.unwrap_or_default();
+        for (name, vector) in self.sparse.unwrap_or_default() {
+            let dense = matches!(&vectors, InputVectors::Named(named) if named.contains_key(&name));
+            if dense || sparse.contains_key(&name) {
+                return Err(given_twice(name.as_str()));
+            }
+            sparse.insert(name, vector);
+        }
+        if sparse.len() > limits::NAMED_VECTORS {
+            return Err(too_many());
+        }
+        Ok(Parsed { id, text, metadata, vectors, sparse })
     }
 
     /// Why the line was not understood. Messages of `serde_json` about values repeat them, so they are not used.
@@ -166,6 +189,7 @@ impl<'de> Visitor<'de> for &mut Fields {
                 }
                 Field::Metadata => self.metadata = Some(map.next_value_seed(MetadataSeed(&mut self.budget))?),
                 Field::Vector => self.vectors = Some(map.next_value_seed(VectorsSeed(&mut self.budget))?),
+                Field::Sparse => self.sparse = Some(map.next_value_seed(SparseSeed(&mut self.budget))?),
             }
             self.current = None;
         }

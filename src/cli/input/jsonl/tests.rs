@@ -8,6 +8,7 @@ use serde_json::json;
 use super::super::InputVectors;
 use super::*;
 use crate::error::ErrorKind;
+use crate::vectors::SparseVector;
 
 fn reader(bytes: impl AsRef<[u8]>) -> JsonlReader {
     JsonlReader::from_reader("in.jsonl", Cursor::new(bytes.as_ref().to_vec()))
@@ -54,6 +55,44 @@ fn vectors_may_be_named_or_missing() {
     let found =
         records("{\"id\": 1, \"text\": \"\", \"vector\": null, \"metadata\": null}\n{\"id\": 2, \"text\": \"\"}");
     assert!(found.iter().all(|r| r.vectors == InputVectors::Missing && r.metadata.is_empty()));
+}
+
+#[test]
+fn sparse_vectors_stand_beside_dense_ones_or_by_themselves() {
+    let sparse = |indices: &[u32], values: &[f32]| SparseVector::new(indices.to_vec(), values.to_vec()).unwrap();
+    let line = r#"{"id": 1, "text": "", "vector": {"d": [1], "s": {"indices": [9, 2], "values": [1, 2]}},
+        "sparse": {"t": {"values": [0.5], "indices": [7]}}}"#;
+    let found = records(line.replace('\n', "")).remove(0);
+    assert!(found.vectors == InputVectors::Named([("d".parse().unwrap(), vec![1.0])].into()));
+    let both = [("s".parse().unwrap(), sparse(&[2, 9], &[2.0, 1.0])), ("t".parse().unwrap(), sparse(&[7], &[0.5]))];
+    assert!(found.sparse == both.into());
+    let found = records(r#"{"id": 1, "text": "", "sparse": {"t": {"values": [], "indices": []}}}"#).remove(0);
+    assert!(found.vectors == InputVectors::Missing && found.sparse.len() == 1);
+}
+
+#[test]
+fn bad_sparse_vectors_are_named_with_their_remedy() {
+    for (vectors, why) in [
+        (
+            r#""vector": {"s": {"indices": [1], "values": [1, 2]}}"#,
+            "vector `s`: the sparse vector has 1 indices and 2 values",
+        ),
+        (
+            r#""vector": {"s": {"indices": [1, 1], "values": [1, 2]}}"#,
+            "vector `s`: the sparse vector has an index twice",
+        ),
+        (r#""vector": {"s": {"indices": [1]}}"#, "vector `s` lacks `indices` or `values`"),
+        (r#""vector": {"s": {"indices": [1], "values": [1], "SECRET": 1}}"#, "has other fields"),
+        (r#""vector": {"s": {"indices": ["SECRET"], "values": [1]}}"#, "`vector` must be"),
+        (r#""vector": {"s": {"indices": [-1], "values": [1]}}"#, "`vector` must be"),
+        (r#""vector": {"s": [[1, 2], [3, 4]]}"#, "`vector` must be"),
+        (r#""vector": {"s": [1]}, "sparse": {"s": {"indices": [1], "values": [1]}}"#, "vector `s` is given twice"),
+        (r#""sparse": {"s": [1]}"#, "under `sparse` is dense"),
+        (r#""sparse": [1]"#, "`sparse` must be"),
+    ] {
+        let found = refusal(format!(r#"{{"id": 1, "text": "", {vectors}}}"#));
+        assert!(found.contains(why), "{found}");
+    }
 }
 
 #[test]

@@ -1,6 +1,5 @@
-//! Turns the values of a JSON line into ids, metadata and vectors, within a budget.
+//! Turns the values of a JSON line into ids and metadata, within a budget.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize as _;
@@ -8,9 +7,8 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::super::InputVectors;
 use crate::error::{Error, Result};
-use crate::id::{Name, RecordId, shown};
+use crate::id::{RecordId, shown};
 use crate::limits;
 
 /// Counts what a payload takes at least, so that a hostile line is refused before it fills the memory.
@@ -162,102 +160,5 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
         self.0.charge(0)?;
         MetadataSeed(self.0).visit_map(map).map(Value::Object)
-    }
-}
-
-/// One vector, a vector per name, or `null` for none.
-pub(super) struct VectorsSeed<'a>(pub &'a mut Budget);
-
-impl<'de> DeserializeSeed<'de> for VectorsSeed<'_> {
-    type Value = InputVectors;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<InputVectors, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for VectorsSeed<'_> {
-    type Value = InputVectors;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a vector or an object of vectors")
-    }
-
-    fn visit_unit<E>(self) -> Result<InputVectors, E> {
-        Ok(InputVectors::Missing)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<InputVectors, A::Error> {
-        DenseSeed { name: None, budget: self.0 }.visit_seq(seq).map(InputVectors::Single)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<InputVectors, A::Error> {
-        let mut named = BTreeMap::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let name: Name = key.parse().map_err(|e| self.0.refuse(e))?;
-            if named.contains_key(&name) {
-                let error = Error::invalid(format!("vector `{}` is given twice", shown(&key)));
-                return Err(self.0.refuse(error.with_remedy("keep one of them")));
-            }
-            let vector = map.next_value_seed(DenseSeed { name: Some(&key), budget: self.0 })?;
-            named.insert(name, vector);
-            if named.len() > limits::NAMED_VECTORS {
-                let error = Error::invalid(format!("there are more than {} named vectors", limits::NAMED_VECTORS));
-                return Err(self.0.refuse(error.with_remedy("name only vectors that the collection has")));
-            }
-        }
-        if named.is_empty() {
-            let error = Error::invalid("`vector` names no vector");
-            return Err(self.0.refuse(error.with_remedy("give a vector, or leave the field out")));
-        }
-        Ok(InputVectors::Named(named))
-    }
-}
-
-/// One finite vector of allowed size.
-struct DenseSeed<'a> {
-    name: Option<&'a str>,
-    budget: &'a mut Budget,
-}
-
-impl DenseSeed<'_> {
-    fn refuse<E: de::Error>(self, why: &str, remedy: &str) -> E {
-        let name = self.name.map(|n| format!(" `{}`", shown(n))).unwrap_or_default();
-        self.budget.refuse(Error::invalid(format!("vector{name} {why}")).with_remedy(remedy))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for DenseSeed<'_> {
-    type Value = Vec<f32>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f32>, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for DenseSeed<'_> {
-    type Value = Vec<f32>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of numbers")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<f32>, A::Error> {
-        let mut vector = Vec::new();
-        while let Some(x) = seq.next_element::<f32>()? {
-            if !x.is_finite() {
-                let why = format!("has an element beyond the range of f32, number {}", vector.len() + 1);
-                return Err(self.refuse(&why, "remove the record, or compute its vector again"));
-            }
-            if vector.len() == limits::VECTOR_DIMENSIONS {
-                let why = format!("has more than {} dimensions", limits::VECTOR_DIMENSIONS);
-                return Err(self.refuse(&why, "use an embedding with fewer dimensions"));
-            }
-            vector.push(x);
-        }
-        if vector.is_empty() {
-            return Err(self.refuse("is empty", "give its numbers, or leave the field out"));
-        }
-        Ok(vector)
     }
 }

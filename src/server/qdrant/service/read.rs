@@ -1,0 +1,158 @@
+//! Points by id, page by page, counted, and counted by value.
+
+use std::collections::{HashMap, HashSet};
+
+use super::payload::{self, Cut};
+use super::{Session, order, values, vectors};
+use crate::audit::Access;
+use crate::error::Error;
+use crate::filter::{Filter, JsonPath};
+use crate::id::RecordId;
+use crate::limits;
+use crate::server::qdrant::failure::{Answer, Failure};
+use crate::server::qdrant::model::PointId;
+use crate::server::qdrant::model::points::{OrderValue, Record, ScoredPoint};
+use crate::server::qdrant::model::query::{Facet, FacetValue, Facets, LIMIT, Page, Scroll};
+use crate::server::qdrant::model::select::{Wanted, WithVector};
+use crate::store::{Collection, Looked};
+use crate::vectors::{CollectionSpec, StoredChunk};
+
+/// What of a chunk is shown.
+#[derive(Clone)]
+pub(super) struct Shape {
+    cut: Cut,
+    vector: WithVector,
+    spec: CollectionSpec,
+}
+
+impl Shape {
+    pub(super) fn new(wanted: &Wanted, collection: &Collection) -> Answer<Self> {
+        if let WithVector::Named(names) = &wanted.vector {
+            names.iter().try_for_each(|name| vectors::known(collection.spec(), name))?;
+        }
+        let cut = Cut::new(&wanted.payload)?;
+        Ok(Self { cut, vector: wanted.vector.clone(), spec: collection.spec().clone() })
+    }
+
+    /// A chunk as it is shown.
+    pub(super) fn record(&self, chunk: StoredChunk, order_value: Option<OrderValue>) -> Record {
+        let vector = vectors::wanted(&chunk.vectors, &self.spec, &self.vector);
+        let payload = self.cut.apply(payload::of_chunk(chunk.metadata, chunk.text));
+        Record { id: PointId(chunk.id), payload, vector, order_value }
+    }
+
+    /// The same with the score that it was found with.
+    pub(super) fn scored(&self, chunk: StoredChunk, score: f32, order_value: Option<OrderValue>) -> ScoredPoint {
+        let version = chunk.version;
+        let Record { id, payload, vector, order_value } = self.record(chunk, order_value);
+        ScoredPoint { id, version, score, payload, vector, order_value }
+    }
+}
+
+impl Session {
+    /// The points with `ids` that are there, in the order of `ids`.
+    pub(in super::super) async fn retrieve(
+        &self,
+        name: &str,
+        ids: Vec<PointId>,
+        wanted: &Wanted,
+    ) -> Answer<Vec<Record>> {
+        let collection = self.readable(name).await?;
+        let shape = Shape::new(wanted, &collection)?;
+        let mut seen = HashSet::new();
+        let ids: Vec<RecordId> = ids.into_iter().map(|id| id.0).filter(|id| seen.insert(id.clone())).collect();
+        within(ids.len(), limits::QDRANT_POINTS, "points at once")?;
+        let chunks = collection.get(ids).await?;
+        Ok(chunks.into_iter().map(|chunk| shape.record(chunk, None)).collect())
+    }
+
+    /// A page of points, in the order of their ids or by a field.
+    pub(in super::super) async fn scroll(&self, name: &str, asked: Scroll) -> Answer<Page> {
+        let collection = self.readable(name).await?;
+        let Scroll { offset, limit, filter, wanted, order_by } = asked;
+        positive(limit, "limit")?;
+        within(limit, limits::QDRANT_POINTS, "points on a page")?;
+        let shape = Shape::new(&wanted, &collection)?;
+        if let Some(order_by) = order_by {
+            if offset.is_some() {
+                return Err(Failure::bad(
+                    "Wrong input: Cannot use an `offset` when using `order_by`. The alternative for paging is to use \
+                     `order_by.start_from` and a filter to exclude the IDs that you've already seen for the \
+                     `order_by.start_from` value",
+                ));
+            }
+            let ordered = order::ordered(&collection, order_by, filter, limit).await?;
+            let points = ordered.into_iter().map(|(chunk, value)| shape.record(chunk, Some(value))).collect();
+            return Ok(Page { points, next_page_offset: None });
+        }
+        let from = offset.map(|id| id.0);
+        let look = move |looker: &crate::store::Looker| {
+            let mut found: Vec<StoredChunk> = Vec::new();
+            looker.each(from.as_ref(), filter.as_ref(), limit + 1, |chunk| {
+                found.push(chunk);
+                Ok(found.len() <= limit)
+            })?;
+            let next = if found.len() > limit { found.pop().map(|chunk| chunk.id) } else { None };
+            let revealed = found.iter().map(|chunk| chunk.id.clone()).collect();
+            let bytes = found.iter().map(|chunk| chunk.text.len()).sum();
+            Ok(Looked { value: (found, next), revealed, bytes })
+        };
+        let (found, next) = collection.look(Access::Scroll, look).await?;
+        let points = found.into_iter().map(|chunk| shape.record(chunk, None)).collect();
+        Ok(Page { points, next_page_offset: next.map(PointId) })
+    }
+
+    /// How many points pass `filter`.
+    pub(in super::super) async fn count(&self, name: &str, filter: Option<Filter>) -> Answer<u64> {
+        let collection = self.readable(name).await?;
+        let count = match filter {
+            None => collection.count().await?,
+            Some(filter) => collection.count_filtered(filter).await?,
+        };
+        Ok(count as u64)
+    }
+
+    /// How many points have each value of a field, the commonest first.
+    pub(in super::super) async fn facet(
+        &self,
+        name: &str,
+        key: &str,
+        filter: Option<Filter>,
+        limit: Option<usize>,
+    ) -> Answer<Facets> {
+        let collection = self.readable(name).await?;
+        let limit = limit.unwrap_or(LIMIT);
+        positive(limit, "limit")?;
+        let path: JsonPath = key.parse()?;
+        let look = move |looker: &crate::store::Looker| {
+            let mut counts: HashMap<FacetValue, u64> = HashMap::new();
+            looker.each(None, filter.as_ref(), limits::LOOK_CHUNKS, |chunk| {
+                let payload = payload::of_chunk(chunk.metadata, chunk.text);
+                // Each value counts once for a point.
+                let mut of_point = HashSet::new();
+                payload::each_at(&payload, &path, &mut |value| of_point.extend(values::facet(value)));
+                of_point.into_iter().for_each(|value| *counts.entry(value).or_default() += 1);
+                if counts.len() > limits::QDRANT_VALUES {
+                    return Err(Error::invalid(format!("the field has more than {} values", limits::QDRANT_VALUES))
+                        .with_remedy("count among fewer points, with a filter"));
+                }
+                Ok(true)
+            })?;
+            // How many there are of a value reveals no record.
+            Ok(Looked { value: counts, revealed: Vec::new(), bytes: 0 })
+        };
+        let counts = collection.look(Access::Scroll, look).await?;
+        let mut hits: Vec<(FacetValue, u64)> = counts.into_iter().collect();
+        hits.sort_by(|(a, a_count), (b, b_count)| b_count.cmp(a_count).then_with(|| a.cmp(b)));
+        hits.truncate(limit);
+        Ok(Facets { hits: hits.into_iter().map(|(value, count)| Facet { value, count }).collect() })
+    }
+}
+
+pub(super) fn positive(n: usize, what: &str) -> Answer<()> {
+    if n > 0 { Ok(()) } else { Err(Failure::bad(format!("Validation error: `{what}` must be 1 or larger"))) }
+}
+
+pub(super) fn within(n: usize, most: usize, what: &str) -> Answer<()> {
+    if n <= most { Ok(()) } else { Err(Failure::bad(format!("Wrong input: there are at most {most} {what}"))) }
+}

@@ -1,0 +1,304 @@
+//! Filtered reading and deleting: who passes is decided in trusted memory, by the payload index.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use parking_lot::RwLockUpgradableReadGuard;
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+use zeroize::Zeroize as _;
+
+use crate::error::{Error, Result};
+use crate::filter::{Condition, Filter, Record, erase_fields};
+use crate::id::RecordId;
+use crate::kv::Batch;
+use crate::vectors::engine::{Fields, Point};
+use crate::vectors::payload::{self, PayloadIndex};
+use crate::vectors::point::{OpenedPayload, OpenedVector};
+use crate::vectors::registry::Entry;
+use crate::vectors::{Hit, StoredChunk};
+
+use super::read::{Registered, SCROLL_POINTS};
+use super::{Collection, Indexes, Open, Staged};
+
+/// Records that are opened at a time where their texts decide, or where they are about to be deleted.
+const OPENED: usize = 256;
+
+/// The records that pass a filter, at one moment.
+pub(super) struct Passing<'a> {
+    payload: &'a PayloadIndex,
+    slots: RoaringBitmap,
+}
+
+impl Passing<'_> {
+    /// How many there are.
+    pub(super) fn len(&self) -> u64 {
+        self.slots.len()
+    }
+
+    /// Whether `id` is one of them.
+    pub(super) fn has(&self, id: &RecordId) -> bool {
+        self.payload.is_in(id, &self.slots)
+    }
+
+    /// Their ids, in no particular order.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &RecordId> {
+        self.payload.ids(&self.slots)
+    }
+}
+
+impl Collection {
+    /// Up to `limit` chunks that pass `filter` after the one called `after`, in the order of their ids, and whether there
+    /// are more.
+    pub fn scroll_filtered(
+        &self,
+        after: Option<&RecordId>,
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<(Vec<StoredChunk>, bool)> {
+        super::read::check_page(limit)?;
+        filter.validate()?;
+        let open = self.open()?;
+        if self.has_tokens() {
+            let mut chunks = self.passing_by_engine(&open, filter)?;
+            chunks.retain(|chunk| after.is_none_or(|after| chunk.id > *after));
+            chunks.sort_by(|a, b| a.id.cmp(&b.id));
+            let more = chunks.len() > limit;
+            chunks.truncate(limit);
+            return Ok((chunks, more));
+        }
+        let mut after = after.cloned();
+        loop {
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut ids: Vec<RecordId> = self.with_passing(&open, filter, |indexes, passing| {
+                let ids = indexes.embeddings.range::<RecordId, _>((from, Bound::Unbounded)).map(|(id, _)| id);
+                Ok(ids.filter(|id| passing.has(id)).take(limit + 1).cloned().collect())
+            })?;
+            let more = ids.len() > limit;
+            ids.truncate(limit);
+            let mut page = self.get(&ids)?;
+            // What was written since the index was asked is looked at as it is now.
+            page.retain(|chunk| passes(filter, chunk));
+            if !page.is_empty() || !more {
+                return Ok((page, more));
+            }
+            after = ids.pop();
+        }
+    }
+
+    /// How many chunks pass `filter`.
+    pub fn count_filtered(&self, filter: &Filter) -> Result<usize> {
+        filter.validate()?;
+        let open = self.open()?;
+        if self.has_tokens() {
+            return Ok(self.passing_by_engine(&open, filter)?.len());
+        }
+        self.with_passing(&open, filter, |_, passing| Ok(usize::try_from(passing.len()).unwrap_or(usize::MAX)))
+    }
+
+    /// The ids of the chunks that pass `filter`, in no particular order.
+    pub fn passing(&self, filter: &Filter) -> Result<Vec<RecordId>> {
+        filter.validate()?;
+        let open = self.open()?;
+        if self.has_tokens() {
+            let chunks = self.passing_by_engine(&open, filter)?;
+            return Ok(chunks.into_iter().map(|chunk| chunk.id).collect());
+        }
+        self.with_passing(&open, filter, |_, passing| Ok(passing.ids().cloned().collect()))
+    }
+
+    /// Deletes those of the chunks with `ids` that pass `filter`, each as it was when it passed, and returns how many
+    /// there were. They are not all deleted at once.
+    pub fn delete_passing(&self, ids: &[RecordId], filter: &Filter) -> Result<usize> {
+        filter.validate()?;
+        let open = self.open()?;
+        let mut deleted = 0;
+        for ids in ids.chunks(OPENED) {
+            let writing = self.context.keyring.writing();
+            let (head, applied) = self.settled();
+            // Nobody else writes until these are gone.
+            let chunks = self.fetch_settled(&open, writing.live(), ids)?;
+            drop(applied);
+            let deletes: Vec<RecordId> =
+                chunks.into_iter().filter(|chunk| passes(filter, chunk)).map(|chunk| chunk.id).collect();
+            let staged = Staged { upserts: Vec::new(), deletes };
+            let (_, gone) = self.write_after(&open, head, &writing, staged, Batch::default())?;
+            deleted += gone;
+        }
+        Ok(deleted)
+    }
+
+    /// Calls `work` with the resident indexes and the records that pass `filter`.
+    pub(super) fn with_passing<T>(
+        &self,
+        open: &Open,
+        filter: &Filter,
+        work: impl Fn(&Indexes, &Passing<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let by_text = if payload::asks_for_text(filter) { Some(self.passing_by_text(open, filter)?) } else { None };
+        self.with_payload(open, filter, |indexes, payload| {
+            let mut bounds = payload.bound(filter)?;
+            if let Some(ids) = &by_text {
+                bounds.sure |= payload.slots(ids) & &bounds.possible;
+            }
+            work(indexes, &Passing { payload, slots: bounds.sure })
+        })
+    }
+
+    /// The chunks that pass `filter`, of those that the engine finds by their tokens.
+    fn passing_by_engine(&self, open: &Open, filter: &Filter) -> Result<Vec<StoredChunk>> {
+        self.context.keyring.looking(|live| {
+            // While records move between epochs, and so in the order of the engine, nobody writes.
+            let quiet = (!live.older().is_empty()).then(|| self.settled());
+            let tokens = self.token_filter(live, filter)?;
+            let (mut passing, mut from) = (Vec::new(), None);
+            loop {
+                let (points, next) = open.engine.scroll_filtered(from, OPENED, Fields::Both, Some(&tokens))?;
+                let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
+                let opened = match quiet {
+                    Some(_) => self.try_open_points(&ids, points)?,
+                    None => self.open_points(open, &ids, points)?,
+                };
+                let chunks = opened.into_iter().flatten().map(|(_, chunk)| chunk);
+                passing.extend(chunks.filter(|chunk| passes(filter, chunk)));
+                match next {
+                    Some(id) => from = Some(id),
+                    None => return Ok(passing),
+                }
+            }
+        })
+    }
+
+    /// The records of which only their texts can tell that they pass. They are opened, which takes its time.
+    fn passing_by_text(&self, open: &Open, filter: &Filter) -> Result<BTreeSet<RecordId>> {
+        let undecided: Vec<RecordId> = self.with_payload(open, filter, |_, payload| {
+            let bounds = payload.bound(filter)?;
+            Ok(payload.ids(&(bounds.possible - bounds.sure)).cloned().collect())
+        })?;
+        let mut passing = BTreeSet::new();
+        for ids in undecided.chunks(OPENED) {
+            let chunks = self.get(ids)?;
+            passing.extend(chunks.into_iter().filter(|chunk| passes(filter, chunk)).map(|chunk| chunk.id));
+        }
+        Ok(passing)
+    }
+
+    /// Calls `work` with the resident indexes and the payload index, which are loaded and have an index of every field
+    /// that `filter` asks about, as far as there is room.
+    fn with_payload<T>(
+        &self,
+        open: &Open,
+        filter: &Filter,
+        work: impl Fn(&Indexes, &PayloadIndex) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            if let Some(indexes) = open.resident.read().as_ref()
+                && let Some(payload) = &indexes.payload
+                && payload.wanted(filter).is_empty()
+            {
+                return work(indexes, payload);
+            }
+            self.with_indexes(open, |_| Ok(()))?;
+            self.load_payload(open)?;
+            index_fields(open, filter)?;
+        }
+    }
+
+    /// Opens every payload into the payload index, unless that is there.
+    fn load_payload(&self, open: &Open) -> Result<()> {
+        let _settled = self.settled();
+        if open.resident.read().as_ref().is_none_or(|indexes| indexes.payload.is_some()) {
+            return Ok(());
+        }
+        let Registered { mut entries, damaged } = self.registered()?;
+        if !damaged.is_empty() {
+            return Err(Error::integrity("a registry row"));
+        }
+        let names: Vec<&String> = self.spec().vectors.keys().collect();
+        let mut index = PayloadIndex::new(names.iter().copied().cloned().collect());
+        let mut from = None;
+        loop {
+            let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
+            let expected: Vec<Entry> = points
+                .iter()
+                .map(|p| {
+                    entries.remove(&p.id).ok_or_else(|| Error::integrity("a record that the vector engine made up"))
+                })
+                .collect::<Result<_>>()?;
+            let opened: Vec<(OpenedVector, OpenedPayload)> = points
+                .par_iter()
+                .zip(expected.par_iter())
+                .with_min_len(32)
+                .map(|(point, entry)| self.open_for_index(point, entry))
+                .collect::<Result<_>>()?;
+            for (vector, OpenedPayload { mut text, mut metadata }) in opened {
+                let has = |name: &str| names.iter().position(|n| *n == name).is_some_and(|at| vector.has(at));
+                index.upsert(&vector.id, &metadata, has)?;
+                erase_fields(&mut metadata);
+                text.zeroize();
+            }
+            match next {
+                Some(id) => from = Some(id),
+                None => break,
+            }
+        }
+        if !entries.is_empty() {
+            return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
+        }
+        if let Some(indexes) = open.resident.write().as_mut() {
+            indexes.payload = Some(index);
+        }
+        Ok(())
+    }
+
+    fn open_for_index(&self, point: &Point, entry: &Entry) -> Result<(OpenedVector, OpenedPayload)> {
+        let vector = self.sealer.open_vector(point, entry)?;
+        let payload = self.sealer.open_payload(point, entry, &vector.embedding)?;
+        Ok((vector, payload))
+    }
+
+    /// The chunks with `ids` that are there, while nobody writes.
+    fn fetch_settled(&self, open: &Open, live: &crate::keys::Live, ids: &[RecordId]) -> Result<Vec<StoredChunk>> {
+        let candidates: Vec<Uuid> = self.candidates(live, ids)?;
+        let points = open.engine.retrieve(&candidates, Fields::Both)?;
+        let opened = self.try_open_points(&candidates, points)?;
+        Ok(opened.into_iter().flatten().map(|(_, chunk)| chunk).collect())
+    }
+}
+
+/// Whether a chunk passes.
+pub(super) fn passes(filter: &Filter, chunk: &StoredChunk) -> bool {
+    let vectors: Vec<&str> = chunk.vectors.iter().map(|(name, _)| name).collect();
+    filter.matches(&Record { id: &chunk.id, metadata: &chunk.metadata, text: &chunk.text, vectors: &vectors })
+}
+
+/// Whether a hit still passes what it passed when the index was asked, as far as its payload tells.
+pub(super) fn still_passes(filter: &Filter, hit: &Hit) -> bool {
+    asks_for_vectors(filter)
+        || filter.matches(&Record { id: &hit.id, metadata: &hit.metadata, text: &hit.text, vectors: &[] })
+}
+
+fn asks_for_vectors(filter: &Filter) -> bool {
+    filter.conditions().any(|condition| match condition {
+        Condition::HasVector(_) => true,
+        Condition::Filter(filter) => asks_for_vectors(filter),
+        _ => false,
+    })
+}
+
+/// Makes indexes of the fields that `filter` asks about. Searches go on meanwhile, writes wait.
+fn index_fields(open: &Open, filter: &Filter) -> Result<()> {
+    let resident = open.resident.upgradable_read();
+    let Some(payload) = resident.as_ref().and_then(|indexes| indexes.payload.as_ref()) else { return Ok(()) };
+    let wanted = payload.wanted(filter);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let made = payload.make_fields(&wanted)?;
+    let mut resident = RwLockUpgradableReadGuard::upgrade(resident);
+    if let Some(payload) = resident.as_mut().and_then(|indexes| indexes.payload.as_mut()) {
+        payload.add_fields(made);
+    }
+    Ok(())
+}

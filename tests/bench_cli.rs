@@ -105,3 +105,16 @@ fn the_key_service_makes_no_key_on_request() {
     let made = lines.iter().find(|line| line["case"] == "keys made on request").unwrap();
     assert!(made["ours"] == 0.0 && made["floor"].as_f64().unwrap() > 100.0 && made["met"] == true, "{made}");
 }
+
+#[test]
+fn with_a_server_ingest_and_search_measure_both_sides_over_it() {
+    let upstream = std::path::Path::new(env!("CARGO_BIN_EXE_strongroom")).with_file_name("examples").join("upstream");
+    let upstream = upstream.to_str().unwrap();
+    let server = ["-n", "60", "--dim", "8", "--engine", "server", "--placement", "shared", "--upstream", upstream];
+    let lines = bench("ingest", &server);
+    assert_eq!(cases(&lines), ["sealed, server, shared", "plain, server, shared"]);
+    assert!(lines.iter().all(|line| line["bar"] == 1.5));
+    let lines = bench("search", &[&server[..], &["--mode", "sealed"]].concat());
+    assert_eq!(cases(&lines), ["p50", "p99", "recall"].map(|what| format!("sealed, server, shared {what}")));
+    assert_eq!(lines[2]["ours"], 1.0, "an exact scan finds everything");
+}

@@ -70,6 +70,11 @@ impl Collection {
         Ok(Self::new(dir, description, shard, log, Vec::new()))
     }
 
+    /// Whether there is one in `dir`.
+    pub fn is_described(dir: &Path) -> bool {
+        dir.join(DESCRIPTION).exists()
+    }
+
     pub fn load(dir: PathBuf) -> Result<Self, Box<dyn std::error::Error>> {
         let description = CreateCollection::decode(&fs::read(dir.join(DESCRIPTION))?[..])?;
         let config = convert::config(&description)?;
@@ -202,6 +207,8 @@ impl Collection {
 
     /// Its files go when nobody uses it any more.
     pub fn condemn(&self) {
+        // Without a description it is none any more.
+        let _ = fs::remove_file(self.dir.join(DESCRIPTION));
         self.condemned.store(true, Ordering::SeqCst);
     }
 }

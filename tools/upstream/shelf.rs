@@ -29,11 +29,13 @@ impl Shelf {
         let mut collections = BTreeMap::new();
         for entry in fs::read_dir(&dir)? {
             let path = entry?.path();
-            match Collection::load(path.clone()) {
-                Ok(collection) => _ = collections.insert(collection.name().to_owned(), Arc::new(collection)),
+            if !Collection::is_described(&path) {
                 // One whose making or removal was cut off.
-                Err(_) => fs::remove_dir_all(path)?,
+                fs::remove_dir_all(path)?;
+                continue;
             }
+            let collection = Collection::load(path).map_err(|e| io::Error::other(e.to_string()))?;
+            collections.insert(collection.name().to_owned(), Arc::new(collection));
         }
         Ok(Self { dir, collections: RwLock::new(collections), faults })
     }

@@ -57,55 +57,61 @@ impl Collection {
         limit: usize,
         filter: &Filter,
     ) -> Result<(Vec<StoredChunk>, bool)> {
-        super::read::check_page(limit)?;
-        filter.validate()?;
-        let open = self.open()?;
-        if self.has_tokens() {
-            let mut chunks = self.passing_by_engine(&open, filter)?;
-            chunks.retain(|chunk| after.is_none_or(|after| chunk.id > *after));
-            chunks.sort_by(|a, b| a.id.cmp(&b.id));
-            let more = chunks.len() > limit;
-            chunks.truncate(limit);
-            return Ok((chunks, more));
-        }
-        let mut after = after.cloned();
-        loop {
-            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-            let mut ids: Vec<RecordId> = self.with_passing(&open, filter, |indexes, passing| {
-                let ids = indexes.embeddings.range::<RecordId, _>((from, Bound::Unbounded)).map(|(id, _)| id);
-                Ok(ids.filter(|id| passing.has(id)).take(limit + 1).cloned().collect())
-            })?;
-            let more = ids.len() > limit;
-            ids.truncate(limit);
-            let mut page = self.get(&ids)?;
-            // What was written since the index was asked is looked at as it is now.
-            page.retain(|chunk| passes(filter, chunk));
-            if !page.is_empty() || !more {
-                return Ok((page, more));
+        self.steadily(|| {
+            super::read::check_page(limit)?;
+            filter.validate()?;
+            let open = self.open()?;
+            if self.has_tokens() {
+                let mut chunks = self.passing_by_engine(&open, filter)?;
+                chunks.retain(|chunk| after.is_none_or(|after| chunk.id > *after));
+                chunks.sort_by(|a, b| a.id.cmp(&b.id));
+                let more = chunks.len() > limit;
+                chunks.truncate(limit);
+                return Ok((chunks, more));
             }
-            after = ids.pop();
-        }
+            let mut after = after.cloned();
+            loop {
+                let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+                let mut ids: Vec<RecordId> = self.with_passing(&open, filter, |indexes, passing| {
+                    let ids = indexes.embeddings.range::<RecordId, _>((from, Bound::Unbounded)).map(|(id, _)| id);
+                    Ok(ids.filter(|id| passing.has(id)).take(limit + 1).cloned().collect())
+                })?;
+                let more = ids.len() > limit;
+                ids.truncate(limit);
+                let mut page = self.get(&ids)?;
+                // What was written since the index was asked is looked at as it is now.
+                page.retain(|chunk| passes(filter, chunk));
+                if !page.is_empty() || !more {
+                    return Ok((page, more));
+                }
+                after = ids.pop();
+            }
+        })
     }
 
     /// How many chunks pass `filter`.
     pub fn count_filtered(&self, filter: &Filter) -> Result<usize> {
-        filter.validate()?;
-        let open = self.open()?;
-        if self.has_tokens() {
-            return Ok(self.passing_by_engine(&open, filter)?.len());
-        }
-        self.with_passing(&open, filter, |_, passing| Ok(usize::try_from(passing.len()).unwrap_or(usize::MAX)))
+        self.steadily(|| {
+            filter.validate()?;
+            let open = self.open()?;
+            if self.has_tokens() {
+                return Ok(self.passing_by_engine(&open, filter)?.len());
+            }
+            self.with_passing(&open, filter, |_, passing| Ok(usize::try_from(passing.len()).unwrap_or(usize::MAX)))
+        })
     }
 
     /// The ids of the chunks that pass `filter`, in no particular order.
     pub fn passing(&self, filter: &Filter) -> Result<Vec<RecordId>> {
-        filter.validate()?;
-        let open = self.open()?;
-        if self.has_tokens() {
-            let chunks = self.passing_by_engine(&open, filter)?;
-            return Ok(chunks.into_iter().map(|chunk| chunk.id).collect());
-        }
-        self.with_passing(&open, filter, |_, passing| Ok(passing.ids().cloned().collect()))
+        self.steadily(|| {
+            filter.validate()?;
+            let open = self.open()?;
+            if self.has_tokens() {
+                let chunks = self.passing_by_engine(&open, filter)?;
+                return Ok(chunks.into_iter().map(|chunk| chunk.id).collect());
+            }
+            self.with_passing(&open, filter, |_, passing| Ok(passing.ids().cloned().collect()))
+        })
     }
 
     /// Deletes those of the chunks with `ids` that pass `filter`, each as it was when it passed, and returns how many

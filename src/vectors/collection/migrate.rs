@@ -208,8 +208,7 @@ impl Move<'_> {
         if let Some(e) = self.open.engine.take_failure() {
             return Err(e);
         }
-        let slot = self.collection.open.read();
-        if slot.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.open)) {
+        if self.collection.is_current(&self.open) {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Unavailable, "the engine failed while the collection moved")

@@ -76,6 +76,8 @@ pub struct Collection {
     home: RwLock<Home>,
     /// Held while it moves to another engine.
     moving: Mutex<()>,
+    /// How often the engine failed and was closed.
+    failures: AtomicU64,
     /// What the journal holds since the last flush.
     pending_entries: AtomicUsize,
     pending_bytes: AtomicUsize,
@@ -146,6 +148,7 @@ impl Collection {
             open: RwLock::default(),
             home: RwLock::new(home),
             moving: Mutex::new(()),
+            failures: AtomicU64::new(0),
             pending_entries: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
             untrimmed: AtomicBool::new(false),
@@ -339,9 +342,28 @@ impl Collection {
         Ok(open)
     }
 
+    /// Reads; a mismatch counts only if the engine did not fail meanwhile. One that failed misses what is registered and
+    /// in the journal, until that is replayed.
+    fn steadily<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before = self.failures.load(Ordering::SeqCst);
+        match read() {
+            Err(e) if e.kind() == ErrorKind::Integrity && self.failures.load(Ordering::SeqCst) != before => {
+                let failed = Error::new(ErrorKind::Unavailable, "the engine failed while it was read");
+                Err(failed.with_remedy("try again: it is brought up to date first").with_source(e))
+            }
+            other => other,
+        }
+    }
+
     /// Closes the engine after it failed: the next use opens it again and replays the journal.
     fn give_up(&self) {
+        self.failures.fetch_add(1, Ordering::SeqCst);
         self.open.write().current = None;
+    }
+
+    /// Whether these are the parts that are used: they are not any more once the engine has failed.
+    fn is_current(&self, open: &Open) -> bool {
+        self.open.read().current.as_ref().is_some_and(|current| std::ptr::eq(&**current, open))
     }
 
     /// Waits until every write that has a number has been applied, and holds off new ones.

@@ -50,18 +50,19 @@ impl Collection {
 
     /// The same, each with what the engine knows it by.
     pub(crate) fn query_tagged(&self, request: &QueryRequest) -> Result<Vec<(Uuid, Hit)>> {
-        let open = self.open()?;
-        let found = self.answer(&open, request)?;
-        match self.spec().mode {
-            Mode::Sealed => self.open_hits(&open, found),
-            Mode::Plain => self.fetch_hits(found),
-        }
+        self.steadily(|| {
+            let open = self.open()?;
+            let found = self.answer(&open, request)?;
+            match self.spec().mode {
+                Mode::Sealed => self.open_hits(&open, found),
+                Mode::Plain => self.fetch_hits(found),
+            }
+        })
     }
 
     /// The ids and scores of what `request` finds, best first.
     pub fn query_ids(&self, request: &QueryRequest) -> Result<Vec<(RecordId, f32)>> {
-        let open = self.open()?;
-        self.answer(&open, request)
+        self.steadily(|| self.answer(&self.open()?, request))
     }
 
     fn answer(&self, open: &Open, request: &QueryRequest) -> Result<Vec<(RecordId, f32)>> {

@@ -51,37 +51,41 @@ impl Collection {
 
     /// Up to `limit` chunks after the one called `after`, in the order of their ids, and whether there are more.
     pub fn scroll(&self, after: Option<&RecordId>, limit: usize) -> Result<(Vec<StoredChunk>, bool)> {
-        check_page(limit)?;
-        let open = self.open()?;
-        let mut after = after.cloned();
-        loop {
-            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-            // Not in the order of blinded ids: that is another one after a rotation.
-            let mut ids: Vec<RecordId> = self.with_indexes(&open, |indexes| {
-                let ids = indexes.embeddings.range::<RecordId, _>((from, Bound::Unbounded));
-                Ok(ids.take(limit + 1).map(|(id, _)| id.clone()).collect())
-            })?;
-            let more = ids.len() > limit;
-            ids.truncate(limit);
-            // What was deleted since the index was asked is left out. Who is told that there is more gets something to
-            // go on from.
-            let page = self.get(&ids)?;
-            if !page.is_empty() || !more {
-                return Ok((page, more));
+        self.steadily(|| {
+            check_page(limit)?;
+            let open = self.open()?;
+            let mut after = after.cloned();
+            loop {
+                let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+                // Not in the order of blinded ids: that is another one after a rotation.
+                let mut ids: Vec<RecordId> = self.with_indexes(&open, |indexes| {
+                    let ids = indexes.embeddings.range::<RecordId, _>((from, Bound::Unbounded));
+                    Ok(ids.take(limit + 1).map(|(id, _)| id.clone()).collect())
+                })?;
+                let more = ids.len() > limit;
+                ids.truncate(limit);
+                // What was deleted since the index was asked is left out. Who is told that there is more gets something to
+                // go on from.
+                let page = self.get(&ids)?;
+                if !page.is_empty() || !more {
+                    return Ok((page, more));
+                }
+                after = ids.pop();
             }
-            after = ids.pop();
-        }
+        })
     }
 
     pub(super) fn fetch(&self, ids: &[RecordId]) -> Result<Vec<Option<(OpenedVector, StoredChunk)>>> {
-        let open = self.open()?;
-        self.context.keyring.looking(|live| {
-            let candidates = self.candidates(live, ids)?;
-            let points = open.engine.retrieve(&candidates, Fields::Both)?;
-            let mut opened = self.open_points(&open, &candidates, points)?;
-            let lives = 1 + live.older().len();
-            // A record is in one epoch.
-            Ok(opened.chunks_mut(lives).map(|epochs| epochs.iter_mut().find_map(Option::take)).collect())
+        self.steadily(|| {
+            let open = self.open()?;
+            self.context.keyring.looking(|live| {
+                let candidates = self.candidates(live, ids)?;
+                let points = open.engine.retrieve(&candidates, Fields::Both)?;
+                let mut opened = self.open_points(&open, &candidates, points)?;
+                let lives = 1 + live.older().len();
+                // A record is in one epoch.
+                Ok(opened.chunks_mut(lives).map(|epochs| epochs.iter_mut().find_map(Option::take)).collect())
+            })
         })
     }
 

@@ -63,30 +63,32 @@ impl Collection {
     }
 
     fn find_sealed(&self, request: &SearchRequest) -> Result<Vec<SealedHit>> {
-        let open = self.open()?;
-        let nearest = self.nearest(request, None)?;
-        if self.spec().mode == Mode::Plain {
-            return self.sealed_points(&open, &nearest);
-        }
-        let provider = self.context.keyring.provider();
-        let found = self.each_found(&open, &nearest, |found| {
-            found.entry.check(provider, &found.point.payload)?;
-            let embedding = found.embedding.of_version(found.entry.version)?;
-            let chunk = SealedChunk {
-                scope: *self.id().as_bytes(),
-                record: found.point.id,
-                version: found.entry.version,
-                epoch: found.entry.epoch,
-                embedding,
-                sealed: found.point.payload.clone(),
-            };
-            Ok(SealedHit { score: found.score, chunk })
-        });
-        match found {
-            // A write came between index, registry and engine, or something is wrong: opening the vectors tells.
-            Err(e) if e.kind() == ErrorKind::Integrity => self.sealed_points(&open, &nearest),
-            other => other,
-        }
+        self.steadily(|| {
+            let open = self.open()?;
+            let nearest = self.nearest(request, None)?;
+            if self.spec().mode == Mode::Plain {
+                return self.sealed_points(&open, &nearest);
+            }
+            let provider = self.context.keyring.provider();
+            let found = self.each_found(&open, &nearest, |found| {
+                found.entry.check(provider, &found.point.payload)?;
+                let embedding = found.embedding.of_version(found.entry.version)?;
+                let chunk = SealedChunk {
+                    scope: *self.id().as_bytes(),
+                    record: found.point.id,
+                    version: found.entry.version,
+                    epoch: found.entry.epoch,
+                    embedding,
+                    sealed: found.point.payload.clone(),
+                };
+                Ok(SealedHit { score: found.score, chunk })
+            });
+            match found {
+                // A write came between index, registry and engine, or something is wrong: opening the vectors tells.
+                Err(e) if e.kind() == ErrorKind::Integrity => self.sealed_points(&open, &nearest),
+                other => other,
+            }
+        })
     }
 
     /// The sealed payload of version `version` of a chunk, for who was given the rest of a [`SealedChunk`].
@@ -95,20 +97,22 @@ impl Collection {
     ///
     /// [`NotFound`](ErrorKind::NotFound) when the chunk was deleted or written again since.
     pub fn fetch_sealed(&self, record: &Uuid, version: u64) -> Result<Vec<u8>> {
-        let open = self.open()?;
-        let gone = || Error::not_found("the chunk has been deleted or written again");
-        let _settled = self.settled();
-        let Some(entry) = self.registered_as(record)? else {
-            return self.fetch_left(*record, version)?.ok_or_else(gone);
-        };
-        if entry.version != version {
-            return Err(gone());
-        }
-        let points = open.engine.retrieve(&[*record], Fields::Payload)?;
-        let point = points.into_iter().find(|point| point.id == *record);
-        let point = point.ok_or_else(|| Error::integrity("a record that the vector engine dropped"))?;
-        entry.check(self.context.keyring.provider(), &point.payload)?;
-        Ok(point.payload)
+        self.steadily(|| {
+            let open = self.open()?;
+            let gone = || Error::not_found("the chunk has been deleted or written again");
+            let _settled = self.settled();
+            let Some(entry) = self.registered_as(record)? else {
+                return self.fetch_left(*record, version)?.ok_or_else(gone);
+            };
+            if entry.version != version {
+                return Err(gone());
+            }
+            let points = open.engine.retrieve(&[*record], Fields::Payload)?;
+            let point = points.into_iter().find(|point| point.id == *record);
+            let point = point.ok_or_else(|| Error::integrity("a record that the vector engine dropped"))?;
+            entry.check(self.context.keyring.provider(), &point.payload)?;
+            Ok(point.payload)
+        })
     }
 
     /// What a rotation moved away, if it is still what was stored last.

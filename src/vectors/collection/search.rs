@@ -43,26 +43,28 @@ impl Collection {
 
     /// The same, each with what the engine knows it by.
     pub(crate) fn search_tagged(&self, request: &SearchRequest) -> Result<Vec<(Uuid, Hit)>> {
-        let open = self.open()?;
-        match self.spec().mode {
-            Mode::Sealed => {
-                let nearest = self.nearest_in_memory(&open, request, None)?;
-                let mut hits = self.open_hits(&open, nearest)?;
-                if let Some(filter) = &request.filter {
-                    // What was written since the index was asked is looked at as it is now.
-                    hits.retain(|(_, hit)| still_passes(filter, hit));
+        self.steadily(|| {
+            let open = self.open()?;
+            match self.spec().mode {
+                Mode::Sealed => {
+                    let nearest = self.nearest_in_memory(&open, request, None)?;
+                    let mut hits = self.open_hits(&open, nearest)?;
+                    if let Some(filter) = &request.filter {
+                        // What was written since the index was asked is looked at as it is now.
+                        hits.retain(|(_, hit)| still_passes(filter, hit));
+                    }
+                    Ok(hits)
                 }
-                Ok(hits)
+                Mode::Plain => {
+                    let found = self.nearest_by_engine(&open, request, None)?;
+                    let hits = found.into_iter().map(|(chunk, score)| {
+                        let StoredChunk { id, text, metadata, .. } = chunk;
+                        Ok((self.tag(&id)?, Hit { id, score, text, metadata }))
+                    });
+                    hits.collect()
+                }
             }
-            Mode::Plain => {
-                let found = self.nearest_by_engine(&open, request, None)?;
-                let hits = found.into_iter().map(|(chunk, score)| {
-                    let StoredChunk { id, text, metadata, .. } = chunk;
-                    Ok((self.tag(&id)?, Hit { id, score, text, metadata }))
-                });
-                hits.collect()
-            }
-        }
+        })
     }
 
     /// What the engine knows the record `id` by in the epoch that seals, whether there is such a record or not.
@@ -72,8 +74,7 @@ impl Collection {
 
     /// The ids and exact scores of the nearest records, best first; with a filter, among those whose ids pass.
     pub fn nearest(&self, request: &SearchRequest, filter: Filter<'_>) -> Result<Vec<(RecordId, f32)>> {
-        let open = self.open()?;
-        self.nearest_by_mode(&open, request, filter)
+        self.steadily(|| self.nearest_by_mode(&self.open()?, request, filter))
     }
 
     pub(super) fn nearest_by_mode(

@@ -35,31 +35,33 @@ impl CollectionReport {
 impl Collection {
     /// Opens every record. Writes wait meanwhile; `progress` is told after every page how many points were looked at.
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<CollectionReport> {
-        let open = self.open()?;
-        let _settled = self.settled();
-        let Registered { mut entries, mut damaged } = self.registered()?;
-        let mut report = CollectionReport::default();
-        let (mut from, mut seen) = (None, 0);
-        loop {
-            let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
-            for point in points {
-                seen += 1;
-                match entries.remove(&point.id) {
-                    Some(entry) if self.is_sound(&point, &entry)? => report.sound += 1,
-                    Some(_) => report.damaged.push(point.id),
-                    None if damaged.remove(&point.id) => report.damaged.push(point.id),
-                    None => report.unknown.push(point.id),
+        self.steadily(|| {
+            let open = self.open()?;
+            let _settled = self.settled();
+            let Registered { mut entries, mut damaged } = self.registered()?;
+            let mut report = CollectionReport::default();
+            let (mut from, mut seen) = (None, 0);
+            loop {
+                let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
+                for point in points {
+                    seen += 1;
+                    match entries.remove(&point.id) {
+                        Some(entry) if self.is_sound(&point, &entry)? => report.sound += 1,
+                        Some(_) => report.damaged.push(point.id),
+                        None if damaged.remove(&point.id) => report.damaged.push(point.id),
+                        None => report.unknown.push(point.id),
+                    }
+                }
+                progress(seen);
+                match next {
+                    Some(id) => from = Some(id),
+                    None => break,
                 }
             }
-            progress(seen);
-            match next {
-                Some(id) => from = Some(id),
-                None => break,
-            }
-        }
-        report.dropped.extend(entries.into_keys().chain(damaged));
-        report.dropped.sort();
-        Ok(report)
+            report.dropped.extend(entries.into_keys().chain(damaged));
+            report.dropped.sort();
+            Ok(report)
+        })
     }
 
     pub(super) fn is_sound(&self, point: &Point, entry: &Entry) -> Result<bool> {

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::id::RecordId;
-use crate::vectors::engine::Fields;
+use crate::vectors::engine::{EngineCollection as _, Fields};
 use crate::vectors::inverted::{Counted, KeywordIndex};
 
 use super::read::{Registered, SCROLL_POINTS};

@@ -62,7 +62,7 @@ impl Collection {
 
     /// The ids and scores of what `request` finds, best first.
     pub fn query_ids(&self, request: &QueryRequest) -> Result<Vec<(RecordId, f32)>> {
-        self.steadily(|| self.answer(&self.open()?, request))
+        self.steadily(|| self.answer(&*self.open()?, request))
     }
 
     fn answer(&self, open: &Open, request: &QueryRequest) -> Result<Vec<(RecordId, f32)>> {

@@ -74,7 +74,7 @@ impl Collection {
 
     /// The ids and exact scores of the nearest records, best first; with a filter, among those whose ids pass.
     pub fn nearest(&self, request: &SearchRequest, filter: Filter<'_>) -> Result<Vec<(RecordId, f32)>> {
-        self.steadily(|| self.nearest_by_mode(&self.open()?, request, filter))
+        self.steadily(|| self.nearest_by_mode(&*self.open()?, request, filter))
     }
 
     pub(super) fn nearest_by_mode(

@@ -53,7 +53,7 @@ pub struct SearchableVector {
 }
 
 /// Which points are asked for, by what an engine may know of them.
-#[derive(Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenFilter {
     /// Those that pass all of these; every point does if there are none.
     All(Vec<TokenFilter>),

@@ -5,6 +5,7 @@ mod read;
 mod rotate;
 mod sealed;
 mod search;
+mod veiled;
 mod verify;
 mod write;
 
@@ -25,7 +26,8 @@ use super::engine::{EngineCollection, SearchableVector, Shape, VectorBackend};
 use super::journal::{self, JournalEntry};
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
-use super::{CollectionId, CollectionKind, CollectionSpec, HandedOut, JournalPins, Mode};
+use super::veiling::Parts;
+use super::{CollectionId, CollectionKind, CollectionSpec, HandedOut, JournalPins, Metric, Mode};
 
 pub use sealed::{SealedChunk, SealedHit};
 pub use verify::CollectionReport;
@@ -109,10 +111,11 @@ impl Collection {
         context: CollectionContext,
     ) -> Result<Self> {
         let head = journal::head(&*context.kv, id)?;
+        let parts = Parts::load(&*context.kv, id)?;
         Ok(Self {
             name,
             kind,
-            sealer: PointSealer { keyring: context.keyring.clone(), id, spec },
+            sealer: PointSealer { keyring: context.keyring.clone(), id, spec, parts },
             context,
             head: Mutex::new(head),
             applied: Mutex::new(head),
@@ -314,17 +317,20 @@ impl Collection {
 
     /// What the engine is to know of the points.
     fn shape(&self) -> Shape {
-        Shape { vectors: self.searchable(), tags: false, tokens: false }
+        Shape { vectors: self.searchable(), tags: self.spec().mode == Mode::Veiled, tokens: false }
     }
 
     fn searchable(&self) -> Vec<SearchableVector> {
-        match self.spec().mode {
-            Mode::Sealed => Vec::new(),
-            Mode::Plain => (0_u8..)
-                .zip(self.spec().vectors.values())
-                .map(|(position, p)| SearchableVector { position, size: p.size, metric: p.metric })
-                .collect(),
-        }
+        let metric = |metric| match self.spec().mode {
+            Mode::Sealed => None,
+            // Scaled to length 1 before they are veiled.
+            Mode::Veiled => Some(Metric::Dot),
+            Mode::Plain => Some(metric),
+        };
+        let vectors = (0_u8..).zip(self.spec().vectors.values());
+        let searchable = vectors
+            .filter_map(|(position, p)| Some(SearchableVector { position, size: p.size, metric: metric(p.metric)? }));
+        searchable.collect()
     }
 
     fn touch(&self) {

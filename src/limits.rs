@@ -323,6 +323,12 @@ pub const INVITATION_BYTES: usize = 224 << 10;
 /// Most headers, and most trailers, of a request or an answer in an envelope.
 pub const ENVELOPE_FIELDS: usize = 128;
 
+/// Candidates of a veiled collection that are opened at least for a search.
+pub const VEILED_CANDIDATES: usize = 200;
+/// As many for each result that is wanted, where that is more.
+pub const VEILED_OVERFETCH: usize = 8;
+/// Results that each part of a veiled collection is asked for at least.
+pub const VEILED_PART_RESULTS: usize = 40;
 /// Records that a rotation moves in one write. Who writes the same records waits for it.
 pub const ROTATION_ROWS: usize = 512;
 /// As many while somebody uses the store: that wait is to go unnoticed.

@@ -79,8 +79,11 @@ fn search_measures_every_size_and_sealed_search_finds_all() {
 
 #[test]
 fn search_in_plain_mode_uses_the_engine() {
+    for mode in ["plain", "veiled"] {
+        let lines = bench("search", &["-n", "60", "--dim", "8", "--mode", mode, "--seed", "3"]);
+        assert_eq!(cases(&lines), [format!("{mode} p50"), format!("{mode} p99"), format!("recall {mode}")]);
+    }
     let lines = bench("search", &["-n", "60", "--dim", "8", "--mode", "plain", "--seed", "3"]);
-    assert_eq!(cases(&lines), ["plain p50", "plain p99", "recall plain"]);
 }
 
 #[test]

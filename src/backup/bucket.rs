@@ -6,9 +6,12 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::vectors::FirstPoint;
 use crate::vectors::engine::{Page, Point};
 
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
+/// The format before points had tags and tokens.
+const FIRST_FORMAT: u8 = 1;
 
 /// Cuts the points that `page` gives into buckets, which `emit` is given one by one; `page` is asked for the points from
 /// an id on, in the order of ids, and for the id to go on from.
@@ -88,7 +91,7 @@ impl<P: FnMut(Option<Uuid>) -> Result<Page>> Source<P> {
 fn weight(point: &Point) -> usize {
     const POINT: usize = 48;
     let vectors = point.searchable.iter().map(|(_, v)| v.len() * size_of::<f32>()).sum::<usize>();
-    POINT + point.payload.len() + point.vector.len() + vectors
+    POINT + point.payload.len() + point.vector.len() + vectors + point.tokens.len() * 16
 }
 
 /// The bytes of a bucket.
@@ -101,10 +104,20 @@ pub fn encode(points: &[Point]) -> Result<Vec<u8>> {
 /// The points of a bucket. Bytes that [`encode`] does not make are refused.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Point>> {
     let bad = || Error::integrity("a bucket of a backup");
-    let body = bytes.strip_prefix(&[FORMAT_VERSION]).ok_or_else(bad)?;
-    let points: Vec<Point> = postcard::from_bytes(body).map_err(|_| bad())?;
-    let canonical = points.is_sorted_by(|a, b| a.id < b.id) && encode(&points)? == bytes;
-    if canonical { Ok(points) } else { Err(bad()) }
+    let points = match bytes.split_first().ok_or_else(bad)? {
+        (&FORMAT_VERSION, body) => {
+            let points: Vec<Point> = postcard::from_bytes(body).map_err(|_| bad())?;
+            let canonical = encode(&points)? == bytes;
+            canonical.then_some(points)
+        }
+        (&FIRST_FORMAT, body) => {
+            let points: Vec<FirstPoint> = postcard::from_bytes(body).map_err(|_| bad())?;
+            let canonical = postcard::to_stdvec(&points).is_ok_and(|again| again == body);
+            canonical.then(|| points.into_iter().map(Point::from).collect())
+        }
+        _ => None,
+    };
+    points.filter(|points| points.is_sorted_by(|a, b| a.id < b.id)).ok_or_else(bad)
 }
 
 #[cfg(test)]
@@ -120,6 +133,8 @@ mod tests {
             payload: vec![id as u8; bytes],
             vector: Vec::new(),
             searchable: vec![(0, vec![0.5, -1.0])],
+            tag: Some([3; 16]),
+            tokens: vec![[4; 16]],
         }
     }
 
@@ -186,11 +201,26 @@ mod tests {
         assert!(decode(&[&bytes[..], &[0]].concat()).is_err());
         assert!(decode(&encode(&[b.clone(), a]).unwrap()).is_err());
         assert!(decode(&encode(&[b.clone(), b]).unwrap()).is_err());
-        let mut other = bytes.clone();
-        other[0] = 2;
-        assert!(decode(&other).is_err());
+        for format in [0, FIRST_FORMAT, 3] {
+            let mut other = bytes.clone();
+            other[0] = format;
+            assert!(decode(&other).is_err());
+        }
         // A number of points in two bytes that fits into one.
-        assert!(decode(&[&[1, 0x82, 0][..], &bytes[2..]].concat()).is_err());
+        assert!(decode(&[&[FORMAT_VERSION, 0x82, 0][..], &bytes[2..]].concat()).is_err());
+    }
+
+    #[test]
+    fn the_first_format_is_read() {
+        // One point: id, epoch, version, payload, vector, one searchable vector of two values.
+        let mut first = vec![FIRST_FORMAT, 1, 16];
+        first.extend(7_u128.to_be_bytes());
+        first.extend([1, 7, 3, 7, 7, 7, 0, 1, 0, 2]);
+        first.extend([0.5_f32, -1.0].into_iter().flat_map(f32::to_le_bytes));
+        assert!(decode(&first).unwrap() == [Point { tag: None, tokens: Vec::new(), ..point(7, 3) }]);
+        assert!(decode(&first[..first.len() - 1]).is_err());
+        // The number of points in two bytes.
+        assert!(decode(&[&[FIRST_FORMAT, 0x81, 0][..], &first[2..]].concat()).is_err());
     }
 
     proptest! {
@@ -198,6 +228,7 @@ mod tests {
         fn hostile_buckets_never_panic(bytes: Vec<u8>) {
             let _ = decode(&bytes);
             let _ = decode(&[&[FORMAT_VERSION][..], &bytes].concat());
+            let _ = decode(&[&[FIRST_FORMAT][..], &bytes].concat());
         }
     }
 }

@@ -208,6 +208,7 @@ fn forget(kv: &dyn KvBackend, tenant_tag: &[u8; 16], id: CollectionId) -> Result
     batch.delete(Table::Catalog, [&tenant_tag[..], id.as_bytes()].concat());
     batch.delete_prefix(Table::Registry, id.as_bytes());
     batch.delete_prefix(Table::Journal, id.as_bytes());
+    super::veiling::forget_parts(&mut batch, id);
     kv.write(batch)?;
     kv.sync()
 }

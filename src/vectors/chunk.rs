@@ -142,9 +142,9 @@ pub struct SearchRequest {
     pub limit: usize,
     /// The worst score that is still a result.
     pub score_threshold: Option<f32>,
-    /// In `plain` mode: scan all vectors instead of walking the engine's graph.
+    /// In `plain` mode: scan all vectors instead of walking the engine's graph. In `veiled` mode: open and compare all.
     pub exact: bool,
-    /// In `plain` mode: how many candidates the graph walk keeps (`hnsw_ef`).
+    /// In modes that the engine searches: how many candidates the graph walk keeps (`hnsw_ef`).
     pub ef: Option<usize>,
 }
 

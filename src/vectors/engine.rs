@@ -1,4 +1,5 @@
-//! The joint to a vector engine. An engine sees sealed bytes, blinded ids and, in `plain` mode, vectors.
+//! The joint to a vector engine. An engine sees sealed bytes, blinded ids, blind tokens and, in modes that it searches,
+//! vectors.
 
 use uuid::Uuid;
 
@@ -23,10 +24,25 @@ pub struct Point {
     pub vector: Vec<u8>,
     /// In modes that the engine searches: each vector by its position in the collection's description.
     pub searchable: Vec<(u8, Vec<f32>)>,
+    /// Which of the collection's parts it belongs to: a part is searched alone. `None` where there are no parts.
+    pub tag: Option<[u8; 16]>,
+    /// The blind tokens that filters ask for.
+    pub tokens: Vec<[u8; 16]>,
+}
+
+/// What an engine is to search and filter the points of a collection by.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Shape {
+    /// The vectors of a point that are searched; none in modes that the engine does not search.
+    pub vectors: Vec<SearchableVector>,
+    /// Whether points have a tag, by which every search is filtered: a search graph for each, and none of the whole.
+    pub tags: bool,
+    /// Whether points have tokens to filter by.
+    pub tokens: bool,
 }
 
 /// A vector that an engine is to search.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SearchableVector {
     /// Its position in the collection's description; engines never see the name.
     pub position: u8,
@@ -36,18 +52,50 @@ pub struct SearchableVector {
     pub metric: Metric,
 }
 
+/// Which points are asked for, by what an engine may know of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenFilter {
+    /// Those that pass all of these; every point does if there are none.
+    All(Vec<TokenFilter>),
+    /// Those that pass one of these at least; no point does if there are none.
+    Any(Vec<TokenFilter>),
+    /// Those that do not pass it.
+    Not(Box<TokenFilter>),
+    /// Those that have the token.
+    Token([u8; 16]),
+    /// Those that have the tag.
+    Tag([u8; 16]),
+}
+
+impl TokenFilter {
+    /// Whether a point with `tag` and `tokens` passes.
+    pub fn passes(&self, tag: Option<&[u8; 16]>, tokens: &[[u8; 16]]) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(|part| part.passes(tag, tokens)),
+            Self::Any(parts) => parts.iter().any(|part| part.passes(tag, tokens)),
+            Self::Not(part) => !part.passes(tag, tokens),
+            Self::Token(token) => tokens.contains(token),
+            Self::Tag(wanted) => tag == Some(wanted),
+        }
+    }
+}
+
 /// A page of points, and the id to go on from.
 pub type Page = (Vec<Point>, Option<Uuid>);
 
-/// Which fields of a point are wanted; id, epoch and version always are.
+/// Which fields of a point are wanted besides its id; those that are not are left empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fields {
-    /// Payload and vector.
+    /// Epoch, version, payload, vector, tag and tokens.
     Both,
-    /// The payload; the vector is left empty.
+    /// Epoch, version and payload.
     Payload,
-    /// Neither.
+    /// Epoch, version and vector.
+    Vector,
+    /// Epoch and version.
     Head,
+    /// None: who searches wants ids and scores.
+    Id,
 }
 
 /// A question to an engine.
@@ -63,6 +111,10 @@ pub struct Nearest<'a> {
     pub exact: bool,
     /// How many candidates a graph walk keeps.
     pub ef: Option<usize>,
+    /// Among which points; `None` is all.
+    pub filter: Option<&'a TokenFilter>,
+    /// What is wanted of those that are found.
+    pub fields: Fields,
 }
 
 /// What an engine says of a collection.
@@ -76,8 +128,9 @@ pub struct EngineStatus {
 
 /// A vector engine: makes and drops collections.
 pub trait VectorBackend: Send + Sync {
-    /// Opens the engine's collection `id`, making it if it is not there.
-    fn open(&self, id: CollectionId, searchable: &[SearchableVector]) -> Result<Box<dyn EngineCollection>>;
+    /// Opens the engine's collection `id`, making it if it is not there. Its vectors are those that it was made with;
+    /// tags and tokens may come later.
+    fn open(&self, id: CollectionId, shape: &Shape) -> Result<Box<dyn EngineCollection>>;
 
     /// Removes the collection `id` and everything in it; one that is not there is no error.
     fn drop_collection(&self, id: CollectionId) -> Result<()>;
@@ -96,9 +149,20 @@ pub trait EngineCollection: Send + Sync {
 
     /// Up to `limit` points in the order of their ids, from `from` on, and the id to go on from; those `fields` of them
     /// that are asked for, and with both of these the vectors that the engine searches.
-    fn scroll(&self, from: Option<Uuid>, limit: usize, fields: Fields) -> Result<Page>;
+    fn scroll(&self, from: Option<Uuid>, limit: usize, fields: Fields) -> Result<Page> {
+        self.scroll_filtered(from, limit, fields, None)
+    }
 
-    /// The ids and scores of the nearest points with their sealed fields, best first.
+    /// The same of the points that pass `filter`.
+    fn scroll_filtered(
+        &self,
+        from: Option<Uuid>,
+        limit: usize,
+        fields: Fields,
+        filter: Option<&TokenFilter>,
+    ) -> Result<Page>;
+
+    /// The nearest points that pass the filter and their scores, best first.
     fn search(&self, nearest: &Nearest<'_>) -> Result<Vec<(Point, f32)>>;
 
     /// How many points there are, and how far they are indexed.

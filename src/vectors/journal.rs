@@ -10,10 +10,12 @@ use crate::error::{Error, Result};
 use crate::kv::{Batch, KvBackend, Table};
 use crate::limits;
 
-use super::CollectionId;
 use super::engine::Point;
+use super::{CollectionId, FirstPoint};
 
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
+/// The format before points had tags and tokens.
+const FIRST_FORMAT: u8 = 1;
 
 /// One write to the engine.
 #[derive(Serialize, Deserialize)]
@@ -22,16 +24,33 @@ pub(super) enum JournalEntry {
     Delete(Vec<Uuid>),
 }
 
+/// The same in the first format.
+#[derive(Serialize, Deserialize)]
+enum FirstEntry {
+    Upsert(Vec<FirstPoint>),
+    Delete(Vec<Uuid>),
+}
+
+impl From<FirstEntry> for JournalEntry {
+    fn from(first: FirstEntry) -> Self {
+        match first {
+            FirstEntry::Upsert(points) => Self::Upsert(points.into_iter().map(Point::from).collect()),
+            FirstEntry::Delete(ids) => Self::Delete(ids),
+        }
+    }
+}
+
 impl JournalEntry {
     /// About how many bytes it takes, rather more than less.
     fn weight(&self) -> usize {
-        // Lengths, version, epoch and id of a point; a vector's position and length.
-        const POINT: usize = 48;
+        // Lengths, version, epoch, id and tag of a point; a vector's position and length.
+        const POINT: usize = 72;
         match self {
             Self::Upsert(points) => {
                 let vectors =
                     |p: &Point| p.searchable.iter().map(|(_, v)| v.len() * size_of::<f32>() + 8).sum::<usize>();
-                points.iter().map(|p| POINT + p.payload.len() + p.vector.len() + vectors(p)).sum::<usize>() + 16
+                let point = |p: &Point| POINT + p.payload.len() + p.vector.len() + vectors(p) + 16 * p.tokens.len();
+                points.iter().map(point).sum::<usize>() + 16
             }
             Self::Delete(ids) => ids.len() * 17 + 16,
         }
@@ -78,10 +97,79 @@ pub(super) fn entries(kv: &dyn KvBackend, id: CollectionId) -> impl Iterator<Ite
 fn decode(key: &[u8], value: &[u8]) -> Result<(u64, Vec<JournalEntry>)> {
     let bad = || Error::integrity("a journal entry");
     let seq = key.get(16..).and_then(|s| s.try_into().ok()).map(u64::from_be_bytes).ok_or_else(bad)?;
-    let body = value.strip_prefix(&[FORMAT_VERSION]).ok_or_else(bad)?;
-    Ok((seq, postcard::from_bytes(body).map_err(|_| bad())?))
+    let entries = match value.split_first().ok_or_else(bad)? {
+        (&FORMAT_VERSION, body) => postcard::from_bytes(body).map_err(|_| bad())?,
+        (&FIRST_FORMAT, body) => {
+            let entries: Vec<FirstEntry> = postcard::from_bytes(body).map_err(|_| bad())?;
+            entries.into_iter().map(JournalEntry::from).collect()
+        }
+        _ => return Err(bad()),
+    };
+    Ok((seq, entries))
 }
 
 fn key(id: CollectionId, seq: u64) -> Vec<u8> {
     [&id.as_bytes()[..], &seq.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn point(tag: Option<[u8; 16]>, tokens: Vec<[u8; 16]>) -> Point {
+        let searchable = vec![(0, vec![0.5, -1.0])];
+        Point {
+            id: Uuid::from_u128(7),
+            epoch: 3,
+            version: 9,
+            payload: vec![1],
+            vector: vec![2],
+            searchable,
+            tag,
+            tokens,
+        }
+    }
+
+    fn decoded(value: &[u8]) -> Result<(u64, Vec<JournalEntry>)> {
+        decode(&[&[0; 16][..], &5_u64.to_be_bytes()].concat(), value)
+    }
+
+    fn upserted(value: &[u8]) -> Vec<Point> {
+        match decoded(value).unwrap() {
+            (5, entries) => match entries.into_iter().next() {
+                Some(JournalEntry::Upsert(points)) => points,
+                _ => panic!("no upsert"),
+            },
+            (seq, _) => panic!("number {seq}"),
+        }
+    }
+
+    #[test]
+    fn both_formats_are_read() {
+        for point in [point(None, Vec::new()), point(Some([4; 16]), vec![[5; 16], [6; 16]])] {
+            let entries = [JournalEntry::Upsert(vec![point.clone()])];
+            let value = [vec![FORMAT_VERSION], postcard::to_stdvec(&entries[..]).unwrap()].concat();
+            assert!(upserted(&value) == [point]);
+        }
+        // As the first version of Strongroom wrote it: number of entries, kind, number of points, and the point.
+        let mut first = vec![FIRST_FORMAT, 2, 0, 1, 16];
+        first.extend(7_u128.to_be_bytes());
+        first.extend([3, 9, 1, 1, 1, 2, 1, 0, 2]);
+        first.extend([0.5_f32, -1.0].into_iter().flat_map(f32::to_le_bytes));
+        first.extend([1, 0]);
+        assert!(upserted(&first) == [point(None, Vec::new())]);
+        first[0] = 3;
+        assert!(decoded(&first).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_entries_never_panic(bytes: Vec<u8>) {
+            let _ = decoded(&bytes);
+            let _ = decoded(&[&[FORMAT_VERSION][..], &bytes].concat());
+            let _ = decoded(&[&[FIRST_FORMAT][..], &bytes].concat());
+        }
+    }
 }

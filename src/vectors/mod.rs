@@ -9,6 +9,7 @@ mod chunk;
 mod collection;
 pub mod edge;
 pub mod engine;
+mod first_point;
 mod handed;
 mod journal;
 mod metric;
@@ -17,6 +18,8 @@ mod point;
 mod registry;
 pub mod resident;
 mod spec;
+mod veil;
+mod veiling;
 
 pub use catalog::Catalog;
 pub use chunk::{Chunk, Hit, SearchRequest, StoredChunk, Vectors};
@@ -26,7 +29,9 @@ pub use metric::Metric;
 pub use pin::{JournalPins, Pinned};
 pub use registry::Entry;
 pub use spec::{CollectionId, CollectionKind, CollectionSpec, Mode, VectorParams};
+pub use veil::Veil;
 
 pub(crate) use catalog::{finish_drops, remove_collection, remove_tenant};
 pub(crate) use census::{all_described, described, head, records_by_epoch};
+pub(crate) use first_point::FirstPoint;
 pub(crate) use registry::{digest, expired};

@@ -1,7 +1,8 @@
 //! Sealing a chunk into a point and opening it again: two sealed fields, each bound to its place and to the other.
 //!
-//! The plaintext of the vector field holds the record id and the exact embeddings; its SHA-256 is part of the payload
-//! field's associated data, so a payload opens only beside the embedding that it was stored with.
+//! The plaintext of the vector field holds the record id and the exact embeddings, and where these are veiled the seeds of
+//! their noise; its SHA-256 is part of the payload field's associated data, so a payload opens only beside the embedding
+//! that it was stored with.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::crypto;
 use crate::error::{Error, Result};
@@ -20,13 +21,16 @@ use crate::secret::SecretBytes;
 
 use super::engine::Point;
 use super::registry::{self, Entry};
-use super::{Chunk, CollectionId, CollectionSpec, Mode, StoredChunk, Vectors};
+use super::veiling::Parts;
+use super::{Chunk, CollectionId, CollectionSpec, Mode, StoredChunk, Vectors, veil};
 
 /// Seals and opens the points of one collection.
 pub(super) struct PointSealer {
     pub(super) keyring: Arc<Keyring>,
     pub(super) id: CollectionId,
     pub(super) spec: CollectionSpec,
+    /// The parts of a veiled collection.
+    pub(super) parts: Parts,
 }
 
 /// A sealed chunk: the point, what the registry must say of it, and the digest of its embeddings.
@@ -62,6 +66,8 @@ pub(super) struct OpenedVector {
     pub(super) id: RecordId,
     /// Each embedding by its position in the collection's description.
     pub(super) vectors: Vec<(u8, Zeroizing<Vec<f32>>)>,
+    /// The seed of each one's noise; none where nothing is veiled.
+    pub(super) seeds: Zeroizing<Vec<veil::Seed>>,
     pub(super) embedding: Embedding,
 }
 
@@ -72,12 +78,33 @@ impl OpenedVector {
     }
 }
 
+/// What a vector field with seeds begins with: a zero, which no field without them has, since it begins with the length
+/// of an id, and the number of the format.
+const SEEDED: [u8; 2] = [0, 2];
+
 #[derive(Serialize, Deserialize)]
 struct VectorPlain<'a> {
     #[serde(borrow, with = "serde_bytes")]
     id: &'a [u8],
     #[serde(borrow)]
     vectors: Vec<(u8, &'a serde_bytes::Bytes)>,
+}
+
+/// After [`SEEDED`].
+#[derive(Serialize, Deserialize)]
+struct SeededPlain<'a> {
+    #[serde(borrow)]
+    vectors: VectorPlain<'a>,
+    /// As many as there are vectors.
+    seeds: Vec<veil::Seed>,
+}
+
+/// What is sealed of a record besides its payload.
+struct Embedded {
+    vectors: Zeroizing<Vec<(u8, Vec<f32>)>>,
+    seeds: Zeroizing<Vec<veil::Seed>>,
+    /// How many parts a veiled collection has.
+    parts: u16,
 }
 
 impl PointSealer {
@@ -87,11 +114,16 @@ impl PointSealer {
         Ok(Uuid::from_bytes(crypto::first_16(tag)))
     }
 
-    /// Seals `chunk` as `version` in `epoch`.
-    pub(super) fn seal(&self, epoch: Epoch, chunk: &Chunk, version: u64) -> Result<Sealed> {
-        let vectors = self.vectors(chunk);
-        let vector_plain = vector_plain(&chunk.id, &vectors)?;
-        self.seal_fields(epoch, version, &chunk.id, vectors, &vector_plain, &self.payload_plain(chunk)?)
+    /// Seals `chunk` as `version` in `epoch`, in one of `parts` parts if it is veiled.
+    pub(super) fn seal(&self, epoch: Epoch, chunk: &Chunk, version: u64, parts: u16) -> Result<Sealed> {
+        let vectors = Zeroizing::new(self.vectors(chunk));
+        let seeds = match self.spec.mode {
+            Mode::Veiled => veil::seeds(vectors.len())?,
+            Mode::Sealed | Mode::Plain => Zeroizing::default(),
+        };
+        let embedded = Embedded { vectors, seeds, parts };
+        let vector_plain = vector_plain(&chunk.id, &embedded)?;
+        self.seal_fields(epoch, version, &chunk.id, &embedded, &vector_plain, &self.payload_plain(chunk)?)
     }
 
     /// Seals what `point` holds, which must be what the registry's `entry` says, in `epoch`: the same version of the same
@@ -100,33 +132,40 @@ impl PointSealer {
         let vector_plain = self.open_vector_plain(point, entry)?;
         let opened = self.parse_vector(point, entry, &vector_plain)?;
         let payload_plain = self.open_payload_plain(point, entry, &opened.embedding)?;
-        let vectors = opened.vectors.iter().map(|(position, v)| (*position, v.to_vec())).collect();
-        self.seal_fields(epoch, entry.version, &opened.id, vectors, &vector_plain, &payload_plain)
+        let OpenedVector { id, vectors, seeds, .. } = opened;
+        let vectors = Zeroizing::new(vectors.iter().map(|(position, v)| (*position, v.to_vec())).collect());
+        let embedded = Embedded { vectors, seeds, parts: self.parts.count() };
+        self.seal_fields(epoch, entry.version, &id, &embedded, &vector_plain, &payload_plain)
     }
 
     fn seal_fields(
         &self,
         epoch: Epoch,
         version: u64,
-        id: &RecordId,
-        vectors: Vec<(u8, Vec<f32>)>,
+        record: &RecordId,
+        embedded: &Embedded,
         vector_plain: &SecretBytes,
         payload_plain: &SecretBytes,
     ) -> Result<Sealed> {
-        let vectors = Zeroizing::new(vectors);
-        let id = self.blind(epoch, id)?;
+        let id = self.blind(epoch, record)?;
         let key = self.keyring.sealing(Label::VectorStore, epoch, self.id.as_bytes())?;
         let embedding = Embedding { version, digest: self.keyring.provider().sha256(&[vector_plain.expose_secret()]) };
         let vector = key.seal(&self.place(&id, version, Field::Vector, None), vector_plain.expose_secret())?;
         let place = self.place(&id, version, Field::Payload, Some(&embedding.digest));
         let payload = key.seal(&place, payload_plain.expose_secret())?;
-        let searchable = match self.spec.mode {
-            Mode::Sealed => Vec::new(),
-            Mode::Plain => vectors.to_vec(),
+        let (searchable, tag) = match self.spec.mode {
+            Mode::Sealed => (Vec::new(), None),
+            Mode::Plain => (embedded.vectors.to_vec(), None),
+            Mode::Veiled => {
+                let part = self.part(epoch, record, embedded.parts)?;
+                let veiled = self.veiled(epoch, part, &embedded.vectors, &embedded.seeds)?;
+                (veiled, Some(self.part_tag(epoch, part)?))
+            }
         };
         let digest = registry::digest(self.keyring.provider(), &payload);
         let entry = Entry { expires_at_ms: 0, epoch, version, digest };
-        let point = Point { id, epoch: epoch.as_u32(), version, payload, vector, searchable };
+        let (epoch, tokens) = (epoch.as_u32(), Vec::new());
+        let point = Point { id, epoch, version, payload, vector, searchable, tag, tokens };
         Ok(Sealed { point, entry, embedding })
     }
 
@@ -148,7 +187,18 @@ impl PointSealer {
 
     fn parse_vector(&self, point: &Point, entry: &Entry, plain: &SecretBytes) -> Result<OpenedVector> {
         let digest = self.keyring.provider().sha256(&[plain.expose_secret()]);
-        let parsed: VectorPlain<'_> = postcard::from_bytes(plain.expose_secret()).map_err(|_| crypto::open_failed())?;
+        let failed = |_| crypto::open_failed();
+        let SeededPlain { vectors: parsed, seeds } = match plain.expose_secret().strip_prefix(&SEEDED) {
+            Some(body) => postcard::from_bytes(body).map_err(failed)?,
+            None => {
+                SeededPlain { vectors: postcard::from_bytes(plain.expose_secret()).map_err(failed)?, seeds: Vec::new() }
+            }
+        };
+        let seeds = Zeroizing::new(seeds);
+        let expected = if self.spec.mode == Mode::Veiled { parsed.vectors.len() } else { 0 };
+        if seeds.len() != expected {
+            return Err(crypto::open_failed());
+        }
         let id = RecordId::from_bytes(parsed.id)?;
         if self.blind(entry.epoch, &id)? != point.id {
             return Err(crypto::open_failed());
@@ -161,7 +211,7 @@ impl PointSealer {
             Ok((position, Zeroizing::new(values.iter().map(|b| f32::from_le_bytes(*b)).collect())))
         });
         let embedding = Embedding { version: entry.version, digest };
-        Ok(OpenedVector { id, vectors: vectors.collect::<Result<_>>()?, embedding })
+        Ok(OpenedVector { id, vectors: vectors.collect::<Result<_>>()?, seeds, embedding })
     }
 
     /// Opens both fields of `point`, which must be what the registry's `entry` says.
@@ -236,13 +286,23 @@ impl PointSealer {
     }
 }
 
-fn vector_plain(id: &RecordId, vectors: &[(u8, Vec<f32>)]) -> Result<SecretBytes> {
-    let little_endian: Vec<(u8, Zeroizing<Vec<u8>>)> = vectors
+fn vector_plain(id: &RecordId, embedded: &Embedded) -> Result<SecretBytes> {
+    let little_endian: Vec<(u8, Zeroizing<Vec<u8>>)> = embedded
+        .vectors
         .iter()
         .map(|(position, v)| (*position, Zeroizing::new(v.iter().flat_map(|x| x.to_le_bytes()).collect())))
         .collect();
     let id = Zeroizing::new(id.to_bytes());
     let vectors = little_endian.iter().map(|(position, v)| (*position, serde_bytes::Bytes::new(v))).collect();
-    let plain = postcard::to_stdvec(&VectorPlain { id: &id, vectors });
+    let vectors = VectorPlain { id: &id, vectors };
+    let plain = if embedded.seeds.is_empty() {
+        postcard::to_stdvec(&vectors)
+    } else {
+        // Seeds are copied for the encoder, which has no other use for them; the copy is erased like the rest.
+        let mut plain = SeededPlain { vectors, seeds: embedded.seeds.to_vec() };
+        let encoded = postcard::to_extend(&plain, SEEDED.to_vec());
+        plain.seeds.zeroize();
+        encoded
+    };
     Ok(SecretBytes::new(plain.map_err(|e| Error::internal("encoding a vector").with_source(e))?))
 }

@@ -1,11 +1,11 @@
 //! Chunks: a hostile vector engine, and a hostile registry beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use strongroom::kv::Table;
 use strongroom::vectors::edge::Edge;
-use strongroom::vectors::engine::{Fields, Point, SearchableVector, VectorBackend as _};
+use strongroom::vectors::engine::{Fields, Point, SearchableVector, Shape, VectorBackend as _};
 use strongroom::vectors::{Collection, CollectionId};
 use strongroom::{Chunk, CollectionSpec, Metric, Mode, RecordId, SearchRequest};
 use uuid::Uuid;
@@ -163,8 +163,8 @@ impl Scene {
     }
 }
 
-fn scenes() -> [Scene; 2] {
-    [Scene::new(Mode::Sealed), Scene::new(Mode::Plain)]
+fn scenes() -> [Scene; 3] {
+    [Mode::Sealed, Mode::Veiled, Mode::Plain].map(Scene::new)
 }
 
 #[test]
@@ -306,6 +306,28 @@ fn the_vector_that_the_engine_searches() {
     scene.reported("left out", false);
 }
 
+/// Noise hides from a search whether the engine has what it was given; no result is wrong for it, and `verify` tells.
+#[test]
+fn the_veiled_vector_and_the_tag() {
+    let scene = Scene::new(Mode::Veiled);
+    let (victim, other) = (scene.victim(), scene.other());
+    let one_part: BTreeSet<_> = scene.points.values().map(|point| point.tag).collect();
+    assert!(one_part.len() == 1 && one_part.iter().all(Option::is_some));
+    let change = |what: &str, all_found: bool, change: &dyn Fn(&mut Point)| {
+        scene.set(|points| change(points.get_mut(&victim).unwrap()));
+        assert!(scene.reported(what, all_found).refused.is_empty(), "{what}");
+    };
+    for at in 0..SIZE {
+        change(&format!("value {at}"), true, &|point| point.searchable[0].1[at] += 0.3);
+    }
+    let stolen = scene.points[&other].searchable.clone();
+    change("the vector of another", true, &|point| point.searchable = stolen.clone());
+    change("the exact vector", true, &|point| point.searchable[0].1 = vector(VICTIM * 10 + 2, SIZE));
+    change("no vector", false, &|point| point.searchable.clear());
+    change("another tag", false, &|point| point.tag = Some([7; 16]));
+    change("no tag", false, &|point| point.tag = None);
+}
+
 #[test]
 fn every_bit_of_a_registry_row() {
     for scene in scenes() {
@@ -406,11 +428,11 @@ fn altered_in_the_real_engine() {
         let docs = world.catalog().unwrap().create(&"docs".parse().unwrap(), spec).unwrap();
         docs.upsert((0..RECORDS).map(|id| chunk(id, 1)).collect()).unwrap();
         docs.close().unwrap();
-        let searchable = [SearchableVector { position: 0, size: SIZE, metric: Metric::Cosine }];
-        let searchable = if mode == Mode::Plain { &searchable[..] } else { &[] };
+        let searchable = vec![SearchableVector { position: 0, size: SIZE, metric: Metric::Cosine }];
+        let shape = Shape { vectors: if mode == Mode::Plain { searchable } else { Vec::new() }, ..Shape::default() };
         let edge = Edge::new(world.dir.path().join("shards"), disk(&world.dir.path().join("b")));
         let edit = |change: &dyn Fn(&mut [Point])| {
-            let engine = edge.open(docs.id(), searchable).unwrap();
+            let engine = edge.open(docs.id(), &shape).unwrap();
             let mut points = engine.scroll(None, 100, Fields::Both).unwrap().0;
             let before = points.clone();
             change(&mut points);

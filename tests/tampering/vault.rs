@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use strongroom::vectors::CollectionId;
 use strongroom::vectors::engine::{
-    EngineCollection, EngineStatus, Fields, Nearest, Point, SearchableVector, VectorBackend,
+    EngineCollection, EngineStatus, Fields, Nearest, Page, Point, Shape, TokenFilter, VectorBackend,
 };
 use strongroom::{Metric, Result};
 use uuid::Uuid;
@@ -37,9 +37,9 @@ struct Opened {
 }
 
 impl VectorBackend for Vault {
-    fn open(&self, id: CollectionId, searchable: &[SearchableVector]) -> Result<Box<dyn EngineCollection>> {
+    fn open(&self, id: CollectionId, shape: &Shape) -> Result<Box<dyn EngineCollection>> {
         self.stored.lock().collections.entry(id).or_default();
-        let metrics = searchable.iter().map(|s| s.metric).collect();
+        let metrics = shape.vectors.iter().map(|s| s.metric).collect();
         Ok(Box::new(Opened { id, metrics, stored: self.stored.clone() }))
     }
 
@@ -77,9 +77,18 @@ impl EngineCollection for Opened {
         Ok(self.answer(self.with(|stored| ids.iter().filter_map(|id| stored.get(id).cloned()).collect())))
     }
 
-    fn scroll(&self, from: Option<Uuid>, limit: usize, _fields: Fields) -> Result<(Vec<Point>, Option<Uuid>)> {
-        let mut points: Vec<Point> = self
-            .with(|stored| stored.range(from.unwrap_or_default()..).take(limit + 1).map(|(_, p)| p.clone()).collect());
+    fn scroll_filtered(
+        &self,
+        from: Option<Uuid>,
+        limit: usize,
+        _fields: Fields,
+        filter: Option<&TokenFilter>,
+    ) -> Result<Page> {
+        let passes = |p: &Point| filter.is_none_or(|filter| filter.passes(p.tag.as_ref(), &p.tokens));
+        let mut points: Vec<Point> = self.with(|stored| {
+            let rest = stored.range(from.unwrap_or_default()..).map(|(_, p)| p);
+            rest.filter(|p| passes(p)).take(limit + 1).cloned().collect()
+        });
         let next = if points.len() > limit { points.pop().map(|p| p.id) } else { None };
         Ok((self.answer(points), next))
     }
@@ -89,8 +98,11 @@ impl EngineCollection for Opened {
         let lie = self.stored.lock().score_lie;
         let mut found: Vec<(Point, f32)> = self.with(|stored| {
             let vector = |p: &Point| Some(p.searchable.iter().find(|(at, _)| *at == nearest.position)?.1.clone());
-            let scored =
-                stored.values().filter_map(|p| Some((p.clone(), metric.score(nearest.vector, &vector(p)?) + lie)));
+            let passes = |p: &&Point| nearest.filter.is_none_or(|filter| filter.passes(p.tag.as_ref(), &p.tokens));
+            let scored = stored
+                .values()
+                .filter(passes)
+                .filter_map(|p| Some((p.clone(), metric.score(nearest.vector, &vector(p)?) + lie)));
             scored.collect()
         });
         found.sort_by(|a, b| b.1.total_cmp(&a.1));

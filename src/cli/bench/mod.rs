@@ -41,7 +41,7 @@ pub(super) struct BenchArgs {
     /// Dimensions of the vectors
     #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u16).range(2..))]
     dim: u16,
-    /// Only this mode of `ingest`, `search` and `rotate`: `sealed` or `plain`
+    /// Only this mode of `ingest`, `search` and `rotate`: `sealed`, `veiled` or `plain`; else the first and the last
     #[arg(long)]
     mode: Option<Mode>,
     /// How often floor and ours take turns

@@ -5,6 +5,7 @@ mod read;
 mod rotate;
 mod sealed;
 mod search;
+mod veiled;
 mod verify;
 mod write;
 
@@ -21,11 +22,12 @@ use crate::keys::Keyring;
 use crate::kv::{Batch, KvBackend};
 use crate::locked::LockPolicy;
 
-use super::engine::{EngineCollection, SearchableVector, VectorBackend};
+use super::engine::{EngineCollection, SearchableVector, Shape, VectorBackend};
 use super::journal::{self, JournalEntry};
 use super::point::{Embedding, PointSealer};
 use super::resident::Resident;
-use super::{CollectionId, CollectionKind, CollectionSpec, HandedOut, JournalPins, Mode};
+use super::veiling::Parts;
+use super::{CollectionId, CollectionKind, CollectionSpec, HandedOut, JournalPins, Metric, Mode};
 
 pub use sealed::{SealedChunk, SealedHit};
 pub use verify::CollectionReport;
@@ -109,10 +111,11 @@ impl Collection {
         context: CollectionContext,
     ) -> Result<Self> {
         let head = journal::head(&*context.kv, id)?;
+        let parts = Parts::load(&*context.kv, id)?;
         Ok(Self {
             name,
             kind,
-            sealer: PointSealer { keyring: context.keyring.clone(), id, spec },
+            sealer: PointSealer { keyring: context.keyring.clone(), id, spec, parts },
             context,
             head: Mutex::new(head),
             applied: Mutex::new(head),
@@ -279,7 +282,7 @@ impl Collection {
         if is_closing(&slot) {
             return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
         }
-        let engine = self.context.engine.open(self.id(), &self.searchable())?;
+        let engine = self.context.engine.open(self.id(), &self.shape())?;
         let (mut entries, mut bytes) = (0, 0);
         for entry in journal::entries(&*self.context.kv, self.id()) {
             let (_, writes) = entry?;
@@ -312,14 +315,22 @@ impl Collection {
         (head, applied)
     }
 
+    /// What the engine is to know of the points.
+    fn shape(&self) -> Shape {
+        Shape { vectors: self.searchable(), tags: self.spec().mode == Mode::Veiled, tokens: false }
+    }
+
     fn searchable(&self) -> Vec<SearchableVector> {
-        match self.spec().mode {
-            Mode::Sealed => Vec::new(),
-            Mode::Plain => (0_u8..)
-                .zip(self.spec().vectors.values())
-                .map(|(position, p)| SearchableVector { position, size: p.size, metric: p.metric })
-                .collect(),
-        }
+        let metric = |metric| match self.spec().mode {
+            Mode::Sealed => None,
+            // Scaled to length 1 before they are veiled.
+            Mode::Veiled => Some(Metric::Dot),
+            Mode::Plain => Some(metric),
+        };
+        let vectors = (0_u8..).zip(self.spec().vectors.values());
+        let searchable = vectors
+            .filter_map(|(position, p)| Some(SearchableVector { position, size: p.size, metric: metric(p.metric)? }));
+        searchable.collect()
     }
 
     fn touch(&self) {

@@ -65,7 +65,7 @@ impl Collection {
     fn find_sealed(&self, request: &SearchRequest) -> Result<Vec<SealedHit>> {
         let open = self.open()?;
         let nearest = self.nearest(request, None)?;
-        if self.spec().mode == Mode::Plain {
+        if self.spec().mode != Mode::Sealed {
             return self.sealed_points(&open, &nearest);
         }
         let provider = self.context.keyring.provider();

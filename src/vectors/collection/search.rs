@@ -28,7 +28,7 @@ pub(super) struct Found<'a> {
 }
 
 /// Which records may be found; `None` is all.
-type Filter<'a> = Option<&'a (dyn Fn(&RecordId) -> bool + Sync)>;
+pub(super) type Filter<'a> = Option<&'a (dyn Fn(&RecordId) -> bool + Sync)>;
 
 impl Collection {
     /// The nearest chunks, best first.
@@ -44,6 +44,7 @@ impl Collection {
                 let nearest = self.nearest_in_memory(&open, request, None)?;
                 self.open_hits(&open, nearest)
             }
+            Mode::Veiled => self.search_veiled(&open, request),
             Mode::Plain => {
                 let found = self.nearest_by_engine(&open, request, None)?;
                 let hits = found.into_iter().map(|(chunk, score)| {
@@ -65,6 +66,7 @@ impl Collection {
         let open = self.open()?;
         match self.spec().mode {
             Mode::Sealed => self.nearest_in_memory(&open, request, filter),
+            Mode::Veiled => self.nearest_veiled(&open, request, filter),
             Mode::Plain => {
                 let found = self.nearest_by_engine(&open, request, filter)?;
                 Ok(found.into_iter().map(|(chunk, score)| (chunk.id, score)).collect())
@@ -264,7 +266,15 @@ impl Collection {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let nearest = Nearest { position, vector: &request.vector, limit, exact: request.exact, ef: request.ef };
+        let nearest = Nearest {
+            position,
+            vector: &request.vector,
+            limit,
+            exact: request.exact,
+            ef: request.ef,
+            filter: None,
+            fields: Fields::Both,
+        };
         let (points, scores): (Vec<Point>, Vec<f32>) = open.engine.search(&nearest)?.into_iter().unzip();
         let ids: Vec<_> = points.iter().map(|p| p.id).collect();
         if ids.iter().collect::<HashSet<_>>().len() < ids.len() {

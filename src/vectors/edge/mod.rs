@@ -5,6 +5,7 @@
 //! ends leaves points twice. So writes and flushes take turns here, panics become errors, closed log files are removed
 //! after each flush, and an optimisation either ends or is undone.
 
+mod filter;
 mod shard;
 mod undo;
 
@@ -18,7 +19,7 @@ use crate::disk::DataDir;
 use crate::error::{Error, Result};
 
 use super::CollectionId;
-use super::engine::{EngineCollection, SearchableVector, VectorBackend};
+use super::engine::{EngineCollection, Shape, VectorBackend};
 
 /// Shards below one directory.
 pub struct Edge {
@@ -45,10 +46,10 @@ impl Edge {
 }
 
 impl VectorBackend for Edge {
-    fn open(&self, id: CollectionId, searchable: &[SearchableVector]) -> Result<Box<dyn EngineCollection>> {
+    fn open(&self, id: CollectionId, shape: &Shape) -> Result<Box<dyn EngineCollection>> {
         let dir = self.dir.join(id.to_string());
         undo::restore(&dir)?;
-        Ok(Box::new(shard::Shard::open(dir, self.disk.clone(), searchable)?))
+        Ok(Box::new(shard::Shard::open(dir, self.disk.clone(), shape)?))
     }
 
     fn drop_collection(&self, id: CollectionId) -> Result<()> {

@@ -11,24 +11,26 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use parking_lot::Mutex;
 use qdrant_edge::{
-    CountRequest, Distance, EdgeConfig, EdgeShard, EdgeVectorParams, JsonPath, NamedQuery, PointId,
-    PointInsertOperations, PointOperations, PointStruct, QueryEnum, ScrollRequest, SearchParams, SearchRequest,
-    UpdateOperation, Vector, VectorInternal, VectorStructInternal, Vectors, WalOptions, WithPayloadInterface,
-    WithVector,
+    CountRequest, CreateIndex, Distance, EdgeConfig, EdgeShard, EdgeVectorParams, FieldIndexOperations,
+    HnswIndexConfig, NamedQuery, PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum,
+    ScrollRequest, SearchParams, SearchRequest, UpdateOperation, Vector, VectorInternal, VectorStructInternal, Vectors,
+    WalOptions, WithPayloadInterface, WithVector,
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{failed, undo};
+use super::{failed, filter, undo};
 use crate::disk::DataDir;
 use crate::error::{Error, Result};
 use crate::vectors::Metric;
-use crate::vectors::engine::{EngineCollection, EngineStatus, Fields, Nearest, Point, SearchableVector};
+use crate::vectors::engine::{EngineCollection, EngineStatus, Fields, Nearest, Page, Point, Shape, TokenFilter};
 
 /// The vector that sealed points declare and never have: the engine wants at least one.
 const NO_VECTOR: &str = "none";
 /// Bytes of one file of the engine's log: small, since it is never read and there may be thousands of shards.
 const LOG_FILE_BYTES: usize = 4 << 20;
+/// Edges of a point in the search graph of its tag.
+const TAG_GRAPH_EDGES: usize = 16;
 
 thread_local!(static IN_ENGINE: Cell<bool> = const { Cell::new(false) });
 
@@ -50,8 +52,8 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn open(dir: PathBuf, disk: Arc<DataDir>, searchable: &[SearchableVector]) -> Result<Self> {
-        let config = config(searchable);
+    pub(super) fn open(dir: PathBuf, disk: Arc<DataDir>, shape: &Shape) -> Result<Self> {
+        let config = config(shape);
         let shard = guarded("open", || {
             if has_segments(&dir)? {
                 return EdgeShard::load(&dir, Some(config));
@@ -63,14 +65,35 @@ impl Shard {
             std::fs::create_dir_all(&dir)?;
             EdgeShard::new(&dir, config)
         })?;
-        Ok(Self {
+        let shard = Self {
             dir,
             disk,
             shard: Some(shard),
-            searchable: !searchable.is_empty(),
+            searchable: !shape.vectors.is_empty(),
             turn: Mutex::new(()),
             optimizing: AtomicBool::new(false),
-        })
+        };
+        shard.index_fields(shape)?;
+        Ok(shard)
+    }
+
+    /// Has the engine index what it filters by, unless it does already.
+    fn index_fields(&self, shape: &Shape) -> Result<()> {
+        let wanted = [(shape.tags, filter::TAG), (shape.tokens, filter::TOKENS)];
+        if wanted.iter().all(|(wanted, _)| !wanted) {
+            return Ok(());
+        }
+        let shard = self.shard()?;
+        let known = guarded::<_, std::convert::Infallible>("open", || Ok(shard.info().payload_schema))?;
+        for (_, field) in wanted.into_iter().filter(|(wanted, _)| *wanted) {
+            let field_name = filter::path(field);
+            if !known.contains_key(&field_name) {
+                let index = CreateIndex { field_name, field_schema: Some(filter::index(field)) };
+                let operation = UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(index));
+                guarded("index a field", || shard.update(operation))?;
+            }
+        }
+        Ok(())
     }
 
     fn shard(&self) -> Result<&EdgeShard> {
@@ -112,12 +135,18 @@ impl EngineCollection for Shard {
         found.into_iter().map(|r| from_engine(r.id, r.payload.map(|p| p.0), None, fields)).collect()
     }
 
-    fn scroll(&self, from: Option<Uuid>, limit: usize, fields: Fields) -> Result<(Vec<Point>, Option<Uuid>)> {
+    fn scroll_filtered(
+        &self,
+        from: Option<Uuid>,
+        limit: usize,
+        fields: Fields,
+        filter: Option<&TokenFilter>,
+    ) -> Result<Page> {
         let shard = self.shard()?;
         let request = ScrollRequest {
             offset: from.map(PointId::Uuid),
             limit: Some(limit),
-            filter: None,
+            filter: filter.map(filter::to_engine),
             with_payload: Some(with_payload(fields)),
             with_vector: WithVector::Bool(self.searchable && fields == Fields::Both),
             order_by: None,
@@ -142,17 +171,17 @@ impl EngineCollection for Shard {
                 VectorInternal::Dense(nearest.vector.to_vec()),
                 name(nearest.position),
             )),
-            filter: None,
+            filter: nearest.filter.map(filter::to_engine),
             params: Some(SearchParams { exact: nearest.exact, hnsw_ef: nearest.ef, ..Default::default() }),
             limit: nearest.limit,
             offset: 0,
-            with_payload: Some(WithPayloadInterface::Bool(true)),
+            with_payload: Some(with_payload(nearest.fields)),
             with_vector: None,
             score_threshold: None,
         };
         let found = guarded("search", || shard.search(request))?;
         let points =
-            found.into_iter().map(|p| Ok((from_engine(p.id, p.payload.map(|p| p.0), None, Fields::Both)?, p.score)));
+            found.into_iter().map(|p| Ok((from_engine(p.id, p.payload.map(|p| p.0), None, nearest.fields)?, p.score)));
         points.collect()
     }
 
@@ -237,7 +266,8 @@ fn has_segments(shard: &Path) -> std::io::Result<bool> {
     }
 }
 
-fn config(searchable: &[SearchableVector]) -> EdgeConfig {
+fn config(shape: &Shape) -> EdgeConfig {
+    let by_tag = || HnswIndexConfig { m: 0, payload_m: Some(TAG_GRAPH_EDGES), ..HnswIndexConfig::default() };
     let vector = |size, metric| {
         let distance = match metric {
             Metric::Cosine => Distance::Cosine,
@@ -251,10 +281,11 @@ fn config(searchable: &[SearchableVector]) -> EdgeConfig {
             multivector_config: None,
             datatype: None,
             quantization_config: None,
-            hnsw_config: None,
+            hnsw_config: shape.tags.then(by_tag),
         }
     };
-    let mut vectors: HashMap<_, _> = searchable.iter().map(|v| (name(v.position), vector(v.size, v.metric))).collect();
+    let mut vectors: HashMap<_, _> =
+        shape.vectors.iter().map(|v| (name(v.position), vector(v.size, v.metric))).collect();
     if vectors.is_empty() {
         vectors.insert(NO_VECTOR.into(), vector(1, Metric::Dot));
     }
@@ -271,23 +302,30 @@ fn name(position: u8) -> String {
 }
 
 fn to_engine(point: Point) -> PointStruct {
-    let payload = Map::from_iter([
+    let mut payload = Map::from_iter([
         ("e".into(), point.epoch.into()),
         ("v".into(), point.version.into()),
         ("p".into(), BASE64.encode(&point.payload).into()),
         ("x".into(), BASE64.encode(&point.vector).into()),
     ]);
+    if let Some(tag) = &point.tag {
+        payload.insert(filter::TAG.into(), filter::word(tag).into());
+    }
+    if !point.tokens.is_empty() {
+        let tokens = point.tokens.iter().map(|token| filter::word(token).into());
+        payload.insert(filter::TOKENS.into(), Value::Array(tokens.collect()));
+    }
     let vectors = Vectors::new_named(point.searchable.into_iter().map(|(p, v)| (name(p), Vector::new_dense(v))));
     PointStruct::new(PointId::Uuid(point.id), vectors, Value::Object(payload))
 }
 
 /// What of a point's payload the engine is to return.
 fn with_payload(fields: Fields) -> WithPayloadInterface {
-    let path = |key: &str| JsonPath { first_key: key.to_owned(), rest: Vec::new() };
     match fields {
         // Leaving out one of two large fields costs more than it saves.
-        Fields::Both | Fields::Payload => WithPayloadInterface::Bool(true),
-        Fields::Head => WithPayloadInterface::Fields(["e", "v"].map(path).to_vec()),
+        Fields::Both | Fields::Payload | Fields::Vector => WithPayloadInterface::Bool(true),
+        Fields::Head => WithPayloadInterface::Fields(["e", "v"].map(filter::path).to_vec()),
+        Fields::Id => WithPayloadInterface::Bool(false),
     }
 }
 
@@ -308,7 +346,16 @@ fn from_engine(
     let (sealed, vector) = match fields {
         Fields::Both => (bytes("p"), bytes("x")),
         Fields::Payload => (bytes("p"), Vec::new()),
-        Fields::Head => (Vec::new(), Vec::new()),
+        Fields::Vector => (Vec::new(), bytes("x")),
+        Fields::Head | Fields::Id => (Vec::new(), Vec::new()),
+    };
+    let (tag, tokens) = match fields {
+        Fields::Both => {
+            let tokens = payload.get(filter::TOKENS).and_then(Value::as_array);
+            let tokens = tokens.into_iter().flatten().filter_map(Value::as_str).filter_map(filter::from_word);
+            (payload.get(filter::TAG).and_then(Value::as_str).and_then(filter::from_word), tokens.collect())
+        }
+        _ => (None, Vec::new()),
     };
     let searchable = match vectors {
         Some(VectorStructInternal::Named(named)) => named
@@ -321,5 +368,5 @@ fn from_engine(
         _ => Vec::new(),
     };
     let epoch = u32::try_from(number("e")).unwrap_or_default();
-    Ok(Point { id, epoch, version: number("v"), payload: sealed, vector, searchable })
+    Ok(Point { id, epoch, version: number("v"), payload: sealed, vector, searchable, tag, tokens })
 }

@@ -142,7 +142,8 @@ pub struct SearchRequest {
     pub limit: usize,
     /// The worst score that is still a result.
     pub score_threshold: Option<f32>,
-    /// In `plain` mode: scan all vectors instead of walking the engine's graph.
+    /// Miss nothing, whatever that takes: in `plain` mode scan all vectors instead of walking the engine's graph, in
+    /// `sealed` mode never go by the signs of vectors alone, as large collections otherwise do.
     pub exact: bool,
     /// In `plain` mode: how many candidates the graph walk keeps (`hnsw_ef`).
     pub ef: Option<usize>,

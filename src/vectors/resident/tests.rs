@@ -166,18 +166,24 @@ fn scattered(seed: u64, dimension: usize) -> Vec<f32> {
     (0..dimension).map(|_| next()).collect()
 }
 
+/// `n` vectors of 96 around so many centres that look like no others.
+fn around_centres(n: u64, centres: u64, metric: Metric) -> (Resident, Model) {
+    let mut index = Resident::new(96, metric, LockPolicy::Prefer).unwrap();
+    let mut model = Model::new();
+    for i in 0..n {
+        let (centre, own) = (scattered(i % centres, 96), scattered(1000 + i, 96));
+        let vector: Vec<f32> = centre.iter().zip(own).map(|(c, o)| c + 0.3 * o).collect();
+        index.upsert(id(i), &vector).unwrap();
+        model.insert(id(i), vector);
+    }
+    (index, model)
+}
+
 #[test]
 fn signs_leave_the_best_of_many() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     for metric in Metric::ALL {
-        let mut index = Resident::new(96, metric, LockPolicy::Prefer).unwrap();
-        let mut model = Model::new();
-        for n in 0..25_000 {
-            let (centre, own) = (scattered(n % 250, 96), scattered(1000 + n, 96));
-            let vector: Vec<f32> = centre.iter().zip(own).map(|(c, o)| c + 0.3 * o).collect();
-            index.upsert(id(n), &vector).unwrap();
-            model.insert(id(n), vector);
-        }
+        let (index, model) = around_centres(25_000, 250, metric);
         let (mut found, mut all) = (0, 0);
         for n in (0..25_000).step_by(997) {
             let query = &model[&id(n)];
@@ -212,7 +218,7 @@ fn signs_are_used_only_where_they_have_been_seen_to_be_worth_it() {
     assert_same(&index.search(query, 10, None).unwrap(), &brute_force(&model, Metric::Cosine, query, 10, |_| true));
 
     // Around few centres, with less than a search leaves around each.
-    let (mut index, _) = clustered(5000, 96, Metric::Cosine);
+    let (mut index, _) = around_centres(5000, 50, Metric::Cosine);
     index.signs_from = 5000 * 96;
     index.calibrate();
     assert_eq!((index.pass(None), index.pass(Some(Pass::Codes))), (Pass::Signs, Pass::Codes));

@@ -24,6 +24,8 @@ pub const WRITE_BYTES: usize = 64 << 20;
 pub const SEARCH_RESULTS: usize = 10_000;
 /// Most values that a search looks through on the caller's own thread: about 0.2 milliseconds of work.
 pub const SEARCH_AT_ONCE_VALUES: usize = 8 << 20;
+/// How long a search waits for memory that others use for their indexes, in milliseconds.
+pub const RESIDENT_WAIT_MS: u64 = 30_000;
 /// Most records on one page of a listing.
 pub const PAGE_RECORDS: usize = 10_000;
 /// Sealed rows of memories that an open tenant keeps in memory, in bytes.

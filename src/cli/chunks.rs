@@ -65,7 +65,8 @@ pub(super) struct SearchArgs {
     /// Compare with this of several vectors
     #[arg(long, value_name = "VECTOR")]
     using: Option<String>,
-    /// In `plain` mode, scan everything instead of walking the search graph
+    /// Miss nothing: in `plain` mode, scan everything instead of walking the search graph; in `sealed` mode, never go by
+    /// one bit per value, as very large collections otherwise do
     #[arg(long)]
     exact: bool,
     /// Print whole texts

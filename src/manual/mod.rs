@@ -48,3 +48,6 @@ pub mod audit_events {}
 
 #[doc = include_str!("alerts.md")]
 pub mod alerts {}
+
+#[doc = include_str!("search.md")]
+pub mod search {}

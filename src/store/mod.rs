@@ -64,7 +64,7 @@ use crate::kv::{Batch, KvBackend, Table};
 use crate::memory::Ledger;
 use crate::scrub::{blocking, scrub};
 use crate::vectors::edge::Edge;
-use crate::vectors::{CollectionContext, HandedOut, JournalPins};
+use crate::vectors::{CollectionContext, HandedOut, JournalPins, ResidentBudget};
 
 pub use audit::Watching;
 pub use backup::BackupReport;
@@ -99,6 +99,7 @@ struct Inner {
     /// Who wants journals whole.
     pins: JournalPins,
     handed: HandedOut,
+    budget: ResidentBudget,
     recorder: Arc<audit::Recorder>,
     actions: ActionLog,
     rotations: rotation::Rotations,
@@ -175,7 +176,9 @@ impl Store {
         let tenants = Arc::default();
         let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), keys.data.clone(), &options)?;
         let (pins, handed) = (JournalPins::default(), HandedOut::default());
-        let (rotations, metrics) = (rotation::Rotations::new(&options)?, metrics::Metrics::new(recorder.alerts()));
+        let budget = ResidentBudget::new(options.resident_bytes());
+        let (rotations, metrics) =
+            (rotation::Rotations::new(&options)?, metrics::Metrics::new(recorder.alerts(), &budget));
         let actions = ActionLog::new(keys.signing.clone(), provider, options.clock.clone(), recorder.sink().clone());
         recorder.started(&options.data_dir(), &options.config)?;
         let inner = Inner {
@@ -188,6 +191,7 @@ impl Store {
             engine,
             pins,
             handed,
+            budget,
             recorder,
             actions,
             rotations,
@@ -300,6 +304,7 @@ impl Inner {
             lock_policy: self.options.config.memory_lock,
             pins: self.pins.clone(),
             handed: self.handed.clone(),
+            budget: self.budget.clone(),
         };
         let minting = handoff::Minting { signers: self.signers.clone(), clock: self.options.clock.clone() };
         let book = Arc::new(audit::Book::open(self.recorder.clone(), id)?);

@@ -142,7 +142,9 @@ pub struct SearchRequest {
     pub limit: usize,
     /// The worst score that is still a result.
     pub score_threshold: Option<f32>,
-    /// In `plain` mode: scan all vectors instead of walking the engine's graph. In `veiled` mode: open and compare all.
+    /// Miss nothing, whatever that takes: in `plain` mode scan all vectors instead of walking the engine's graph, in
+    /// `veiled` mode open and compare all, in `sealed` mode never go by the signs of vectors alone, as large collections
+    /// otherwise do.
     pub exact: bool,
     /// In modes that the engine searches: how many candidates the graph walk keeps (`hnsw_ef`).
     pub ef: Option<usize>,

@@ -28,6 +28,7 @@ pub use handed::HandedOut;
 pub use metric::Metric;
 pub use pin::{JournalPins, Pinned};
 pub use registry::Entry;
+pub use resident::ResidentBudget;
 pub use spec::{CollectionId, CollectionKind, CollectionSpec, Mode, VectorParams};
 pub use veil::Veil;
 

@@ -53,6 +53,9 @@ pub(super) struct BenchArgs {
     /// Make the data of `search` by jittering these embeddings instead (`.npy`)
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
+    /// Up to how many records `search` builds the engine's own graph to compare with, which takes the longest
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    floor_up_to: u32,
     /// Measure `kms` over a token too, by this PKCS#11 module; the passphrase is its user PIN
     #[arg(long, value_name = "FILE")]
     pkcs11_module: Option<PathBuf>,

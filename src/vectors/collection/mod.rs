@@ -1,6 +1,7 @@
 //! A collection: one description, one engine collection, one resident index per vector, and the order between writes.
 
 mod copy;
+mod load;
 mod read;
 mod rotate;
 mod sealed;
@@ -25,7 +26,7 @@ use crate::locked::LockPolicy;
 use super::engine::{EngineCollection, SearchableVector, Shape, VectorBackend};
 use super::journal::{self, JournalEntry};
 use super::point::{Embedding, PointSealer};
-use super::resident::Resident;
+use super::resident::{Lease, Resident, ResidentBudget};
 use super::veiling::Parts;
 use super::{CollectionId, CollectionKind, CollectionSpec, HandedOut, JournalPins, Metric, Mode};
 
@@ -48,6 +49,8 @@ pub struct CollectionContext {
     pub pins: JournalPins,
     /// What tokens name.
     pub handed: HandedOut,
+    /// What resident indexes may take.
+    pub budget: ResidentBudget,
 }
 
 /// A collection of a tenant.
@@ -88,7 +91,7 @@ struct Slot {
 struct Open {
     engine: Box<dyn EngineCollection>,
     /// `None` until the first search.
-    resident: RwLock<Option<Indexes>>,
+    resident: Arc<RwLock<Option<Indexes>>>,
     /// Lives until the engine's files are closed: fields are dropped in order.
     files: Arc<()>,
 }
@@ -99,6 +102,8 @@ struct Indexes {
     by_vector: BTreeMap<u8, Resident>,
     /// Which embeddings the indexes hold, by record.
     embeddings: BTreeMap<RecordId, Embedding>,
+    /// Its part of the budget. Given back last: fields are dropped in order.
+    lease: Lease,
 }
 
 impl Collection {
@@ -186,10 +191,7 @@ impl Collection {
     pub fn resident_bytes(&self) -> usize {
         let Some(open) = self.open.read().current.clone() else { return 0 };
         let resident = open.resident.read();
-        resident.as_ref().map_or(0, |indexes| {
-            let embeddings = indexes.embeddings.len() * size_of::<(RecordId, Embedding)>();
-            indexes.by_vector.values().map(Resident::bytes).sum::<usize>() + embeddings
-        })
+        resident.as_ref().map_or(0, Indexes::bytes)
     }
 
     /// Whether the engine's files are open.
@@ -293,7 +295,7 @@ impl Collection {
         }
         self.pending_entries.store(entries, Ordering::SeqCst);
         self.pending_bytes.store(bytes, Ordering::SeqCst);
-        let open = Arc::new(Open { engine, resident: RwLock::new(None), files: Arc::new(()) });
+        let open = Arc::new(Open { engine, resident: Arc::default(), files: Arc::new(()) });
         slot.last = Arc::downgrade(&open.files);
         slot.current = Some(open.clone());
         self.wants_optimizing.store(true, Ordering::Relaxed);

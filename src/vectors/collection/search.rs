@@ -1,6 +1,6 @@
 //! Searching: by the resident index or by the engine. What is found is opened against the registry.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 use uuid::Uuid;
@@ -9,12 +9,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::limits;
 use crate::vectors::engine::{Fields, Nearest, Point};
-use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
+use crate::vectors::point::{Embedding, OpenedPayload};
 use crate::vectors::registry::Entry;
-use crate::vectors::resident::Resident;
+use crate::vectors::resident::{Keep, Pass, Question};
 use crate::vectors::{Hit, Metric, Mode, SearchRequest, StoredChunk};
 
-use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Indexes, Open};
 
 /// A hit before it is opened.
@@ -82,7 +81,11 @@ impl Collection {
         let open = self.open.read();
         let Some(resident) = open.current.as_ref().and_then(|open| open.resident.try_read()) else { return false };
         resident.as_ref().is_some_and(|indexes| {
-            let values = indexes.by_vector.values().map(|index| index.len().saturating_mul(index.dimension()));
+            let values = indexes.by_vector.values().map(|index| match index.keep() {
+                Keep::Vectors => index.len().saturating_mul(index.dimension()),
+                // Vectors are read from the engine.
+                Keep::Codes | Keep::Signs => usize::MAX,
+            });
             values.max().unwrap_or(0) <= limits::SEARCH_AT_ONCE_VALUES
         })
     }
@@ -95,22 +98,31 @@ impl Collection {
     ) -> Result<Vec<(RecordId, f32)>> {
         let (position, params) = self.spec().vector(request.using.as_deref())?;
         request.validate(params.size, params.metric)?;
-        self.with_indexes(open, |indexes| {
+        let search = |indexes: &Indexes| {
             let index = indexes.by_vector.get(&position);
             let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
-            let hits = index.search(&request.vector, request.limit, filter)?;
+            let source = |ids: &[&RecordId]| self.sealed_vectors(open, position, ids);
+            let hits = index.answer(&Question {
+                vector: &request.vector,
+                k: request.limit,
+                filter,
+                pass: request.exact.then_some(Pass::Codes),
+                source: Some(&source),
+            })?;
             let found = hits.into_iter().map(|hit| (hit.id, hit.score));
             Ok(found.filter(|(_, score)| request.accepts(params.metric, *score)).collect())
-        })
-    }
-
-    /// Calls `work` with the resident indexes, which are loaded if need be.
-    pub(super) fn with_indexes<T>(&self, open: &Open, work: impl Fn(&Indexes) -> Result<T>) -> Result<T> {
-        loop {
-            if let Some(indexes) = open.resident.read().as_ref() {
-                return work(indexes);
-            }
-            self.load_resident(open)?;
+        };
+        match self.with_indexes(open, search) {
+            Err(e) if e.kind() == ErrorKind::Integrity => loop {
+                // A write may have been under way between registry and engine. Without one, it has to fit.
+                let settled = self.settled();
+                if let Some(indexes) = open.resident.read().as_ref() {
+                    return search(indexes);
+                }
+                drop(settled);
+                drop(self.load_resident(open)?);
+            },
+            other => other,
         }
     }
 
@@ -175,62 +187,6 @@ impl Collection {
         };
         // Opening takes microseconds: only a long page is worth other threads.
         (0..nearest.len()).into_par_iter().with_min_len(64).map(one).collect()
-    }
-
-    /// Opens every sealed vector into the resident indexes, and notices whatever the engine dropped or changed.
-    fn load_resident(&self, open: &Open) -> Result<()> {
-        let _settled = self.settled();
-        if open.resident.read().is_some() {
-            return Ok(());
-        }
-        let Registered { mut entries, damaged } = self.registered()?;
-        if !damaged.is_empty() {
-            return Err(Error::integrity("a registry row"));
-        }
-        let mut embeddings = BTreeMap::new();
-        // The engine searches by itself in other modes; then only the ids are wanted.
-        let vectors = self.spec().vectors.values().filter(|_| self.spec().mode == Mode::Sealed);
-        let mut by_vector: BTreeMap<u8, Resident> = (0_u8..)
-            .zip(vectors)
-            .map(|(position, p)| Ok((position, Resident::new(p.size, p.metric, self.context.lock_policy)?)))
-            .collect::<Result<_>>()?;
-        for index in by_vector.values_mut() {
-            index.reserve(entries.len());
-        }
-        let mut from = None;
-        loop {
-            let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
-            let expected: Vec<_> = points
-                .iter()
-                .map(|p| {
-                    entries.remove(&p.id).ok_or_else(|| Error::integrity("a record that the vector engine made up"))
-                })
-                .collect::<Result<_>>()?;
-            let opened: Vec<OpenedVector> = points
-                .par_iter()
-                .zip(expected.par_iter())
-                .with_min_len(32)
-                .map(|(point, entry)| {
-                    entry.check(self.context.keyring.provider(), &point.payload)?;
-                    self.sealer.open_vector(point, entry)
-                })
-                .collect::<Result<_>>()?;
-            for vector in &opened {
-                for (position, index) in &mut by_vector {
-                    index.upsert(vector.id.clone(), vector.at(*position)?)?;
-                }
-                embeddings.insert(vector.id.clone(), vector.embedding);
-            }
-            match next {
-                Some(id) => from = Some(id),
-                None => break,
-            }
-        }
-        if !entries.is_empty() {
-            return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
-        }
-        *open.resident.write() = Some(Indexes { by_vector, embeddings });
-        Ok(())
     }
 
     /// Asks the engine, then trusts nothing but the sealed vectors: the score is computed from them, and an engine that

@@ -223,7 +223,7 @@ impl Collection {
         staged.deletes.iter().for_each(|id| {
             indexes.embeddings.remove(id);
         });
-        Ok(())
+        indexes.account()
     }
 
     fn check(&self, staged: &Staged) -> Result<()> {

@@ -167,6 +167,9 @@ pub struct Config {
     /// Whether resident indexes, and all memory of a sidecar, must be locked: `prefer`, `require` or `never`. Default:
     /// `prefer`.
     pub memory_lock: LockPolicy,
+    /// What the search indexes of all collections may take of memory together, in MiB; 0 is half of what there is. Default:
+    /// 0.
+    pub resident_mib: u32,
     /// Cache of the key-value engine, in MiB. Default: 64.
     pub cache_mib: u32,
     /// Writing stops when less than this is free on the data directory's disk, in MiB. Default: 256.
@@ -245,6 +248,7 @@ impl Default for Config {
             audit_min_free_mib: 64,
             audit_retention_days: 0,
             memory_lock: LockPolicy::Prefer,
+            resident_mib: 0,
             cache_mib: 64,
             min_free_mib: 256,
             flush_interval_s: 10,

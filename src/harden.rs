@@ -45,3 +45,16 @@ pub fn lock_memory(policy: LockPolicy) -> Result<bool> {
     }
     Ok(false)
 }
+
+/// The memory that this process may use: the machine's, or less where its control group says so. `None` where neither can
+/// be read.
+pub fn memory_bytes() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    });
+    // Of the second version, as it is seen inside a container; `max` where there is no limit.
+    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
+    machine.into_iter().chain(group).min()
+}

@@ -52,6 +52,8 @@ pub const FIELD_INDEXES: usize = 64;
 pub const FIELD_TOKENS: usize = 1024;
 /// Most values that a search looks through on the caller's own thread: about 0.2 milliseconds of work.
 pub const SEARCH_AT_ONCE_VALUES: usize = 8 << 20;
+/// How long a search waits for memory that others use for their indexes, in milliseconds.
+pub const RESIDENT_WAIT_MS: u64 = 30_000;
 /// Most records on one page of a listing.
 pub const PAGE_RECORDS: usize = 10_000;
 /// Sealed rows of memories that an open tenant keeps in memory, in bytes.
@@ -351,6 +353,12 @@ pub const INVITATION_BYTES: usize = 224 << 10;
 /// Most headers, and most trailers, of a request or an answer in an envelope.
 pub const ENVELOPE_FIELDS: usize = 128;
 
+/// Candidates of a veiled collection that are opened at least for a search.
+pub const VEILED_CANDIDATES: usize = 200;
+/// As many for each result that is wanted, where that is more.
+pub const VEILED_OVERFETCH: usize = 8;
+/// Results that each part of a veiled collection is asked for at least.
+pub const VEILED_PART_RESULTS: usize = 40;
 /// Records that a rotation moves in one write. Who writes the same records waits for it.
 pub const ROTATION_ROWS: usize = 512;
 /// As many while somebody uses the store: that wait is to go unnoticed.

@@ -12,7 +12,12 @@ use strongroom::{
 };
 
 const ENGINES: [Engine; 3] = [Engine::Edge, Engine::Server(Placement::Dedicated), Engine::Server(Placement::Shared)];
-const MODES: [Mode; 2] = [Mode::Sealed, Mode::Plain];
+const MODES: [Mode; 3] = [Mode::Sealed, Mode::Veiled, Mode::Plain];
+
+/// `metric`, or what a mode compares by alone.
+fn metric(mode: Mode, metric: Metric) -> Metric {
+    if mode == Mode::Veiled { Metric::Cosine } else { metric }
+}
 
 /// Every engine with every mode.
 fn matrix() -> impl Iterator<Item = (Engine, Mode)> {
@@ -34,7 +39,7 @@ async fn writing_reading_replacing_deleting() {
     for (engine, mode) in matrix() {
         let test = common::store_for(engine).await;
         let tenant = test.tenant("acme").await;
-        let spec = CollectionSpec::new(2, Metric::Dot).mode(mode).engine(engine);
+        let spec = CollectionSpec::new(2, metric(mode, Metric::Dot)).mode(mode).engine(engine);
         let docs = tenant.create_collection("docs", spec).await.unwrap();
         assert_eq!(docs.ingest((1..=5).map(|n| chunk(n, vec![n as f32, 1.0])).collect()).await.unwrap(), 5);
 
@@ -87,7 +92,7 @@ async fn pages_hold_everything_once() {
     for (engine, mode) in matrix() {
         let test = common::store_for(engine).await;
         let tenant = test.tenant("acme").await;
-        let spec = CollectionSpec::new(1, Metric::Dot).mode(mode).engine(engine);
+        let spec = CollectionSpec::new(1, metric(mode, Metric::Dot)).mode(mode).engine(engine);
         let docs = tenant.create_collection("docs", spec).await.unwrap();
         docs.ingest((0..100).map(|n| chunk(n, vec![1.0])).collect()).await.unwrap();
         let (mut seen, mut after) = (Vec::new(), None);
@@ -112,6 +117,11 @@ async fn every_metric_ranks_and_scores_as_qdrant_does() {
             (Metric::Dot, [("2", 6.0), ("1", 0.8)]),
             (Metric::Euclid, [("1", 0.632_455_5), ("2", 9.055_385)]),
         ] {
+            if mode == Mode::Veiled && metric != Metric::Cosine {
+                let refused = CollectionSpec::new(2, metric).mode(mode).validate().err().unwrap();
+                assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+                continue;
+            }
             let test = common::store_for(engine).await;
             let spec = CollectionSpec::new(2, metric).mode(mode).engine(engine);
             let docs = test.tenant("acme").await.create_collection("docs", spec).await.unwrap();
@@ -211,7 +221,7 @@ async fn a_dropped_collection_is_gone_and_its_name_is_free() {
     for (engine, mode) in matrix() {
         let test = common::store_for(engine).await;
         let tenant = test.tenant("acme").await;
-        let spec = CollectionSpec::new(1, Metric::Dot).mode(mode).engine(engine);
+        let spec = CollectionSpec::new(1, metric(mode, Metric::Dot)).mode(mode).engine(engine);
         let docs = tenant.create_collection("docs", spec.clone()).await.unwrap();
         docs.ingest(vec![chunk(1, vec![1.0])]).await.unwrap();
         drop(docs);
@@ -228,7 +238,7 @@ async fn a_dropped_collection_is_gone_and_its_name_is_free() {
 async fn tenants_with_equal_names_and_ids_never_meet() {
     for (engine, mode) in matrix() {
         let test = common::store_for(engine).await;
-        let spec = CollectionSpec::new(1, Metric::Dot).mode(mode).engine(engine);
+        let spec = CollectionSpec::new(1, metric(mode, Metric::Dot)).mode(mode).engine(engine);
         let mut collections = BTreeMap::new();
         for name in ["a", "b"] {
             let docs = test.tenant(name).await.create_collection("docs", spec.clone()).await.unwrap();
@@ -310,13 +320,12 @@ proptest! {
     #[test]
     fn any_sequence_of_operations_equals_a_map(
         ops in prop::collection::vec(op(), 1..25),
-        plain: bool,
+        mode in prop::sample::select(&MODES[..]),
         engine in prop::sample::select(&ENGINES[..]),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let test = common::store_for(engine).await;
-            let mode = if plain { Mode::Plain } else { Mode::Sealed };
             let tenant = test.tenant("acme").await;
             let spec = CollectionSpec::new(2, Metric::Cosine).mode(mode).engine(engine);
             let docs = tenant.create_collection("docs", spec).await.unwrap();

@@ -70,7 +70,8 @@ pub(super) struct SearchArgs {
     /// Compare with this of several vectors
     #[arg(long, value_name = "VECTOR")]
     using: Option<String>,
-    /// In `plain` mode, scan everything instead of walking the search graph
+    /// Miss nothing: in `plain` mode, scan everything instead of walking the search graph; in `sealed` mode, never go by
+    /// one bit per value, as very large collections otherwise do
     #[arg(long)]
     exact: bool,
     /// Print whole texts
@@ -160,10 +161,10 @@ pub(super) async fn ingest(global: &Global, args: IngestArgs, output: &Output) -
         .with_remedy("mend the lines named above and ingest the file again: what is stored is replaced, not doubled"))
 }
 
-/// Flushes, and in `plain` mode builds the search graph now: this process is about to end.
+/// Flushes, and where the engine searches builds its search graph now: this process is about to end.
 async fn finish(collection: &Collection, output: &Output) -> Result<()> {
     collection.flush().await?;
-    if collection.spec().mode == Mode::Plain {
+    if collection.spec().mode != Mode::Sealed {
         let spinner = output.progress(None, "{spinner} building the search graph ({elapsed})");
         collection.optimize().await?;
         spinner.finish_and_clear();

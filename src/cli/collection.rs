@@ -110,7 +110,8 @@ pub(super) struct CreateArgs {
     /// The language of the texts, by which words are cut to stems for keyword search; `none` leaves them whole
     #[arg(long, default_value = "english")]
     language: Language,
-    /// How embeddings are protected: sealed (nobody but Strongroom can search them) or plain (the engine sees them)
+    /// How embeddings are protected: sealed (nobody but Strongroom can search them), veiled (the engine searches a keyed,
+    /// perturbed form of them) or plain (the engine sees them)
     #[arg(long, default_value = "sealed")]
     mode: Mode,
     /// Compress payloads before sealing; sizes then tell something about the content
@@ -166,11 +167,8 @@ async fn create(global: &Global, args: CreateArgs, output: &Output) -> Result<()
     if spec.sparse.len() < args.sparse.len() {
         return Err(Error::invalid("two sparse vectors have the same name"));
     }
-    if args.mode == Mode::Plain {
-        output.remark(
-            "note: in `plain` mode the engine holds the exact embeddings, and an embedding gives away roughly \
-             its text",
-        );
+    if let Some(leak) = leak(args.mode) {
+        output.remark(leak);
     }
     let name = args.name;
     let made = global
@@ -202,6 +200,25 @@ async fn migrate(global: &Global, tenant: &TenantArg, name: &str, args: &EngineA
     let (moved, collection) = moved?;
     let answer = json!({ "moved": moved.points, "collection": collection });
     output.answer(&answer, |answer| format!("moved {} points: {}", answer["moved"], describe(&answer["collection"])))
+}
+
+/// What a mode gives away to who reads the engine's files. The figures are those of the manual's threat model.
+fn leak(mode: Mode) -> Option<&'static str> {
+    match mode {
+        Mode::Sealed => None,
+        Mode::Veiled => Some(
+            "note: `veiled` hides less than `sealed`. The engine's files hold a keyed rotation of each embedding with \
+             noise, in parts of about 2500. In a test on 20 000 short texts, somebody with texts of the same kind and \
+             none of the embeddings named none of the texts of a part. But somebody who knew 100 of the embeddings of a \
+             part, for instance by having stored them, named 1 % of its texts, with 500 known 43 %; and in a collection \
+             of one part, 61 % with 100 known, and 82 to 93 % with none. 7 % of true neighbours show. Use `sealed` \
+             unless the collection is too large to be searched in memory",
+        ),
+        Mode::Plain => Some(
+            "note: in `plain` mode the engine's files hold the exact embeddings, and an embedding gives away roughly \
+             its text",
+        ),
+    }
 }
 
 fn named_vector(text: &str, metric: Metric) -> Result<(String, VectorParams)> {

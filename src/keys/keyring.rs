@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, TenantId};
 use crate::record::{SealLedger, SealingKey};
 use crate::secret::Secret;
+use crate::vectors::Veil;
 
 use super::{DataKeys, EpochKeys, EpochState, Label, TenantRecord};
 
@@ -27,6 +28,7 @@ pub struct Keyring {
     refreshing: Mutex<()>,
     sealing: Derived<(Label, Epoch), SealingKey>,
     blinding: Derived<Epoch, dyn MacKey>,
+    veils: Derived<Epoch, Veil>,
 }
 
 /// Keys by what they were derived for, and then by scope: looked up for every record, so without making a key of both.
@@ -108,6 +110,7 @@ impl Keyring {
             refreshing: Mutex::new(()),
             sealing: RwLock::default(),
             blinding: RwLock::default(),
+            veils: RwLock::default(),
         })
     }
 
@@ -224,6 +227,15 @@ impl Keyring {
         Ok(self.keep(&self.blinding, epoch, epoch, scope, made))
     }
 
+    /// The rotation that veils vectors of `dimensions` of `scope` in `epoch`; the scope tells sizes apart.
+    pub(crate) fn veil(&self, epoch: Epoch, scope: &[u8], dimensions: usize) -> Result<Arc<Veil>> {
+        if let Some(found) = self.veils.read().get(&epoch).and_then(|scopes| scopes.get(scope)) {
+            return Ok(found.clone());
+        }
+        let (_, secret) = self.derive(Label::VectorVeil, epoch, scope)?;
+        Ok(self.keep(&self.veils, epoch, epoch, scope, Arc::new(Veil::new(&secret, dimensions))))
+    }
+
     /// Keeps a key that was derived, unless its epoch was destroyed meanwhile.
     fn keep<K: Eq + std::hash::Hash, V: ?Sized>(
         &self,
@@ -246,6 +258,7 @@ impl Keyring {
         let opens = |epoch: &Epoch| self.state.read().epochs.contains_key(epoch);
         self.sealing.write().retain(|(_, epoch), _| opens(epoch));
         self.blinding.write().retain(|epoch, _| opens(epoch));
+        self.veils.write().retain(|epoch, _| opens(epoch));
     }
 
     fn derive(&self, label: Label, epoch: Epoch, scope: &[u8]) -> Result<(SuiteId, Secret<32>)> {

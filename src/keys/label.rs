@@ -25,17 +25,20 @@ pub enum Label {
     ContextWindow,
     /// Seals where records belong that are handed on.
     HandoffPlace,
+    /// Veils the vectors that an engine searches.
+    VectorVeil,
 }
 
 impl Label {
     /// Every label.
-    pub const ALL: [Label; 6] = [
+    pub const ALL: [Label; 7] = [
         Label::VectorStore,
         Label::MemoryStore,
         Label::Catalog,
         Label::BlindIndex,
         Label::ContextWindow,
         Label::HandoffPlace,
+        Label::VectorVeil,
     ];
 
     /// The bytes of the label.
@@ -47,6 +50,7 @@ impl Label {
             Label::BlindIndex => "blind-index-v1",
             Label::ContextWindow => "context-window-v1",
             Label::HandoffPlace => "handoff-place-v1",
+            Label::VectorVeil => "vector-veil-v1",
         }
     }
 

@@ -57,3 +57,6 @@ pub mod alerts {}
 
 #[doc = include_str!("qdrant_server.md")]
 pub mod qdrant_server {}
+
+#[doc = include_str!("search.md")]
+pub mod search {}

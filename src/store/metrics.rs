@@ -13,6 +13,7 @@ use crate::audit::alert::Alerts;
 use crate::error::{ErrorKind, Result};
 use crate::rotation::RotationStatus;
 use crate::server::Counts;
+use crate::vectors::ResidentBudget;
 
 use super::Store;
 
@@ -58,7 +59,7 @@ pub(super) struct Epochs {
 
 impl Metrics {
     /// All of them, with those of `alerts`.
-    pub(super) fn new(alerts: &Alerts) -> Self {
+    pub(super) fn new(alerts: &Alerts, budget: &ResidentBudget) -> Self {
         let mut registry = Registry::with_prefix("strongroom_store");
         let (records, bytes, destroyed) = <(Counter, Counter, Counter)>::default();
         let rotations = Family::<Ended, Counter>::default();
@@ -67,6 +68,7 @@ impl Metrics {
         let connections = Arc::<Counts>::default();
         registry.register_collector(Box::new(connections.clone()));
         alerts.register(&mut registry);
+        budget.register(&mut registry);
         registry.register("rotated_records", "Records that rotations moved", records.clone());
         registry.register_with_unit("rotated", "Sealed bytes that rotations moved", Unit::Bytes, bytes.clone());
         registry.register("rotations", "Rotations that ended, by outcome", rotations.clone());

@@ -67,7 +67,7 @@ use crate::kv::{Batch, KvBackend, Table};
 use crate::memory::Ledger;
 use crate::scrub::{blocking, scrub};
 use crate::vectors::edge::Edge;
-use crate::vectors::{CollectionContext, HandedOut, JournalPins, Router};
+use crate::vectors::{CollectionContext, HandedOut, JournalPins, ResidentBudget, Router};
 
 pub use audit::Watching;
 pub use backup::BackupReport;
@@ -103,6 +103,7 @@ struct Inner {
     /// Who wants journals whole.
     pins: JournalPins,
     handed: HandedOut,
+    budget: ResidentBudget,
     recorder: Arc<audit::Recorder>,
     actions: ActionLog,
     rotations: rotation::Rotations,
@@ -180,7 +181,9 @@ impl Store {
         let tenants = Arc::default();
         let maintenance = maintenance::Maintenance::start(Arc::clone(&tenants), keys.data.clone(), &options, finish)?;
         let (pins, handed) = (JournalPins::default(), HandedOut::default());
-        let (rotations, metrics) = (rotation::Rotations::new(&options)?, metrics::Metrics::new(recorder.alerts()));
+        let budget = ResidentBudget::new(options.resident_bytes());
+        let (rotations, metrics) =
+            (rotation::Rotations::new(&options)?, metrics::Metrics::new(recorder.alerts(), &budget));
         let actions = ActionLog::new(keys.signing.clone(), provider, options.clock.clone(), recorder.sink().clone());
         recorder.started(&options.data_dir(), &options.config)?;
         let inner = Inner {
@@ -193,6 +196,7 @@ impl Store {
             engine,
             pins,
             handed,
+            budget,
             recorder,
             actions,
             rotations,
@@ -305,6 +309,7 @@ impl Inner {
             lock_policy: self.options.config.memory_lock,
             pins: self.pins.clone(),
             handed: self.handed.clone(),
+            budget: self.budget.clone(),
         };
         let minting = handoff::Minting { signers: self.signers.clone(), clock: self.options.clock.clone() };
         let book = Arc::new(audit::Book::open(self.recorder.clone(), id)?);

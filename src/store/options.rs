@@ -324,6 +324,14 @@ impl StoreOptions {
         u64::from(self.config.min_free_mib) << 20
     }
 
+    /// What all resident indexes may take together.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        match self.config.resident_mib {
+            0 => crate::harden::memory_bytes().map_or(u64::MAX, |bytes| bytes / 2),
+            mib => u64::from(mib) << 20,
+        }
+    }
+
     pub(crate) fn cache_bytes(&self) -> usize {
         (self.config.cache_mib as usize) << 20
     }

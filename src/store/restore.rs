@@ -20,7 +20,7 @@ use crate::disk::{self, DataDir};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
 use crate::keys::{Keyring, Passphrase};
-use crate::vectors::{Catalog, CollectionContext, HandedOut, JournalPins};
+use crate::vectors::{Catalog, CollectionContext, HandedOut, JournalPins, ResidentBudget};
 
 /// What was restored, and how it is.
 #[derive(Debug, Clone, Serialize)]
@@ -186,6 +186,7 @@ impl Rebuild<'_> {
                 lock_policy: self.options.config.memory_lock,
                 pins: JournalPins::default(),
                 handed: HandedOut::default(),
+                budget: ResidentBudget::default(),
             };
             let catalog = Catalog::open(tag, context)?;
             catalog.bring_home()?;

@@ -82,14 +82,26 @@ struct First {
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(Serialize))]
 struct FirstSpec {
-    mode: Mode,
+    mode: FirstMode,
     vectors: BTreeMap<String, VectorParams>,
     packing: Packing,
+}
+
+/// Postcard counts variants: a mode that came later would take the place of another.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+enum FirstMode {
+    Sealed,
+    Plain,
 }
 
 impl From<First> for Description {
     fn from(First { name, kind, spec }: First) -> Self {
         let FirstSpec { mode, vectors, packing } = spec;
+        let mode = match mode {
+            FirstMode::Sealed => Mode::Sealed,
+            FirstMode::Plain => Mode::Plain,
+        };
         let spec = CollectionSpec { vectors, ..CollectionSpec::without_vectors() }.mode(mode).packing(packing);
         Self { name, kind, spec, place: None }
     }
@@ -397,6 +409,7 @@ fn forget(kv: &dyn KvBackend, tenant_tag: &[u8; 16], id: CollectionId) -> Result
     batch.delete(Table::Catalog, [&tenant_tag[..], id.as_bytes()].concat());
     batch.delete_prefix(Table::Registry, id.as_bytes());
     batch.delete_prefix(Table::Journal, id.as_bytes());
+    super::veiling::forget_parts(&mut batch, id);
     kv.write(batch)?;
     kv.sync()
 }
@@ -473,9 +486,9 @@ mod tests {
     }
 
     fn first(name: &str) -> Vec<u8> {
-        let CollectionSpec { mode, vectors, packing, .. } = description().spec;
-        let first =
-            First { name: name.into(), kind: CollectionKind::Chunks, spec: FirstSpec { mode, vectors, packing } };
+        let CollectionSpec { vectors, packing, .. } = description().spec;
+        let spec = FirstSpec { mode: FirstMode::Sealed, vectors, packing };
+        let first = First { name: name.into(), kind: CollectionKind::Chunks, spec };
         postcard::to_stdvec(&first).unwrap()
     }
 
@@ -493,9 +506,12 @@ mod tests {
     /// Bytes that the first format wrote, for `docs` with a vector of 384 by cosine.
     #[test]
     fn a_stored_description_of_the_first_format_is_read() {
-        let stored = [&[4][..], b"docs", &[0, 0, 1, 0, 0x80, 0x03, 0, 0, 0]].concat();
-        let read = decode(&stored).unwrap();
-        assert!(read.name == "docs" && read.kind == CollectionKind::Chunks && read.spec == description().spec);
+        for (number, mode) in [(0, Mode::Sealed), (1, Mode::Plain)] {
+            let stored = [&[4][..], b"docs", &[0, number, 1, 0, 0x80, 0x03, 0, 0, 0]].concat();
+            let read = decode(&stored).unwrap();
+            assert!(read.name == "docs" && read.kind == CollectionKind::Chunks);
+            assert!(read.spec == description().spec.mode(mode), "{mode}");
+        }
     }
 
     #[test]

@@ -219,8 +219,11 @@ pub struct SearchRequest {
     /// Which chunks may be found; `None` is all.
     pub filter: Option<Filter>,
     /// In `plain` mode: scan all vectors instead of walking the engine's graph.
+    /// Miss nothing, whatever that takes: in `plain` mode scan all vectors instead of walking the engine's graph, in
+    /// `veiled` mode open and compare all, in `sealed` mode never go by the signs of vectors alone, as large collections
+    /// otherwise do.
     pub exact: bool,
-    /// In `plain` mode: how many candidates the graph walk keeps (`hnsw_ef`).
+    /// In modes that the engine searches: how many candidates the graph walk keeps (`hnsw_ef`).
     pub ef: Option<usize>,
 }
 

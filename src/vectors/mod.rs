@@ -29,6 +29,8 @@ pub mod server;
 mod sparse;
 mod spec;
 mod vector_plain;
+mod veil;
+mod veiling;
 
 pub use catalog::Catalog;
 pub use chunk::{Chunk, Hit, SearchRequest, StoredChunk, Vectors};
@@ -41,9 +43,11 @@ pub use notes::{CollectionNotes, Notes};
 pub use pin::{JournalPins, Pinned};
 pub use query::{IdFilter, Query, QueryRequest, Recommend, RecommendStrategy, VectorInput};
 pub use registry::Entry;
+pub use resident::ResidentBudget;
 pub use router::Router;
 pub use sparse::{Modifier, SparseParams, SparseVector};
 pub use spec::{CollectionId, CollectionKind, CollectionSpec, Engine, Mode, Placement, VectorParams};
+pub use veil::Veil;
 
 pub(crate) use catalog::{finish_drops, remove_collection, remove_tenant};
 pub(crate) use census::{all_described, described, head, records_by_epoch};

@@ -1,7 +1,8 @@
 //! Sealing a chunk into a point and opening it again: two sealed fields, each bound to its place and to the other.
 //!
-//! The plaintext of the vector field holds the record id and the exact embeddings; its SHA-256 is part of the payload
-//! field's associated data, so a payload opens only beside the embedding that it was stored with.
+//! The plaintext of the vector field holds the record id and the exact embeddings, and where these are veiled the seeds of
+//! their noise; its SHA-256 is part of the payload field's associated data, so a payload opens only beside the embedding
+//! that it was stored with.
 
 use std::sync::Arc;
 
@@ -22,7 +23,8 @@ use super::blind::{self, Declared};
 use super::engine::Point;
 use super::registry::{self, Entry};
 use super::vector_plain::{self, Embeddings};
-use super::{Chunk, CollectionId, CollectionSpec, Mode, StoredChunk, Vectors};
+use super::veiling::Parts;
+use super::{Chunk, CollectionId, CollectionSpec, Mode, StoredChunk, Vectors, veil};
 
 /// Seals and opens the points of one collection.
 pub(super) struct PointSealer {
@@ -31,6 +33,8 @@ pub(super) struct PointSealer {
     pub(super) spec: CollectionSpec,
     /// The fields that points have tokens of.
     pub(super) declared: RwLock<Arc<Declared>>,
+    /// The parts of a veiled collection.
+    pub(super) parts: Parts,
 }
 
 /// A sealed chunk: the point, what the registry must say of it, and the digest of its embeddings.
@@ -45,6 +49,8 @@ pub(super) struct Sealed {
 /// What an engine that searches is given besides the sealed fields.
 struct Derived {
     searchable: Vec<(u8, Vec<f32>)>,
+    /// The part of a veiled collection that it belongs to.
+    tag: Option<[u8; 16]>,
     tokens: Vec<[u8; 16]>,
     /// What the tokens were made by.
     declared: Arc<Declared>,
@@ -78,6 +84,16 @@ pub(super) struct OpenedVector {
     pub(super) embedding: Embedding,
 }
 
+/// What is sealed of a record, and what an engine is given is derived from.
+struct Plain<'a> {
+    id: &'a RecordId,
+    vectors: &'a Embeddings,
+    vector: &'a SecretBytes,
+    payload: &'a SecretBytes,
+    /// How many parts a veiled collection has.
+    parts: u16,
+}
+
 impl PointSealer {
     /// The id that the engine and the registry know `id` by in `epoch`.
     pub(super) fn blind(&self, epoch: Epoch, id: &RecordId) -> Result<Uuid> {
@@ -85,11 +101,16 @@ impl PointSealer {
         Ok(Uuid::from_bytes(crypto::first_16(tag)))
     }
 
-    /// Seals `chunk` as `version` in `epoch`.
-    pub(super) fn seal(&self, epoch: Epoch, chunk: &Chunk, version: u64) -> Result<Sealed> {
-        let vectors = self.embeddings(chunk);
-        let vector_plain = vector_plain::encode(&chunk.id, &vectors)?;
-        self.seal_fields(epoch, version, &chunk.id, &vectors, &vector_plain, &self.payload_plain(chunk)?)
+    /// Seals `chunk` as `version` in `epoch`, in one of `parts` parts if it is veiled.
+    pub(super) fn seal(&self, epoch: Epoch, chunk: &Chunk, version: u64, parts: u16) -> Result<Sealed> {
+        let mut vectors = self.embeddings(chunk);
+        if self.spec.mode == Mode::Veiled {
+            vectors.seeds = veil::seeds(vectors.dense.len())?;
+        }
+        let vector = vector_plain::encode(&chunk.id, &vectors)?;
+        let payload = self.payload_plain(chunk)?;
+        let plain = Plain { id: &chunk.id, vectors: &vectors, vector: &vector, payload: &payload, parts };
+        self.seal_fields(epoch, version, &plain)
     }
 
     /// Seals what `point` holds, which must be what the registry's `entry` says, in `epoch`: the same version of the same
@@ -98,50 +119,54 @@ impl PointSealer {
         let vector_plain = self.open_vector_plain(point, entry)?;
         let opened = self.parse_vector(point, entry, &vector_plain)?;
         let payload_plain = self.open_payload_plain(point, entry, &opened.embedding)?;
-        self.seal_fields(epoch, entry.version, &opened.id, &opened.vectors, &vector_plain, &payload_plain)
+        let parts = self.parts.count();
+        let OpenedVector { id, vectors, .. } = &opened;
+        let plain = Plain { id, vectors, vector: &vector_plain, payload: &payload_plain, parts };
+        self.seal_fields(epoch, entry.version, &plain)
     }
 
-    fn seal_fields(
-        &self,
-        epoch: Epoch,
-        version: u64,
-        id: &RecordId,
-        vectors: &Embeddings,
-        vector_plain: &SecretBytes,
-        payload_plain: &SecretBytes,
-    ) -> Result<Sealed> {
-        let id = self.blind(epoch, id)?;
+    fn seal_fields(&self, epoch: Epoch, version: u64, plain: &Plain<'_>) -> Result<Sealed> {
+        let id = self.blind(epoch, plain.id)?;
+        let (vector, payload) = (plain.vector.expose_secret(), plain.payload.expose_secret());
         let key = self.keyring.sealing(Label::VectorStore, epoch, self.id.as_bytes())?;
-        let embedding = Embedding { version, digest: self.keyring.provider().sha256(&[vector_plain.expose_secret()]) };
-        let vector = key.seal(&self.place(&id, version, Field::Vector, None), vector_plain.expose_secret())?;
-        let place = self.place(&id, version, Field::Payload, Some(&embedding.digest));
-        let payload = key.seal(&place, payload_plain.expose_secret())?;
-        let Derived { searchable, tokens, declared } = self.derived(epoch, vectors, payload_plain)?;
+        let embedding = Embedding { version, digest: self.keyring.provider().sha256(&[vector]) };
+        let vector = key.seal(&self.place(&id, version, Field::Vector, None), vector)?;
+        let payload = key.seal(&self.place(&id, version, Field::Payload, Some(&embedding.digest)), payload)?;
+        let Derived { searchable, tag, tokens, declared } = self.derived(epoch, plain)?;
         let digest = registry::digest(self.keyring.provider(), &payload);
         let entry = Entry { expires_at_ms: 0, epoch, version, digest };
-        let (epoch, tag) = (epoch.as_u32(), None);
+        let epoch = epoch.as_u32();
         let point = Point { id, epoch, version, payload, vector, searchable, tag, tokens };
         Ok(Sealed { point, entry, embedding, declared })
     }
 
     /// What is derived from the fields of a point.
-    fn derived(&self, epoch: Epoch, vectors: &Embeddings, payload_plain: &SecretBytes) -> Result<Derived> {
+    fn derived(&self, epoch: Epoch, plain: &Plain<'_>) -> Result<Derived> {
         let declared = self.declared.read().clone();
-        let searchable = match self.spec.mode {
-            Mode::Sealed => return Ok(Derived { searchable: Vec::new(), tokens: Vec::new(), declared }),
-            Mode::Plain => vectors.dense.iter().map(|(position, vector)| (*position, vector.to_vec())).collect(),
+        let (searchable, tag) = match self.spec.mode {
+            Mode::Sealed => {
+                return Ok(Derived { searchable: Vec::new(), tag: None, tokens: Vec::new(), declared });
+            }
+            Mode::Veiled => {
+                let part = self.part(epoch, plain.id, plain.parts)?;
+                (self.veiled(epoch, part, plain.vectors)?, Some(self.part_tag(epoch, part)?))
+            }
+            Mode::Plain => {
+                let dense = plain.vectors.dense.iter();
+                (dense.map(|(position, vector)| (*position, vector.to_vec())).collect(), None)
+            }
         };
         if declared.is_empty() {
-            return Ok(Derived { searchable, tokens: Vec::new(), declared });
+            return Ok(Derived { searchable, tag, tokens: Vec::new(), declared });
         }
         let key = self.keyring.blinding(epoch, self.id.as_bytes())?;
-        let tokens = record::with_payload(payload_plain, |text, metadata| {
+        let tokens = record::with_payload(plain.payload, |text, metadata| {
             let mut metadata: Map<String, Value> = serde_json::from_str(metadata).map_err(|_| crypto::open_failed())?;
             let tokens = blind::tokens(&*key, &declared, &metadata, text);
             erase_fields(&mut metadata);
             Ok(tokens)
         })?;
-        Ok(Derived { searchable, tokens, declared })
+        Ok(Derived { searchable, tag, tokens, declared })
     }
 
     /// `point`, which must be what the registry's `entry` says, with what is derived from it made anew. Its sealed fields
@@ -150,8 +175,11 @@ impl PointSealer {
         let vector_plain = self.open_vector_plain(point, entry)?;
         let opened = self.parse_vector(point, entry, &vector_plain)?;
         let payload_plain = self.open_payload_plain(point, entry, &opened.embedding)?;
-        let Derived { searchable, tokens, declared } = self.derived(entry.epoch, &opened.vectors, &payload_plain)?;
-        let point = Point { searchable, tokens, ..point.clone() };
+        let parts = self.parts.count();
+        let OpenedVector { id, vectors, .. } = &opened;
+        let plain = Plain { id, vectors, vector: &vector_plain, payload: &payload_plain, parts };
+        let Derived { searchable, tag, tokens, declared } = self.derived(entry.epoch, &plain)?;
+        let point = Point { searchable, tag, tokens, ..point.clone() };
         Ok(Sealed { point, entry: *entry, embedding: opened.embedding, declared })
     }
 
@@ -174,6 +202,10 @@ impl PointSealer {
     fn parse_vector(&self, point: &Point, entry: &Entry, plain: &SecretBytes) -> Result<OpenedVector> {
         let digest = self.keyring.provider().sha256(&[plain.expose_secret()]);
         let (id, vectors) = vector_plain::decode(plain)?;
+        let seeds = if self.spec.mode == Mode::Veiled { vectors.dense.len() } else { 0 };
+        if vectors.seeds.len() != seeds {
+            return Err(crypto::open_failed());
+        }
         if self.blind(entry.epoch, &id)? != point.id {
             return Err(crypto::open_failed());
         }
@@ -184,15 +216,15 @@ impl PointSealer {
     /// Opens both fields of `point`, which must be what the registry's `entry` says.
     pub(super) fn open(&self, point: &Point, entry: &Entry) -> Result<(OpenedVector, StoredChunk)> {
         let opened = self.open_vector(point, entry)?;
-        let OpenedPayload { text, metadata } = self.open_payload(point, entry, &opened.embedding)?;
-        let chunk = StoredChunk {
-            id: opened.id.clone(),
-            version: entry.version,
-            text,
-            metadata,
-            vectors: self.named(&opened.vectors)?,
-        };
+        let chunk = self.open_chunk(point, entry, &opened)?;
         Ok((opened, chunk))
+    }
+
+    /// The same of which the vector field is `opened`.
+    pub(super) fn open_chunk(&self, point: &Point, entry: &Entry, opened: &OpenedVector) -> Result<StoredChunk> {
+        let OpenedPayload { text, metadata } = self.open_payload(point, entry, &opened.embedding)?;
+        let (id, version) = (opened.id.clone(), entry.version);
+        Ok(StoredChunk { id, version, text, metadata, vectors: self.named(&opened.vectors)? })
     }
 
     /// Opens the payload field of `point`, which must be what the registry's `entry` says and belong to `embedding`.
@@ -241,7 +273,7 @@ impl PointSealer {
         let dense = dense.filter_map(|(p, name)| Some((p, Zeroizing::new(chunk.vectors.get(name)?.to_vec()))));
         let sparse = (0_u8..).zip(self.spec.sparse.keys());
         let sparse = sparse.filter_map(|(p, name)| Some((p, chunk.vectors.sparse(name)?.clone())));
-        Embeddings { dense: dense.collect(), sparse: sparse.collect() }
+        Embeddings { dense: dense.collect(), sparse: sparse.collect(), ..Embeddings::default() }
     }
 
     /// The inverse: vectors by name.

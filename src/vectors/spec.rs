@@ -62,6 +62,9 @@ pub enum Mode {
     /// The engine holds sealed points only; Strongroom searches in trusted memory.
     #[default]
     Sealed,
+    /// The engine holds a keyed, perturbed transform of the vectors and searches that; what it finds is ranked by the
+    /// sealed vectors. An attacker with texts of the same kind, or with some known pairs, learns much from it.
+    Veiled,
     /// The engine holds the exact vectors and searches them. They reveal roughly the text.
     Plain,
 }
@@ -70,6 +73,7 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Mode::Sealed => "sealed",
+            Mode::Veiled => "veiled",
             Mode::Plain => "plain",
         })
     }
@@ -81,9 +85,10 @@ impl FromStr for Mode {
     fn from_str(s: &str) -> Result<Self> {
         match s {
             "sealed" => Ok(Mode::Sealed),
+            "veiled" => Ok(Mode::Veiled),
             "plain" => Ok(Mode::Plain),
             _ => Err(Error::invalid(format!("`{}` is not a mode", crate::id::shown(s)))
-                .with_remedy("use `sealed` or `plain`")),
+                .with_remedy("use `sealed`, `veiled` or `plain`")),
         }
     }
 }
@@ -250,6 +255,13 @@ impl CollectionSpec {
             if params.size == 0 || params.size > limits::VECTOR_DIMENSIONS {
                 return Err(Error::invalid(format!("{} is not a number of dimensions", params.size))
                     .with_remedy(format!("use 1 to {}", limits::VECTOR_DIMENSIONS)));
+            }
+            if self.mode == Mode::Veiled && params.metric != Metric::Cosine {
+                return Err(Error::invalid(format!(
+                    "a veil keeps directions only, so a `veiled` collection cannot compare by `{}`",
+                    params.metric
+                ))
+                .with_remedy("use `cosine`, or the mode `sealed`"));
             }
         }
         Declared::new(&self.indexes).map(|_| ())

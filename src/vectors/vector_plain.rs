@@ -1,4 +1,5 @@
-//! The plaintext of a point's vector field: the record id and the exact embeddings. Its SHA-256 is the embedding digest.
+//! The plaintext of a point's vector field: the record id and the exact embeddings, and where these are veiled the seeds of
+//! their noise. Its SHA-256 is the embedding digest.
 //!
 //! There are two formats. The first has dense vectors only and is still written where nothing else is there; the second
 //! begins with a byte that no first one has. `schema/record.md` has both.
@@ -12,19 +13,22 @@ use crate::error::{Error, Result};
 use crate::id::RecordId;
 use crate::secret::SecretBytes;
 
-use super::SparseVector;
+use super::{SparseVector, veil};
 
 /// What the second format begins with: the first begins with the length of an id, which is never 0.
 const SECOND: [u8; 2] = [0, 2];
 
 const DENSE: u8 = 0;
 const SPARSE: u8 = 1;
+const SEED: u8 = 2;
 
 /// The embeddings of a record by their position in the collection's description; sparse ones count for themselves.
 #[derive(Default)]
 pub(super) struct Embeddings {
     pub(super) dense: Vec<(u8, Zeroizing<Vec<f32>>)>,
     pub(super) sparse: Vec<(u8, SparseVector)>,
+    /// The seed of each dense one's noise, in their order; none where nothing is veiled.
+    pub(super) seeds: Zeroizing<Vec<veil::Seed>>,
 }
 
 impl Embeddings {
@@ -56,17 +60,19 @@ struct Second<'a> {
     parts: Vec<(u8, u8, &'a Bytes)>,
 }
 
-/// The plaintext of `embeddings`, which ascend by position.
+/// The plaintext of `embeddings`, which ascend by position and have a seed for each dense one or none.
 pub(super) fn encode(id: &RecordId, embeddings: &Embeddings) -> Result<SecretBytes> {
     let id = Zeroizing::new(id.to_bytes());
     let dense: Vec<_> = embeddings.dense.iter().map(|(p, vector)| (*p, floats(vector))).collect();
-    let plain = if embeddings.sparse.is_empty() {
+    let plain = if embeddings.sparse.is_empty() && embeddings.seeds.is_empty() {
         let vectors = dense.iter().map(|(p, bytes)| (*p, Bytes::new(bytes))).collect();
         postcard::to_stdvec(&First { id: &id, vectors })
     } else {
         let sparse: Vec<_> = embeddings.sparse.iter().map(|(p, vector)| (*p, pairs(vector))).collect();
+        let sparse = sparse.iter().map(|(p, bytes)| (SPARSE, *p, Bytes::new(bytes)));
+        let seeds = dense.iter().zip(embeddings.seeds.iter()).map(|((p, _), seed)| (SEED, *p, Bytes::new(seed)));
         let dense = dense.iter().map(|(p, bytes)| (DENSE, *p, Bytes::new(bytes)));
-        let parts = dense.chain(sparse.iter().map(|(p, bytes)| (SPARSE, *p, Bytes::new(bytes)))).collect();
+        let parts = dense.chain(sparse).chain(seeds).collect();
         postcard::to_extend(&Second { id: &id, parts }, SECOND.to_vec())
     };
     Ok(SecretBytes::new(plain.map_err(|e| Error::internal("encoding a vector").with_source(e))?))
@@ -104,8 +110,15 @@ fn parse<'a>(id: &[u8], parts: impl Iterator<Item = (u8, u8, &'a Bytes)>) -> Res
         match kind {
             DENSE => embeddings.dense.push((position, Zeroizing::new(to_floats(bytes)?))),
             SPARSE => embeddings.sparse.push((position, to_sparse(bytes)?)),
+            // Positions ascend: it is that of the next dense vector, or of none.
+            SEED if embeddings.dense.get(embeddings.seeds.len()).is_some_and(|(p, _)| *p == position) => {
+                embeddings.seeds.push(bytes[..].try_into().map_err(|_| crypto::open_failed())?);
+            }
             _ => return Err(crypto::open_failed()),
         }
+    }
+    if !embeddings.seeds.is_empty() && embeddings.seeds.len() != embeddings.dense.len() {
+        return Err(crypto::open_failed());
     }
     Ok((RecordId::from_bytes(id)?, embeddings))
 }
@@ -155,16 +168,43 @@ mod tests {
     #[test]
     fn the_first_format_is_read_and_written() {
         let id = RecordId::from(7);
-        let embeddings = Embeddings { dense: vec![(0, Zeroizing::new(vec![1.0, -2.0]))], sparse: Vec::new() };
+        let embeddings = Embeddings { dense: vec![(0, Zeroizing::new(vec![1.0, -2.0]))], ..Embeddings::default() };
         assert_eq!(encode(&id, &embeddings).unwrap().expose_secret(), STORED);
         let (read, vectors) = decode(&plain(&STORED)).unwrap();
         assert!(read == id && vectors.at(0) == Some(&[1.0, -2.0][..]) && vectors.at(1).is_none());
+    }
+
+    #[test]
+    fn every_embedding_has_a_seed_or_none_has() {
+        let dense = |position| (position, Zeroizing::new(vec![1.0]));
+        let veiled = Embeddings {
+            dense: vec![dense(1), dense(3)],
+            seeds: Zeroizing::new(vec![[7; 32], [8; 32]]),
+            ..Embeddings::default()
+        };
+        let id = RecordId::from(7).to_bytes();
+        let one = 1_f32.to_le_bytes();
+        let of = |seeds: &[(u8, &[u8])]| {
+            let seeds = seeds.iter().map(|(position, seed)| (SEED, *position, Bytes::new(seed)));
+            let dense = [1, 3].map(|position| (DENSE, position, Bytes::new(&one)));
+            let parts = dense.into_iter().chain(seeds).collect();
+            plain(&postcard::to_extend(&Second { id: &id, parts }, SECOND.to_vec()).unwrap())
+        };
+        let good = of(&[(1, &[7; 32]), (3, &[8; 32])]);
+        assert!(encode(&RecordId::from(7), &veiled).unwrap().expose_secret() == good.expose_secret());
+        assert!(decode(&good).unwrap().1.seeds == veiled.seeds);
+        let bad: [&[(u8, &[u8])]; 5] =
+            [&[(1, &[7; 31]), (3, &[8; 32])], &[(1, &[7; 32])], &[(3, &[8; 32])], &[(1, &[7; 32]), (2, &[8; 32])], &[]];
+        for bad in bad {
+            assert!(decode(&of(bad)).is_err());
+        }
     }
 
     proptest! {
         #[test]
         fn what_is_written_is_read(
             number: u64,
+            veiled: bool,
             dense in prop::collection::btree_map(0_u8..16, prop::collection::vec(-1e3_f32..1e3, 1..5), 0..4),
             sparse in prop::collection::btree_map(
                 0_u8..16, prop::collection::btree_map(any::<u32>(), -1e3_f32..1e3, 0..9), 0..4,
@@ -175,10 +215,12 @@ mod tests {
                 .map(|(p, pairs)| (p, SparseVector::new(pairs.keys().copied().collect(), pairs.values().copied().collect()).unwrap()))
                 .collect();
             let dense: Vec<_> = dense.into_iter().map(|(p, v)| (p, Zeroizing::new(v))).collect();
-            let embeddings = Embeddings { dense, sparse };
+            let seeds = dense.iter().filter(|_| veiled).map(|(p, _)| [*p; 32]).collect();
+            let embeddings = Embeddings { dense, sparse, seeds: Zeroizing::new(seeds) };
             let written = encode(&RecordId::from(number), &embeddings).unwrap();
             let (id, read) = decode(&written).unwrap();
             prop_assert!(id == RecordId::from(number) && read.dense == embeddings.dense && read.sparse == embeddings.sparse);
+            prop_assert!(read.seeds == embeddings.seeds);
             // One way of writing it.
             prop_assert!(encode(&id, &read).unwrap().expose_secret() == written.expose_secret());
             for cut in 0..written.len() {

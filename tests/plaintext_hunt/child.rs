@@ -118,6 +118,7 @@ async fn use_and_leave(task: Task, corpus: &Path, dir: &Path) -> Store {
     if task == Task::Destroy {
         // A tenant with records stays where it is.
         tenant.drop_collection(&corpus.sealed).await.unwrap();
+        tenant.drop_collection(&veiled_name(&corpus)).await.unwrap();
         tenant.drop_collection(&corpus.plain).await.unwrap();
     }
     drop((tenant, corpus));
@@ -160,6 +161,17 @@ async fn chunks(tenant: &Tenant, corpus: &Corpus) {
     assert_eq!(sealed.scroll(None, 100).await.unwrap().0.len(), corpus.chunks.len());
     sealed.delete(vec![RecordId::text(&corpus.chunks[0].id).unwrap()]).await.unwrap();
 
+    // Its vectors are hunted like the sealed ones: the engine has another form of them.
+    let veiled = CollectionSpec::new(SIZE, Metric::Cosine).mode(Mode::Veiled);
+    let veiled = tenant.create_collection(&veiled_name(corpus), veiled).await.unwrap();
+    let chunk = |c: &MarkedChunk| {
+        Chunk::new(RecordId::text(&c.id).unwrap(), &*c.text, c.vectors[0].clone()).metadata(c.metadata())
+    };
+    veiled.ingest(corpus.chunks.iter().map(chunk).collect()).await.unwrap();
+    let nearest = SearchRequest::new(corpus.chunks[7].vectors[0].clone(), 5);
+    assert_eq!(veiled.search(nearest).await.unwrap()[0].text, corpus.chunks[7].text);
+    veiled.flush().await.unwrap();
+
     let plain = CollectionSpec::new(SIZE, Metric::Cosine).mode(Mode::Plain);
     let plain = tenant.create_collection(&corpus.plain, plain).await.unwrap();
     let chunk = |(c, v): (&MarkedChunk, &Vec<f32>)| {
@@ -168,6 +180,11 @@ async fn chunks(tenant: &Tenant, corpus: &Corpus) {
     plain.ingest(corpus.chunks.iter().zip(&corpus.plain_vectors).map(chunk).collect()).await.unwrap();
     plain.search(SearchRequest::new(corpus.plain_vectors[2].clone(), 3)).await.unwrap();
     plain.flush().await.unwrap();
+}
+
+/// A name with a marker in it.
+fn veiled_name(corpus: &Corpus) -> String {
+    format!("{}-veiled", corpus.sealed)
 }
 
 async fn memories(tenant: &Tenant, corpus: &Corpus) {

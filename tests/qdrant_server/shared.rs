@@ -104,7 +104,7 @@ fn check_shape(info: &GetCollectionInfoResponse, placement: Placement, mode: Mod
     let graph = config.hnsw_config.as_ref().map(|hnsw| (hnsw.m, hnsw.payload_m));
     match (placement, mode) {
         (Placement::Dedicated, _) => assert!(indexed.is_none() && graph.is_none()),
-        (Placement::Shared, Mode::Plain) => assert_eq!(graph, Some((Some(0), Some(16)))),
+        (Placement::Shared, Mode::Veiled | Mode::Plain) => assert_eq!(graph, Some((Some(0), Some(16)))),
         (Placement::Shared, Mode::Sealed) => assert_eq!(graph, None),
     }
     if placement == Placement::Shared {

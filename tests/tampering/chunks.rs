@@ -1,6 +1,6 @@
 //! Chunks: a hostile vector engine, and a hostile registry beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use strongroom::kv::Table;
@@ -163,8 +163,8 @@ impl Scene {
     }
 }
 
-fn scenes() -> [Scene; 2] {
-    [Scene::new(Mode::Sealed), Scene::new(Mode::Plain)]
+fn scenes() -> [Scene; 3] {
+    [Mode::Sealed, Mode::Veiled, Mode::Plain].map(Scene::new)
 }
 
 #[test]
@@ -304,6 +304,28 @@ fn the_vector_that_the_engine_searches() {
     assert_eq!(scene.reported("swapped", true).refused, ["search"]);
     scene.set(|points| points.get_mut(&victim).unwrap().searchable.clear());
     scene.reported("left out", false);
+}
+
+/// Noise hides from a search whether the engine has what it was given; no result is wrong for it, and `verify` tells.
+#[test]
+fn the_veiled_vector_and_the_tag() {
+    let scene = Scene::new(Mode::Veiled);
+    let (victim, other) = (scene.victim(), scene.other());
+    let one_part: BTreeSet<_> = scene.points.values().map(|point| point.tag).collect();
+    assert!(one_part.len() == 1 && one_part.iter().all(Option::is_some));
+    let change = |what: &str, all_found: bool, change: &dyn Fn(&mut Point)| {
+        scene.set(|points| change(points.get_mut(&victim).unwrap()));
+        assert!(scene.reported(what, all_found).refused.is_empty(), "{what}");
+    };
+    for at in 0..SIZE {
+        change(&format!("value {at}"), true, &|point| point.searchable[0].1[at] += 0.3);
+    }
+    let stolen = scene.points[&other].searchable.clone();
+    change("the vector of another", true, &|point| point.searchable = stolen.clone());
+    change("the exact vector", true, &|point| point.searchable[0].1 = vector(VICTIM * 10 + 2, SIZE));
+    change("no vector", false, &|point| point.searchable.clear());
+    change("another tag", false, &|point| point.tag = Some([7; 16]));
+    change("no tag", false, &|point| point.tag = None);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use strongroom::kv::{Batch, KvBackend, Table};
 use strongroom::locked::LockPolicy;
 use strongroom::memory::{Memories, MemoryContext};
 use strongroom::vectors::engine::VectorBackend;
-use strongroom::vectors::{Catalog, CollectionContext, HandedOut, JournalPins, Router};
+use strongroom::vectors::{Catalog, CollectionContext, HandedOut, JournalPins, ResidentBudget, Router};
 use strongroom::{ErrorKind, Passphrase, Result};
 
 /// When everything happens.
@@ -62,6 +62,7 @@ impl World {
             lock_policy: LockPolicy::Never,
             pins: JournalPins::default(),
             handed: HandedOut::default(),
+            budget: ResidentBudget::default(),
         }
     }
 

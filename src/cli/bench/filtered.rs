@@ -31,7 +31,7 @@ pub(super) async fn measure(
     report: &mut Report<'_>,
     mode: Mode,
     corpus: &Corpus,
-    shard: &BareShard,
+    shard: Option<&BareShard>,
     collection: &Collection,
     percent: u8,
 ) -> Result<()> {
@@ -43,7 +43,9 @@ pub(super) async fn measure(
     let mut found = Pair { floor: 0, ours: 0 };
     // The first round warms up, opens the payloads, and is where recall is taken.
     for (query, truth) in corpus.queries.iter().zip(&truth) {
-        found.floor += shard.search_filtered(query, K, &floor)?.iter().filter(|(id, _)| truth.contains(id)).count();
+        if let Some(shard) = shard {
+            found.floor += shard.search_filtered(query, K, &floor)?.iter().filter(|(id, _)| truth.contains(id)).count();
+        }
         let hits = collection.search(request(query)).await?;
         found.ours += hits.iter().filter(|hit| matches!(hit.id, RecordId::Number(id) if truth.contains(&id))).count();
     }
@@ -51,6 +53,7 @@ pub(super) async fn measure(
     take_turns(
         args.rounds(),
         async |_| {
+            let Some(shard) = shard else { return Ok(Duration::ZERO) };
             for query in &corpus.queries {
                 let start = Instant::now();
                 std::hint::black_box(shard.search_filtered(query, K, &floor)?);
@@ -73,12 +76,17 @@ pub(super) async fn measure(
     for at in [50, 99] {
         let case = format!("{mode} filtered {percent} % p{at}");
         let case = Case { bench: "search", case, unit: "ms", n, bar: None };
-        report.add(case, all.percentile(at, Duration::from_millis(1)))?;
+        let mut pair = all.percentile(at, Duration::from_millis(1));
+        if shard.is_none() {
+            pair.floor = f64::NAN;
+        }
+        report.add(case, pair)?;
     }
     let of = |found: usize| found as f64 / truth.iter().map(Vec::len).sum::<usize>().max(1) as f64;
     let case =
         Case { bench: "search", case: format!("recall {mode} filtered {percent} %"), unit: "recall", n, bar: None };
-    report.add(case, Pair { floor: of(found.floor), ours: of(found.ours) })
+    let floor = shard.map_or(f64::NAN, |_| of(found.floor));
+    report.add(case, Pair { floor, ours: of(found.ours) })
 }
 
 /// The true nearest of every question among the chunks that pass.

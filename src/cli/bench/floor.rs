@@ -6,7 +6,7 @@ use std::path::Path;
 use qdrant_edge::{
     CreateIndex, Distance, EdgeConfig, EdgeShard, EdgeVectorParams, FieldIndexOperations, Filter, JsonPath, NamedQuery,
     PayloadFieldSchema, PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum,
-    SearchRequest, UpdateOperation, Vector, VectorInternal, Vectors, WithPayloadInterface, WithVector,
+    ScrollRequest, SearchRequest, UpdateOperation, Vector, VectorInternal, Vectors, WithPayloadInterface, WithVector,
 };
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
@@ -18,6 +18,8 @@ use crate::id::RecordId;
 use crate::vectors::Chunk;
 
 const VECTOR: &str = "0";
+/// Points that are read at a time when all are.
+const PAGE: usize = 1024;
 
 /// A shard with plain vectors and plain payloads.
 pub(super) struct BareShard(EdgeShard);
@@ -92,6 +94,27 @@ impl BareShard {
         let filter = serde_json::json!({"must": [{"key": field, "range": {"lt": bound}}]});
         serde_json::from_value(filter)
             .map_err(|e| Error::internal("the engine does not know the filter").with_source(e))
+    }
+
+    /// Reads all points with their vectors, as a start would, and returns how many there are.
+    pub(super) fn read_all(&self) -> Result<usize> {
+        let (mut from, mut read) = (None, 0);
+        loop {
+            let request = ScrollRequest {
+                offset: from,
+                limit: Some(PAGE),
+                filter: None,
+                with_payload: Some(WithPayloadInterface::Bool(false)),
+                with_vector: WithVector::Bool(true),
+                order_by: None,
+            };
+            let (points, next) = self.0.scroll(request).map_err(failed)?;
+            read += points.len();
+            match next {
+                Some(id) => from = Some(id),
+                None => return Ok(read),
+            }
+        }
     }
 
     /// The positions and payloads of the `k` nearest.

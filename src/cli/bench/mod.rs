@@ -43,7 +43,7 @@ pub(super) struct BenchArgs {
     /// Dimensions of the vectors
     #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u16).range(2..))]
     dim: u16,
-    /// Only this mode of `ingest`, `search` and `rotate`: `sealed` or `plain`
+    /// Only this mode of `ingest`, `search` and `rotate`: `sealed`, `veiled` or `plain`; else the first and the last
     #[arg(long)]
     mode: Option<Mode>,
     /// Measure `search` also with a filter that so many percent of the chunks pass
@@ -58,6 +58,9 @@ pub(super) struct BenchArgs {
     /// Make the data of `search` by jittering these embeddings instead (`.npy`)
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
+    /// Up to how many records `search` builds the engine's own graph to compare with, which takes the longest
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    floor_up_to: u32,
     /// Measure `kms` over a token too, by this PKCS#11 module; the passphrase is its user PIN
     #[arg(long, value_name = "FILE")]
     pkcs11_module: Option<PathBuf>,

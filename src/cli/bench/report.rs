@@ -56,7 +56,7 @@ impl<'a> Report<'a> {
         let Case { bench, case, unit, n, bar } = case;
         let Pair { floor, ours } = pair;
         let ratio = ours / floor;
-        let met = bar.map(|bar| if is_rate(unit) { ratio >= bar } else { ratio <= bar });
+        let met = bar.filter(|_| !ratio.is_nan()).map(|bar| if is_rate(unit) { ratio >= bar } else { ratio <= bar });
         let row = Row { bench, case, floor, ours, ratio, unit, n, bar, met };
         if self.output.is_json() {
             return self.output.answer(&row, |_| String::new());
@@ -96,7 +96,7 @@ fn table(rows: &[Row]) -> String {
             figure(r.floor),
             figure(r.ours),
             r.unit.to_owned(),
-            format!("{:.2}", r.ratio),
+            if r.ratio.is_nan() { figure(r.ratio) } else { format!("{:.2}", r.ratio) },
             bar,
             met.to_owned(),
         ]
@@ -120,6 +120,8 @@ fn table(rows: &[Row]) -> String {
 
 fn figure(x: f64) -> String {
     match x {
+        // What was not measured.
+        x if x.is_nan() => "–".into(),
         x if x >= 100.0 => format!("{x:.0}"),
         x if x >= 10.0 => format!("{x:.1}"),
         x if x >= 1.0 => format!("{x:.2}"),

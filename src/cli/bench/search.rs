@@ -1,5 +1,6 @@
-//! `search`: the ten nearest chunks with their texts, against the HNSW of a bare `qdrant-edge` shard on plain vectors;
-//! and how many of the true ten each finds.
+//! `search`: the ten nearest chunks with their texts, against the HNSW of a bare `qdrant-edge` shard on plain vectors:
+//! how long one takes, how many all cores answer, and how many of the true ten are found; and of the index in memory, how
+//! fast it is there and what it takes.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub(super) const K: usize = 10;
 pub(super) const QUERIES: usize = 200;
 /// The bars of `sealed` hold up to here.
 const SEALED_UP_TO: usize = 50_000;
+/// Of so many rounds with all cores busy the best one counts.
+const THROUGHPUT_ROUNDS: usize = 3;
 /// How long the engine may take to build its graph.
 const OPTIMIZE_FOR: Duration = Duration::from_secs(3600);
 
@@ -33,80 +36,165 @@ pub(super) async fn run(args: &BenchArgs, scratch: &TempDir, report: &mut Report
             None => Corpus::made_up(n, args.dim(), QUERIES, args.seed),
         };
         let dir = scratch.path().join("bare");
-        let (shard, indexed) = load_floor(&dir, &corpus)?;
-        if args.filter.is_some() {
-            shard.index_integers(&format!("metadata.{}", filtered::FIELD))?;
-        }
-        report.remark(&format!("{n} vectors, {indexed} of the floor's in its search graph"));
+        let (floor, indexed) = if n <= args.floor_up_to as usize {
+            let (shard, indexed) = load_floor(&dir, &corpus)?;
+            if args.filter.is_some() {
+                shard.index_integers(&format!("metadata.{}", filtered::FIELD))?;
+            }
+            report.remark(&format!("{n} vectors, {indexed} of the floor's in its search graph"));
+            (Some(shard), indexed)
+        } else {
+            report.remark(&format!("{n} vectors, without a floor: it is built up to {}", args.floor_up_to));
+            (None, 0)
+        };
         let truth = truth(&corpus);
         for mode in args.modes() {
             let collection = load_ours(&tenant, mode, &corpus, indexed, args.filter.is_some()).await?;
-            measure(args, report, mode, &corpus, &shard, &collection, &truth).await?;
+            let run = Run { args, mode, corpus: &corpus, floor: floor.as_ref(), collection: &collection };
+            run.open(report).await?;
+            run.recall(report, &truth).await?;
+            run.times(report).await?;
+            run.throughput(report).await?;
             if let Some(percent) = args.filter {
-                filtered::measure(args, report, mode, &corpus, &shard, &collection, percent).await?;
+                filtered::measure(args, report, mode, &corpus, floor.as_ref(), &collection, percent).await?;
             }
             drop(collection);
             tenant.drop_collection("search").await?;
         }
-        drop(shard);
-        std::fs::remove_dir_all(dir)?;
+        drop(floor);
+        if dir.exists() {
+            std::fs::remove_dir_all(dir)?;
+        }
     }
     store.close().await
 }
 
-async fn measure(
-    args: &BenchArgs,
-    report: &mut Report<'_>,
+/// A collection of one size and mode, and its floor if it has one.
+struct Run<'a> {
+    args: &'a BenchArgs,
     mode: Mode,
-    corpus: &Corpus,
-    shard: &BareShard,
-    collection: &Collection,
-    truth: &[Vec<u64>],
-) -> Result<()> {
-    let n = corpus.vectors.len();
-    let mut all = Pair::<Vec<Duration>>::default();
-    let mut found = Pair { floor: 0, ours: 0 };
-    // The first round warms up, and is where recall is taken.
-    for (query, truth) in corpus.queries.iter().zip(truth) {
-        let floor = shard.search(query, K)?;
-        found.floor += floor.iter().filter(|(id, _)| truth.contains(id)).count();
-        let ours = collection.search(SearchRequest::new(query.clone(), K)).await?;
-        found.ours += ours.iter().filter(|hit| matches!(hit.id, RecordId::Number(id) if truth.contains(&id))).count();
+    corpus: &'a Corpus,
+    floor: Option<&'a BareShard>,
+    collection: &'a Collection,
+}
+
+impl Run<'_> {
+    /// How fast the index is there: by the first search, which loads it, against reading all vectors of the floor. And
+    /// what it takes of memory for each vector, against the vector itself.
+    async fn open(&self, report: &mut Report<'_>) -> Result<()> {
+        let n = self.corpus.vectors.len();
+        if self.mode != Mode::Sealed {
+            return Ok(());
+        }
+        let query = self.corpus.queries.first().cloned().unwrap_or_default();
+        let start = Instant::now();
+        std::hint::black_box(self.collection.search(SearchRequest::new(query, K)).await?);
+        let ours = start.elapsed().as_secs_f64();
+        let floor = self.floor.map(|shard| {
+            let start = Instant::now();
+            shard.read_all().map(|_| start.elapsed().as_secs_f64())
+        });
+        let pair = Pair { floor: floor.transpose()?.unwrap_or(f64::NAN), ours }.rate(n);
+        report.add(self.case("cold open", "vectors/s", None), pair)?;
+        let bytes = self.collection.status().await?.resident_bytes as f64 / n as f64;
+        let plain = self.corpus.vectors.first().map_or(0, |vector| size_of_val(&vector[..])) as f64;
+        report.add(self.case("resident", "B/vector", None), Pair { floor: plain, ours: bytes })
     }
-    let (mut floor_times, mut our_times) = (Vec::new(), Vec::new());
-    take_turns(
-        args.rounds(),
-        async |_| {
-            for query in &corpus.queries {
-                let start = Instant::now();
-                std::hint::black_box(shard.search(query, K)?);
-                floor_times.push(start.elapsed());
+
+    async fn recall(&self, report: &mut Report<'_>, truth: &[Vec<u64>]) -> Result<()> {
+        let mut found = Pair { floor: 0, ours: 0 };
+        for (query, truth) in self.corpus.queries.iter().zip(truth) {
+            if let Some(shard) = self.floor {
+                found.floor += shard.search(query, K)?.iter().filter(|(id, _)| truth.contains(id)).count();
             }
-            Ok(Duration::ZERO)
-        },
-        async |_| {
-            for query in &corpus.queries {
-                let start = Instant::now();
-                std::hint::black_box(collection.search(SearchRequest::new(query.clone(), K)).await?);
-                our_times.push(start.elapsed());
-            }
-            Ok(Duration::ZERO)
-        },
-    )
-    .await?;
-    all.floor.append(&mut floor_times);
-    all.ours.append(&mut our_times);
-    let bar = match mode {
-        Mode::Sealed => (n <= SEALED_UP_TO).then_some(1.0),
-        Mode::Plain => Some(1.15),
-    };
-    for percent in [50, 99] {
-        let case = Case { bench: "search", case: format!("{mode} p{percent}"), unit: "ms", n, bar };
-        report.add(case, all.percentile(percent, Duration::from_millis(1)))?;
+            let ours = self.collection.search(SearchRequest::new(query.clone(), K)).await?;
+            let is_true = |id: &RecordId| matches!(id, RecordId::Number(id) if truth.contains(id));
+            found.ours += ours.iter().filter(|hit| is_true(&hit.id)).count();
+        }
+        let of = |found: usize| found as f64 / truth.iter().map(Vec::len).sum::<usize>() as f64;
+        let floor = self.floor.map_or(f64::NAN, |_| of(found.floor));
+        let case = Case { case: format!("recall {}", self.mode), ..self.case("", "recall", None) };
+        report.add(case, Pair { floor, ours: of(found.ours) })
     }
-    let of = |found: usize| found as f64 / truth.iter().map(Vec::len).sum::<usize>() as f64;
-    let case = Case { bench: "search", case: format!("recall {mode}"), unit: "recall", n, bar: None };
-    report.add(case, Pair { floor: of(found.floor), ours: of(found.ours) })
+
+    async fn times(&self, report: &mut Report<'_>) -> Result<()> {
+        let mut all = Pair::<Vec<Duration>>::default();
+        let Pair { floor: floor_times, ours: our_times } = &mut all;
+        take_turns(
+            self.args.rounds(),
+            async |_| {
+                let Some(shard) = self.floor else { return Ok(Duration::ZERO) };
+                for query in &self.corpus.queries {
+                    let start = Instant::now();
+                    std::hint::black_box(shard.search(query, K)?);
+                    floor_times.push(start.elapsed());
+                }
+                Ok(Duration::ZERO)
+            },
+            async |_| {
+                for query in &self.corpus.queries {
+                    let start = Instant::now();
+                    std::hint::black_box(self.collection.search(SearchRequest::new(query.clone(), K)).await?);
+                    our_times.push(start.elapsed());
+                }
+                Ok(Duration::ZERO)
+            },
+        )
+        .await?;
+        let bar = match self.mode {
+            Mode::Sealed => (self.corpus.vectors.len() <= SEALED_UP_TO).then_some(1.0),
+            Mode::Veiled => Some(1.5),
+            Mode::Plain => Some(1.15),
+        };
+        for percent in [50, 99] {
+            let mut pair = all.percentile(percent, Duration::from_millis(1));
+            if self.floor.is_none() {
+                pair.floor = f64::NAN;
+            }
+            report.add(self.case(&format!("p{percent}"), "ms", bar), pair)?;
+        }
+        Ok(())
+    }
+
+    /// How many questions all cores together answer, each asking on as soon as it was answered.
+    async fn throughput(&self, report: &mut Report<'_>) -> Result<()> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let questions = cores * self.corpus.queries.len();
+        let mut best = Pair { floor: f64::NAN, ours: f64::NAN };
+        for _ in 0..self.args.rounds().min(THROUGHPUT_ROUNDS) {
+            if let Some(shard) = self.floor {
+                let start = Instant::now();
+                (0..cores).into_par_iter().try_for_each(|core| {
+                    // Not all the same question at once.
+                    let (after, before) = self.corpus.queries.split_at(core * self.corpus.queries.len() / cores);
+                    before.iter().chain(after).try_for_each(|query| shard.search(query, K).map(|_| ()))
+                })?;
+                best.floor = best.floor.min(start.elapsed().as_secs_f64());
+            }
+            let start = Instant::now();
+            let asking: Vec<tokio::task::JoinHandle<Result<()>>> = (0..cores)
+                .map(|core| {
+                    let (collection, mut queries) = (self.collection.clone(), self.corpus.queries.clone());
+                    queries.rotate_left(core * self.corpus.queries.len() / cores);
+                    tokio::spawn(async move {
+                        for query in queries {
+                            std::hint::black_box(collection.search(SearchRequest::new(query, K)).await?);
+                        }
+                        Ok::<(), Error>(())
+                    })
+                })
+                .collect();
+            for asked in asking {
+                asked.await.map_err(|e| Error::internal("a task ended unexpectedly").with_source(e))??;
+            }
+            best.ours = best.ours.min(start.elapsed().as_secs_f64());
+        }
+        report.add(self.case(&format!("{cores} at once"), "queries/s", None), best.rate(questions))
+    }
+
+    fn case(&self, what: &str, unit: &'static str, bar: Option<f64>) -> Case {
+        Case { bench: "search", case: format!("{} {what}", self.mode), unit, n: self.corpus.vectors.len(), bar }
+    }
 }
 
 fn load_floor(dir: &std::path::Path, corpus: &Corpus) -> Result<(BareShard, usize)> {
@@ -141,7 +229,8 @@ async fn load_ours(
     loop {
         // While maintenance is at it by itself this returns at once.
         let busy = collection.optimize().await?;
-        let done = mode == Mode::Sealed || collection.status().await?.indexed_vectors >= indexed;
+        // A veiled collection has a graph for each part that is large enough, and none of the whole.
+        let done = mode != Mode::Plain || collection.status().await?.indexed_vectors >= indexed;
         if done && !busy {
             return Ok(collection);
         }

@@ -203,6 +203,7 @@ impl Collection {
                 && let Some(payload) = &indexes.payload
                 && payload.wanted(filter).is_empty()
             {
+                indexes.lease.touch();
                 return work(indexes, payload);
             }
             self.with_indexes(open, |_| Ok(()))?;
@@ -252,6 +253,7 @@ impl Collection {
             return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
         }
         if let Some(indexes) = open.resident.write().as_mut() {
+            indexes.make_room(index.bytes())?;
             indexes.payload = Some(index);
         }
         Ok(())
@@ -311,8 +313,15 @@ fn index_fields(open: &Open, filter: &Filter) -> Result<()> {
     }
     let made = payload.make_fields(&wanted)?;
     let mut resident = RwLockUpgradableReadGuard::upgrade(resident);
-    if let Some(payload) = resident.as_mut().and_then(|indexes| indexes.payload.as_mut()) {
+    let Some(indexes) = resident.as_mut() else { return Ok(()) };
+    if let Some(payload) = indexes.payload.as_mut() {
         payload.add_fields(made);
+    }
+    if let Err(e) = indexes.account() {
+        // There is no room for them. Without payloads it takes less than it had.
+        indexes.payload = None;
+        indexes.account()?;
+        return Err(e);
     }
     Ok(())
 }

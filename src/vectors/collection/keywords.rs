@@ -14,10 +14,13 @@ impl Collection {
     /// Calls `work` with the keyword index, which is made if need be.
     pub(super) fn with_keywords<T>(&self, open: &Open, work: impl Fn(&KeywordIndex) -> Result<T>) -> Result<T> {
         loop {
-            if let Some(keywords) = open.resident.read().as_ref().and_then(|indexes| indexes.keywords.as_ref()) {
+            if let Some(indexes) = open.resident.read().as_ref()
+                && let Some(keywords) = &indexes.keywords
+            {
+                indexes.lease.touch();
                 return work(keywords);
             }
-            self.load_resident(open)?;
+            self.with_indexes(open, |_| Ok(()))?;
             self.load_keywords(open)?;
         }
     }
@@ -61,6 +64,7 @@ impl Collection {
             return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
         }
         if let Some(indexes) = open.resident.write().as_mut() {
+            indexes.make_room(keywords.bytes())?;
             indexes.keywords = Some(keywords);
         }
         Ok(())

@@ -4,12 +4,14 @@ mod copy;
 mod filter;
 mod index;
 mod keywords;
+mod load;
 mod migrate;
 mod query;
 mod read;
 mod rotate;
 mod sealed;
 mod search;
+mod veiled;
 mod verify;
 mod write;
 
@@ -32,10 +34,11 @@ use super::inverted::{KeywordIndex, SparseIndex};
 use super::journal::{self, JournalEntry};
 use super::payload::PayloadIndex;
 use super::point::{Embedding, PointSealer};
-use super::resident::Resident;
+use super::resident::{Lease, Resident, ResidentBudget};
 use super::router::{Home, Router};
 use super::seat::Seat;
-use super::{CollectionId, CollectionKind, CollectionSpec, Engine, HandedOut, JournalPins, Mode};
+use super::veiling::Parts;
+use super::{CollectionId, CollectionKind, CollectionSpec, Engine, HandedOut, JournalPins, Metric, Mode};
 
 pub use migrate::Migration;
 pub use sealed::{SealedChunk, SealedHit};
@@ -57,6 +60,8 @@ pub struct CollectionContext {
     pub pins: JournalPins,
     /// What tokens name.
     pub handed: HandedOut,
+    /// What resident indexes may take.
+    pub budget: ResidentBudget,
 }
 
 /// A collection of a tenant.
@@ -104,7 +109,7 @@ struct Slot {
 struct Open {
     engine: Seat,
     /// `None` until the first search.
-    resident: RwLock<Option<Indexes>>,
+    resident: Arc<RwLock<Option<Indexes>>>,
     /// Lives until the engine's files are closed: fields are dropped in order.
     files: Arc<()>,
 }
@@ -121,6 +126,8 @@ struct Indexes {
     embeddings: BTreeMap<RecordId, Embedding>,
     /// What filters ask about; `None` until the first filter.
     payload: Option<PayloadIndex>,
+    /// Its part of the budget. Given back last: fields are dropped in order.
+    lease: Lease,
 }
 
 impl Collection {
@@ -134,12 +141,13 @@ impl Collection {
         context: CollectionContext,
     ) -> Result<Self> {
         let head = journal::head(&*context.kv, id)?;
+        let parts = Parts::load(&*context.kv, id)?;
         let declared = RwLock::new(Arc::new(Declared::new(&spec.indexes)?));
         let indexes = RwLock::new(spec.indexes.clone());
         Ok(Self {
             name,
             kind,
-            sealer: PointSealer { keyring: context.keyring.clone(), id, spec, declared },
+            sealer: PointSealer { keyring: context.keyring.clone(), id, spec, declared, parts },
             indexes,
             context,
             head: Mutex::new(head),
@@ -224,14 +232,7 @@ impl Collection {
     pub fn resident_bytes(&self) -> usize {
         let Some(open) = self.open.read().current.clone() else { return 0 };
         let resident = open.resident.read();
-        resident.as_ref().map_or(0, |indexes| {
-            let embeddings = indexes.embeddings.len() * size_of::<(RecordId, Embedding)>();
-            indexes.by_vector.values().map(Resident::bytes).sum::<usize>()
-                + indexes.by_sparse.values().map(SparseIndex::bytes).sum::<usize>()
-                + indexes.keywords.as_ref().map_or(0, KeywordIndex::bytes)
-                + indexes.payload.as_ref().map_or(0, PayloadIndex::bytes)
-                + embeddings
-        })
+        resident.as_ref().map_or(0, Indexes::bytes)
     }
 
     /// Whether the engine's files are open.
@@ -335,7 +336,7 @@ impl Collection {
         }
         self.pending_entries.store(entries, Ordering::SeqCst);
         self.pending_bytes.store(bytes, Ordering::SeqCst);
-        let open = Arc::new(Open { engine, resident: RwLock::new(None), files: Arc::new(()) });
+        let open = Arc::new(Open { engine, resident: Arc::default(), files: Arc::new(()) });
         slot.last = Arc::downgrade(&open.files);
         slot.current = Some(open.clone());
         self.wants_optimizing.store(true, Ordering::Relaxed);
@@ -378,17 +379,20 @@ impl Collection {
 
     /// What the engine is to know of the points.
     fn shape(&self) -> Shape {
-        Shape { vectors: self.searchable(), tags: false, tokens: self.has_tokens() }
+        Shape { vectors: self.searchable(), tags: self.spec().mode == Mode::Veiled, tokens: self.has_tokens() }
     }
 
     fn searchable(&self) -> Vec<SearchableVector> {
-        match self.spec().mode {
-            Mode::Sealed => Vec::new(),
-            Mode::Plain => (0_u8..)
-                .zip(self.spec().vectors.values())
-                .map(|(position, p)| SearchableVector { position, size: p.size, metric: p.metric })
-                .collect(),
-        }
+        let metric = |metric| match self.spec().mode {
+            Mode::Sealed => None,
+            // Scaled to length 1 before they are veiled.
+            Mode::Veiled => Some(Metric::Dot),
+            Mode::Plain => Some(metric),
+        };
+        let vectors = (0_u8..).zip(self.spec().vectors.values());
+        let searchable = vectors
+            .filter_map(|(position, p)| Some(SearchableVector { position, size: p.size, metric: metric(p.metric)? }));
+        searchable.collect()
     }
 
     fn touch(&self) {

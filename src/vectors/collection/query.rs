@@ -11,6 +11,7 @@ use crate::id::RecordId;
 use crate::vectors::inverted::Best;
 use crate::vectors::point::OpenedVector;
 use crate::vectors::query::{Query, QueryRequest, Recommend, RecommendStrategy, VectorInput};
+use crate::vectors::resident::Keep;
 use crate::vectors::{Hit, Metric, Mode, SearchRequest, SparseVector, VectorParams};
 
 use super::search::Filter;
@@ -55,7 +56,7 @@ impl Collection {
             let found = self.answer(&open, request)?;
             match self.spec().mode {
                 Mode::Sealed => self.open_hits(&open, found),
-                Mode::Plain => self.fetch_hits(found),
+                Mode::Veiled | Mode::Plain => self.fetch_hits(found),
             }
         })
     }
@@ -319,14 +320,19 @@ impl Collection {
                 Ok(indexes.embeddings.keys().filter(|id| filter.is_none_or(|pass| pass(id))).cloned().collect())
             })?,
         };
-        let scored: Vec<Option<f64>> = match self.spec().mode {
+        let in_memory: Option<Vec<Option<f64>>> = match self.spec().mode {
             Mode::Sealed => self.with_indexes(open, |indexes| {
                 let index = indexes.by_vector.get(&position);
                 let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
-                Ok(wanted.par_iter().with_min_len(256).map(|id| index.vector(id).map(&score)).collect())
+                let scored = || wanted.par_iter().with_min_len(256).map(|id| index.vector(id).map(&score)).collect();
+                Ok((index.keep() == Keep::Vectors).then(scored))
             })?,
             // The engine has only vectors that nobody vouches for.
-            Mode::Plain => {
+            Mode::Veiled | Mode::Plain => None,
+        };
+        let scored = match in_memory {
+            Some(scored) => scored,
+            None => {
                 let mut scored = Vec::with_capacity(wanted.len());
                 for ids in wanted.chunks(FETCHED) {
                     let fetched = self.fetch(ids)?;

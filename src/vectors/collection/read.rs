@@ -21,6 +21,9 @@ use super::{Collection, Open};
 /// Points that are read from the engine at a time when all are.
 pub(super) const SCROLL_POINTS: usize = 1024;
 
+/// Rows of the registry that are read at a time when all are.
+const REGISTRY_ROWS: usize = 8192;
+
 /// What the registry says a collection holds.
 #[derive(Default)]
 pub(super) struct Registered {
@@ -132,19 +135,27 @@ impl Collection {
     /// What the registry says the collection holds.
     pub(super) fn registered(&self) -> Result<Registered> {
         let mut registered = Registered::default();
-        for row in self.context.kv.scan(Table::Registry, self.id().as_bytes()) {
-            let (key, value) = row?;
-            let id = registered_id(&key)?;
-            match self.entry(&id, &value) {
-                Ok(entry) => {
-                    registered.entries.insert(id, entry);
-                }
-                Err(_) => {
-                    registered.damaged.insert(id);
+        let mut rows = self.context.kv.scan(Table::Registry, self.id().as_bytes());
+        loop {
+            let some: Vec<_> = rows.by_ref().take(REGISTRY_ROWS).collect::<Result<_>>()?;
+            if some.is_empty() {
+                return Ok(registered);
+            }
+            let read = some.par_iter().with_min_len(256).map(|(key, value)| {
+                let id = registered_id(key)?;
+                Ok((id, self.entry(&id, value)))
+            });
+            for (id, entry) in read.collect::<Result<Vec<_>>>()? {
+                match entry {
+                    Ok(entry) => {
+                        registered.entries.insert(id, entry);
+                    }
+                    Err(_) => {
+                        registered.damaged.insert(id);
+                    }
                 }
             }
         }
-        Ok(registered)
     }
 
     pub(super) fn entry(&self, id: &Uuid, row: &[u8]) -> Result<Entry> {

@@ -1,6 +1,6 @@
 //! Searching: by the resident index or by the engine. What is found is opened against the registry.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rayon::prelude::*;
 use uuid::Uuid;
@@ -9,14 +9,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::limits;
 use crate::vectors::engine::{EngineCollection as _, Fields, Nearest, Point};
-use crate::vectors::inverted::SparseIndex;
-use crate::vectors::point::{Embedding, OpenedPayload, OpenedVector};
+use crate::vectors::point::{Embedding, OpenedPayload};
 use crate::vectors::registry::Entry;
-use crate::vectors::resident::{self, Resident};
+use crate::vectors::resident::{self, Keep, Pass, Question, Resident};
 use crate::vectors::{Engine, Hit, Metric, Mode, SearchRequest, StoredChunk};
 
 use super::filter::{Passing, passes, still_passes};
-use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Indexes, Open};
 
 /// A hit before it is opened.
@@ -55,6 +53,7 @@ impl Collection {
                     }
                     Ok(hits)
                 }
+                Mode::Veiled => self.search_veiled(&open, request),
                 Mode::Plain => {
                     let found = self.nearest_by_engine(&open, request, None)?;
                     let hits = found.into_iter().map(|(chunk, score)| {
@@ -85,6 +84,7 @@ impl Collection {
     ) -> Result<Vec<(RecordId, f32)>> {
         match self.spec().mode {
             Mode::Sealed => self.nearest_in_memory(open, request, filter),
+            Mode::Veiled => self.nearest_veiled(open, request, filter),
             Mode::Plain => {
                 let found = self.nearest_by_engine(open, request, filter)?;
                 Ok(found.into_iter().map(|(chunk, score)| (chunk.id, score)).collect())
@@ -106,40 +106,84 @@ impl Collection {
             {
                 return false;
             }
-            let values = indexes.by_vector.values().map(|index| index.len().saturating_mul(index.dimension()));
+            let values = indexes.by_vector.values().map(|index| match index.keep() {
+                Keep::Vectors => index.len().saturating_mul(index.dimension()),
+                // Vectors are read from the engine.
+                Keep::Codes | Keep::Signs => usize::MAX,
+            });
             values.max().unwrap_or(0) <= limits::SEARCH_AT_ONCE_VALUES
         })
     }
 
-    pub(super) fn nearest_in_memory(
+    fn nearest_in_memory(
         &self,
         open: &Open,
         request: &SearchRequest,
         filter: Filter<'_>,
     ) -> Result<Vec<(RecordId, f32)>> {
-        let (position, params) = self.spec().vector(request.using.as_deref())?;
+        let (_, params) = self.spec().vector(request.using.as_deref())?;
         request.validate(params.size, params.metric)?;
-        let search = |indexes: &Indexes, passing: Option<&Passing<'_>>| -> Result<Vec<(RecordId, f32)>> {
-            let index = indexes.by_vector.get(&position);
-            let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
-            let hits = nearest_among(index, request, filter, passing)?;
-            let found = hits.into_iter().map(|hit| (hit.id, hit.score));
-            Ok(found.filter(|(_, score)| request.accepts(params.metric, *score)).collect())
+        let found = match &request.filter {
+            None => self.with_indexes(open, |indexes| self.ask_index(open, indexes, request, filter, None)),
+            Some(asked) => self.with_passing(open, asked, |indexes, passing| {
+                self.ask_index(open, indexes, request, filter, Some(passing))
+            }),
         };
-        match &request.filter {
-            None => self.with_indexes(open, |indexes| search(indexes, None)),
-            Some(filter) => self.with_passing(open, filter, |indexes, passing| search(indexes, Some(passing))),
+        match found {
+            // A write may have been under way between registry and engine. Without one, it has to fit.
+            Err(e) if e.kind() == ErrorKind::Integrity => self.nearest_settled(open, request, filter),
+            other => other,
         }
     }
 
-    /// Calls `work` with the resident indexes, which are loaded if need be.
-    pub(super) fn with_indexes<T>(&self, open: &Open, work: impl Fn(&Indexes) -> Result<T>) -> Result<T> {
+    /// The same while nobody writes.
+    fn nearest_settled(
+        &self,
+        open: &Open,
+        request: &SearchRequest,
+        filter: Filter<'_>,
+    ) -> Result<Vec<(RecordId, f32)>> {
+        // Who passes is looked at before: that may have to wait for a write itself.
+        let passing: Option<BTreeSet<RecordId>> = match &request.filter {
+            None => None,
+            Some(asked) => Some(self.with_passing(open, asked, |_, passing| Ok(passing.ids().cloned().collect()))?),
+        };
+        let both = |id: &RecordId| {
+            passing.as_ref().is_none_or(|passing| passing.contains(id)) && filter.is_none_or(|pass| pass(id))
+        };
         loop {
+            let settled = self.settled();
             if let Some(indexes) = open.resident.read().as_ref() {
-                return work(indexes);
+                return self.ask_index(open, indexes, request, Some(&both), None);
             }
-            self.load_resident(open)?;
+            drop(settled);
+            drop(self.load_resident(open)?);
         }
+    }
+
+    /// The nearest by the index in memory, which reads from the engine what it does not keep.
+    fn ask_index(
+        &self,
+        open: &Open,
+        indexes: &Indexes,
+        request: &SearchRequest,
+        filter: Filter<'_>,
+        passing: Option<&Passing<'_>>,
+    ) -> Result<Vec<(RecordId, f32)>> {
+        let (position, params) = self.spec().vector(request.using.as_deref())?;
+        let index = indexes.by_vector.get(&position);
+        let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
+        let source = |ids: &[&RecordId]| self.sealed_vectors(open, position, ids);
+        let question = Question {
+            vector: &request.vector,
+            k: request.limit,
+            filter,
+            pass: request.exact.then_some(Pass::Codes),
+            source: Some(&source),
+        };
+        let hits = nearest_among(index, &question, passing)?;
+        let found = hits.into_iter().map(|hit| (hit.id, hit.score));
+        Ok(found.filter(|(_, score)| request.accepts(params.metric, *score)).collect())
     }
 
     /// The payloads of what was found in memory. Their vectors were opened when the index took them in; a payload opens
@@ -207,72 +251,6 @@ impl Collection {
         };
         // Opening takes microseconds: only a long page is worth other threads.
         (0..nearest.len()).into_par_iter().with_min_len(64).map(one).collect()
-    }
-
-    /// Opens every sealed vector into the resident indexes, and notices whatever the engine dropped or changed.
-    pub(super) fn load_resident(&self, open: &Open) -> Result<()> {
-        let _settled = self.settled();
-        if open.resident.read().is_some() {
-            return Ok(());
-        }
-        let Registered { mut entries, damaged } = self.registered()?;
-        if !damaged.is_empty() {
-            return Err(Error::integrity("a registry row"));
-        }
-        let mut embeddings = BTreeMap::new();
-        // The engine searches by itself in other modes; then only the ids are wanted.
-        let vectors = self.spec().vectors.values().filter(|_| self.spec().mode == Mode::Sealed);
-        let mut by_vector: BTreeMap<u8, Resident> = (0_u8..)
-            .zip(vectors)
-            .map(|(position, p)| Ok((position, Resident::new(p.size, p.metric, self.context.lock_policy)?)))
-            .collect::<Result<_>>()?;
-        for index in by_vector.values_mut() {
-            index.reserve(entries.len());
-        }
-        let sparse = (0_u8..).zip(self.spec().sparse.values());
-        let mut by_sparse: BTreeMap<u8, SparseIndex> =
-            sparse.map(|(position, p)| (position, SparseIndex::new(p.modifier))).collect();
-        let mut from = None;
-        loop {
-            let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
-            let expected: Vec<_> = points
-                .iter()
-                .map(|p| {
-                    entries.remove(&p.id).ok_or_else(|| Error::integrity("a record that the vector engine made up"))
-                })
-                .collect::<Result<_>>()?;
-            let opened: Vec<OpenedVector> = points
-                .par_iter()
-                .zip(expected.par_iter())
-                .with_min_len(32)
-                .map(|(point, entry)| {
-                    entry.check(self.context.keyring.provider(), &point.payload)?;
-                    self.sealer.open_vector(point, entry)
-                })
-                .collect::<Result<_>>()?;
-            for vector in &opened {
-                for (position, index) in &mut by_vector {
-                    if let Some(values) = vector.vectors.at(*position) {
-                        index.upsert(vector.id.clone(), values)?;
-                    }
-                }
-                for (position, index) in &mut by_sparse {
-                    if let Some(values) = vector.vectors.sparse_at(*position) {
-                        index.upsert(vector.id.clone(), values)?;
-                    }
-                }
-                embeddings.insert(vector.id.clone(), vector.embedding);
-            }
-            match next {
-                Some(id) => from = Some(id),
-                None => break,
-            }
-        }
-        if !entries.is_empty() {
-            return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
-        }
-        *open.resident.write() = Some(Indexes { by_vector, by_sparse, keywords: None, embeddings, payload: None });
-        Ok(())
     }
 
     /// Asks the engine, then trusts nothing but the sealed vectors: the score is computed from them, and an engine that
@@ -378,18 +356,17 @@ impl Collection {
     }
 }
 
-/// The nearest among those that pass: looked at one by one where they are few.
+/// The nearest among those that pass: looked at one by one where they are few, unless each had to be read for that.
 fn nearest_among(
     index: &Resident,
-    request: &SearchRequest,
-    filter: Filter<'_>,
+    question: &Question<'_>,
     passing: Option<&Passing<'_>>,
 ) -> Result<Vec<resident::Hit>> {
-    let Some(passing) = passing else { return index.search(&request.vector, request.limit, filter) };
-    let passes = |id: &RecordId| filter.is_none_or(|passes| passes(id));
-    if passing.len() <= index.len() as u64 / limits::FILTER_FEW {
-        let ids = passing.ids().filter(|id| passes(id));
-        return index.search_among(&request.vector, request.limit, ids);
+    let Some(passing) = passing else { return index.answer(question) };
+    if passing.len() <= index.len() as u64 / limits::FILTER_FEW && index.keep() != Keep::Signs {
+        return index.answer_among(question, passing.ids());
     }
-    index.search(&request.vector, request.limit, Some(&|id| passing.has(id) && passes(id)))
+    let outer = question.filter;
+    let both = |id: &RecordId| passing.has(id) && outer.is_none_or(|passes| passes(id));
+    index.answer(&Question { filter: Some(&both), ..*question })
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::{ErrorKind, Result};
+use crate::vectors::Mode;
 use crate::vectors::engine::{EngineCollection as _, Fields, Point};
 use crate::vectors::registry::Entry;
 
@@ -70,6 +71,9 @@ impl Collection {
             Err(e) if matches!(e.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => return Ok(false),
             Err(e) => return Err(e),
         };
+        if self.spec().mode == Mode::Veiled {
+            return self.sealer.is_veiled_as(entry.epoch, &vector, point);
+        }
         for search in self.searchable() {
             let stored = point.searchable.iter().find(|(position, _)| *position == search.position);
             let same = match (vector.vectors.at(search.position), stored) {

@@ -11,10 +11,11 @@ use crate::id::RecordId;
 use crate::keys::{Live, Writing};
 use crate::kv::{Batch, Table};
 use crate::limits;
-use crate::vectors::Chunk;
+use crate::vectors::engine::EngineCollection as _;
 use crate::vectors::journal::{self, JournalEntry};
 use crate::vectors::point::{Embedding, Sealed};
 use crate::vectors::registry::Entry;
+use crate::vectors::{Chunk, Mode};
 
 use super::{Collection, Indexes, Open, apply};
 
@@ -109,7 +110,8 @@ impl Collection {
             return Ok((*head, 0));
         }
         let seq = head.checked_add(1).ok_or_else(|| Error::integrity("the head of a journal"))?;
-        let seal = |chunk| self.sealer.seal(writing.epoch(), chunk, seq);
+        let parts = self.parts_for(open, staged.upserts.len())?;
+        let seal = |chunk| self.sealer.seal(writing.epoch(), chunk, seq, parts);
         let sealed: Vec<Sealed> = staged.upserts.par_iter().with_min_len(32).map(seal).collect::<Result<_>>()?;
         let Gone { points: deletes, records: deleted } = self.gone(writing.live(), &staged)?;
 
@@ -127,7 +129,9 @@ impl Collection {
         deletes.iter().for_each(|id| batch.delete(Table::Registry, self.registry_key(id)));
         let writes = [JournalEntry::Upsert(points), JournalEntry::Delete(deletes)];
         let bytes = journal::append(&mut batch, self.id(), seq, &writes)?;
+        self.sealer.parts.put(&mut batch, self.id(), parts);
         self.context.kv.write(batch)?;
+        self.sealer.parts.stored(parts);
         *head = seq;
         drop(head);
 
@@ -136,6 +140,14 @@ impl Collection {
             self.update_indexes(indexes, &staged, embeddings)
         })?;
         Ok((seq, deleted))
+    }
+
+    /// How many parts a veiled collection has once `new` chunks are written.
+    fn parts_for(&self, open: &Open, new: usize) -> Result<u16> {
+        match self.spec().mode {
+            Mode::Veiled => self.sealer.parts.with(new, || Ok(open.engine.status()?.points)),
+            Mode::Sealed | Mode::Plain => Ok(1),
+        }
     }
 
     /// Nobody may write meanwhile.
@@ -295,7 +307,7 @@ impl Collection {
         staged.deletes.iter().for_each(|id| {
             indexes.embeddings.remove(id);
         });
-        Ok(())
+        indexes.account()
     }
 
     fn check(&self, staged: &Staged) -> Result<()> {

@@ -1,40 +1,52 @@
-//! A block of rows in one locked region: the exact vectors, the bounds and the codes, each contiguous.
+//! A block of rows in one locked region: the exact vectors, the bounds, the codes and the signs, each contiguous.
 
 use zeroize::Zeroize as _;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::locked::{LINE_BYTES, LockPolicy, LockedBuf};
-use crate::vectors::metric::Metric;
-use crate::vectors::resident::quantize::{self, RowBound, RowBounds};
+use crate::vectors::resident::keep::Keep;
+use crate::vectors::resident::prepared::Prepared;
+use crate::vectors::resident::quantize::{RowBound, RowBounds};
 
 /// `capacity` rows, of which the owner knows which are in use.
 ///
 /// ```text
-/// 0         vectors  capacity × dimension f32
+/// 0         vectors  capacity × floats f32
 /// bounds_at bounds   4 columns of capacity f64: squared length, scale, error, length
-/// codes_at  codes    capacity × stride i8
+/// codes_at  codes    capacity × codes i8
+/// signs_at  signs    capacity × signs u8
 /// ```
+///
+/// What is not kept has a width of 0.
 pub(super) struct Block {
     buf: LockedBuf,
     /// The index of the first row within the whole collection.
     pub base: usize,
     pub capacity: usize,
-    dimension: usize,
-    stride: usize,
+    width: Width,
     bounds_at: usize,
     codes_at: usize,
+    signs_at: usize,
+}
+
+/// How many values of each kind a row has.
+#[derive(Clone, Copy)]
+pub(super) struct Width {
+    pub floats: usize,
+    pub codes: usize,
+    pub signs: usize,
 }
 
 impl Block {
     /// An empty block for the rows from `base` on.
-    pub fn new(base: usize, capacity: usize, dimension: usize, policy: LockPolicy) -> Result<Self> {
-        let stride = quantize::code_bytes(dimension);
-        let (bounds_at, codes_at, bytes) = layout(capacity, dimension, stride).ok_or_else(|| {
+    pub fn new(base: usize, capacity: usize, dimension: usize, keep: Keep, policy: LockPolicy) -> Result<Self> {
+        let width = keep.width(dimension);
+        let [bounds_at, codes_at, signs_at, bytes] = layout(capacity, width).ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, format!("no memory for {capacity} vectors"))
                 .with_remedy("reserve as many vectors as the collection has")
         })?;
         let buf = LockedBuf::zeroed(bytes, policy)?;
-        Ok(Self { buf, base, capacity, dimension, stride, bounds_at, codes_at })
+        Ok(Self { buf, base, capacity, width, bounds_at, codes_at, signs_at })
     }
 
     /// The bytes held, used or not.
@@ -47,14 +59,19 @@ impl Block {
         self.buf.is_locked()
     }
 
-    /// The exact values of `row`.
+    /// The exact values of `row`; empty where they are not kept.
     pub fn vector(&self, row: usize) -> &[f32] {
-        self.buf.view(row * self.dimension * size_of::<f32>(), self.dimension)
+        self.buf.view(row * self.width.floats * size_of::<f32>(), self.width.floats)
     }
 
     /// The codes of `count` rows from `row` on, one after the other.
     pub fn codes(&self, row: usize, count: usize) -> &[i8] {
-        self.buf.view(self.codes_at + row * self.stride, count * self.stride)
+        self.buf.view(self.codes_at + row * self.width.codes, count * self.width.codes)
+    }
+
+    /// The signs of `count` rows from `row` on, one after the other.
+    pub fn signs(&self, row: usize, count: usize) -> &[u8] {
+        self.buf.view(self.signs_at + row * self.width.signs, count * self.width.signs)
     }
 
     /// The bounds of `count` rows from `row` on.
@@ -68,25 +85,29 @@ impl Block {
         self.word(0, row)
     }
 
-    /// Fills `row` with a valid vector of squared length `squared`.
-    pub fn write(&mut self, row: usize, metric: Metric, values: &[f32], squared: f64) {
-        self.vector_mut(row).copy_from_slice(values);
-        let bound = quantize::encode(metric, values, squared, self.code_mut(row));
-        self.set_bound(row, bound.to_words());
+    /// Fills `row` with a vector, or what of it is kept.
+    pub fn write(&mut self, row: usize, vector: &Prepared<'_>) {
+        copy(self.vector_mut(row), vector.values());
+        copy(self.code_mut(row), vector.code());
+        copy(self.signs_mut(row), vector.signs());
+        self.set_bound(row, vector.bound().to_words());
     }
 
     /// Copies row `from` of `other` over `row`.
     pub fn copy_from(&mut self, row: usize, other: &Block, from: usize) {
-        self.vector_mut(row).copy_from_slice(other.vector(from));
-        self.code_mut(row).copy_from_slice(other.codes(from, 1));
+        copy(self.vector_mut(row), other.vector(from));
+        copy(self.code_mut(row), other.codes(from, 1));
+        copy(self.signs_mut(row), other.signs(from, 1));
         self.set_bound(row, other.words(from));
     }
 
     /// Copies row `from` over `row` of the same block.
     pub fn copy_within(&mut self, row: usize, from: usize) {
-        let (d, s) = (self.dimension, self.stride);
-        self.buf.view_mut::<f32>(0, self.capacity * d).copy_within(from * d..(from + 1) * d, row * d);
-        self.buf.view_mut::<i8>(self.codes_at, self.capacity * s).copy_within(from * s..(from + 1) * s, row * s);
+        let Width { floats, codes, signs } = self.width;
+        let rows = self.capacity;
+        self.buf.view_mut::<f32>(0, rows * floats).copy_within(from * floats..(from + 1) * floats, row * floats);
+        self.buf.view_mut::<i8>(self.codes_at, rows * codes).copy_within(from * codes..(from + 1) * codes, row * codes);
+        self.buf.view_mut::<u8>(self.signs_at, rows * signs).copy_within(from * signs..(from + 1) * signs, row * signs);
         self.set_bound(row, self.words(from));
     }
 
@@ -94,15 +115,20 @@ impl Block {
     pub fn erase(&mut self, row: usize) {
         self.vector_mut(row).zeroize();
         self.code_mut(row).zeroize();
+        self.signs_mut(row).zeroize();
         self.set_bound(row, [0.0; RowBound::WORDS]);
     }
 
     fn vector_mut(&mut self, row: usize) -> &mut [f32] {
-        self.buf.view_mut(row * self.dimension * size_of::<f32>(), self.dimension)
+        self.buf.view_mut(row * self.width.floats * size_of::<f32>(), self.width.floats)
     }
 
     fn code_mut(&mut self, row: usize) -> &mut [i8] {
-        self.buf.view_mut(self.codes_at + row * self.stride, self.stride)
+        self.buf.view_mut(self.codes_at + row * self.width.codes, self.width.codes)
+    }
+
+    fn signs_mut(&mut self, row: usize) -> &mut [u8] {
+        self.buf.view_mut(self.signs_at + row * self.width.signs, self.width.signs)
     }
 
     fn set_bound(&mut self, row: usize, words: [f64; RowBound::WORDS]) {
@@ -124,43 +150,67 @@ impl Block {
     }
 }
 
-/// Where bounds and codes start, and all bytes; `None` beyond what can be addressed.
-fn layout(capacity: usize, dimension: usize, stride: usize) -> Option<(usize, usize, usize)> {
-    let vectors = capacity.checked_mul(dimension.checked_mul(size_of::<f32>())?)?;
-    let bounds_at = vectors.checked_next_multiple_of(LINE_BYTES)?;
-    let bounds = capacity.checked_mul(size_of::<[f64; RowBound::WORDS]>())?;
-    let codes_at = bounds_at.checked_add(bounds)?.checked_next_multiple_of(LINE_BYTES)?;
-    Some((bounds_at, codes_at, codes_at.checked_add(capacity.checked_mul(stride)?)?))
+/// `from` over `to`, where `to` is kept at all.
+fn copy<T: Copy>(to: &mut [T], from: &[T]) {
+    if to.len() == from.len() {
+        to.copy_from_slice(from);
+    }
+}
+
+/// Where bounds, codes and signs start, and all bytes; `None` beyond what can be addressed.
+fn layout(capacity: usize, width: Width) -> Option<[usize; 4]> {
+    let after = |start: usize, bytes: usize| start.checked_add(capacity.checked_mul(bytes)?);
+    let bounds_at = after(0, width.floats.checked_mul(size_of::<f32>())?)?.checked_next_multiple_of(LINE_BYTES)?;
+    let codes_at = after(bounds_at, size_of::<[f64; RowBound::WORDS]>())?.checked_next_multiple_of(LINE_BYTES)?;
+    let signs_at = after(codes_at, width.codes)?.checked_next_multiple_of(LINE_BYTES)?;
+    Some([bounds_at, codes_at, signs_at, after(signs_at, width.signs)?])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::metric;
+    use crate::vectors::metric::{self, Metric};
+
+    fn write(block: &mut Block, row: usize, values: &[f32]) {
+        block.write(row, &Prepared::new(Metric::Dot, values, metric::dot(values, values)));
+    }
 
     #[test]
     fn rows_do_not_overlap_and_move_whole() {
-        let row = |i: usize| -> Vec<f32> { (0..5).map(|j| (i * 10 + j + 1) as f32).collect() };
-        let mut a = Block::new(0, 3, 5, LockPolicy::Never).unwrap();
-        let mut b = Block::new(3, 2, 5, LockPolicy::Never).unwrap();
-        for i in 0..3 {
-            a.write(i, Metric::Dot, &row(i), metric::dot(&row(i), &row(i)));
-        }
-        b.write(1, Metric::Dot, &row(7), metric::dot(&row(7), &row(7)));
+        let row = |i: usize| -> Vec<f32> { (0..5).map(|j| (i * 10 + j + 1) as f32 - 12.0).collect() };
+        let mut a = Block::new(0, 3, 5, Keep::Vectors, LockPolicy::Never).unwrap();
+        let mut b = Block::new(3, 2, 5, Keep::Vectors, LockPolicy::Never).unwrap();
+        (0..3).for_each(|i| write(&mut a, i, &row(i)));
+        write(&mut b, 1, &row(7));
         assert!((0..3).all(|i| a.vector(i) == row(i) && a.squared(i) == metric::dot(&row(i), &row(i))));
+        assert_eq!(a.signs(0, 3)[..9], [0b1_1111, 0, 0, 0, 0, 0, 0, 0, 0b0_0001]);
         a.copy_from(0, &b, 1);
         a.copy_within(1, 2);
         a.erase(2);
         assert_eq!((a.vector(0), a.vector(1)), (&row(7)[..], &row(2)[..]));
-        assert_eq!((a.codes(0, 1), a.squared(0)), (b.codes(1, 1), b.squared(1)));
+        assert_eq!((a.codes(0, 1), a.signs(0, 1), a.squared(0)), (b.codes(1, 1), b.signs(1, 1), b.squared(1)));
         assert!(a.vector(2).iter().all(|x| *x == 0.0) && a.codes(2, 1).iter().all(|c| *c == 0));
+        assert!(a.signs(2, 1).iter().all(|s| *s == 0));
         assert_eq!(a.squared(2), 0.0);
+    }
+
+    #[test]
+    fn what_is_not_kept_takes_nothing() {
+        let bytes = |keep| Block::new(0, 640, 384, keep, LockPolicy::Never).unwrap().bytes() / 640;
+        assert_eq!(
+            [Keep::Vectors, Keep::Codes, Keep::Signs].map(bytes),
+            [1536 + 32 + 384 + 48, 32 + 384 + 48, 32 + 48]
+        );
+        let mut codes = Block::new(0, 2, 5, Keep::Codes, LockPolicy::Never).unwrap();
+        write(&mut codes, 1, &[1.0, -2.0, 3.0, 4.0, -5.0]);
+        assert!(codes.vector(1).is_empty() && codes.codes(1, 1)[4] == -127 && codes.squared(1) == 55.0);
     }
 
     #[test]
     fn an_absurd_capacity_is_an_error() {
         for capacity in [usize::MAX, usize::MAX / 4, usize::MAX / 20] {
-            assert_eq!(Block::new(0, capacity, 4, LockPolicy::Never).err().unwrap().kind(), ErrorKind::Unavailable);
+            let block = Block::new(0, capacity, 4, Keep::Vectors, LockPolicy::Never);
+            assert_eq!(block.err().unwrap().kind(), ErrorKind::Unavailable);
         }
     }
 }

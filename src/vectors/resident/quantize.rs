@@ -3,8 +3,11 @@
 //! With x̃ = scale·code, Cauchy–Schwarz gives |⟨q,x⟩ − ⟨q̃,x̃⟩| = |⟨q̃, x−x̃⟩ + ⟨q−q̃, x⟩| ≤ ‖q̃‖·‖x−x̃‖ + ‖q−q̃‖·‖x‖. The
 //! integer dot product of two codes is exact, and every length here is rounded up, so the bound holds for the scores
 //! that [`Metric`] computes, not just in theory.
+//!
+//! And as one bit for each value, its sign: the share of signs that differ is about the angle ÷ π. Nothing is proven of
+//! that.
 
-use simsimd::SpatialSimilarity as _;
+use simsimd::{BinarySimilarity as _, SpatialSimilarity as _};
 use zeroize::Zeroizing;
 
 use crate::vectors::metric::Metric;
@@ -30,6 +33,19 @@ const UP: f64 = 1.0 + F64_SLACK;
 /// The bytes of one code.
 pub(super) fn code_bytes(dimension: usize) -> usize {
     dimension.next_multiple_of(CODE_ALIGN)
+}
+
+/// The bytes of the signs of one vector: whole words of 64.
+pub(super) fn sign_bytes(dimension: usize) -> usize {
+    dimension.div_ceil(64) * 8
+}
+
+/// Writes which of `values` are negative, one bit each.
+pub(super) fn sign(values: &[f32], signs: &mut [u8]) {
+    signs.fill(0);
+    for (byte, eight) in signs.iter_mut().zip(values.chunks(8)) {
+        *byte = (0..).zip(eight).map(|(bit, x)| u8::from(x.is_sign_negative()) << bit).sum();
+    }
 }
 
 /// What the first pass knows of a row besides its code; for cosine, of the row scaled to length 1.
@@ -101,6 +117,9 @@ pub(super) struct Query<'a> {
     values: &'a [f32],
     squared: f64,
     code: Zeroizing<Vec<i8>>,
+    signs: Zeroizing<Vec<u8>>,
+    /// About the merit of a row of length 1, by how many signs differ.
+    by_differing: Zeroizing<Vec<f64>>,
     /// The merit gained by one unit of a row's scale times the integer dot product.
     gain: f64,
     /// Times a row's error.
@@ -116,11 +135,17 @@ impl<'a> Query<'a> {
         let bound = encode(metric, values, squared, &mut code);
         let code_length = code.iter().map(|c| f64::from(*c).powi(2)).sum::<f64>().sqrt();
         let weight = if metric == Metric::Euclid { 2.0 } else { 1.0 };
+        let mut signs = Zeroizing::new(vec![0; sign_bytes(values.len())]);
+        sign(values, &mut signs);
+        let (length, most) = (squared.sqrt(), values.len() as f64);
+        let merit = |differing: usize| weight * length * (std::f64::consts::PI * differing as f64 / most).cos();
         Self {
             metric,
             values,
             squared,
             code,
+            signs,
+            by_differing: Zeroizing::new((0..=values.len()).map(merit).collect()),
             gain: weight * bound.scale,
             per_error: weight * bound.scale * code_length * UP,
             per_length: weight * (bound.error + F64_SLACK * bound.length),
@@ -130,6 +155,22 @@ impl<'a> Query<'a> {
     /// The query's code, padded.
     pub fn code(&self) -> &[i8] {
         &self.code
+    }
+
+    /// The query's signs, padded.
+    pub fn signs(&self) -> &[u8] {
+        &self.signs
+    }
+
+    /// Turns how many signs of neighbouring rows differ into about their merits.
+    pub fn rough_merits(&self, rows: RowBounds<'_>, differing: &mut [f64]) {
+        for (merit, length) in differing.iter_mut().zip(rows.length) {
+            // A count of bits: whole, and at most the dimension.
+            *merit = self.by_differing.get(*merit as usize).copied().unwrap_or(f64::NEG_INFINITY) * length;
+        }
+        if self.metric == Metric::Euclid {
+            differing.iter_mut().zip(rows.squared).for_each(|(merit, squared)| *merit -= squared);
+        }
     }
 
     /// Turns the integer dot products of neighbouring rows into merits, and says in `radii` how wrong each can be.
@@ -150,6 +191,12 @@ impl<'a> Query<'a> {
     /// The exact score of a row.
     pub fn score(&self, row: &[f32], row_squared: f64) -> f64 {
         self.metric.score_with_norms(self.values, self.squared, row, row_squared)
+    }
+
+    /// The exact score of a vector that is not in the index.
+    pub fn score_of(&self, vector: &[f32]) -> crate::error::Result<f64> {
+        let squared = self.metric.validate(vector, self.values.len())?;
+        Ok(self.score(vector, squared))
     }
 
     /// The merit of an exact score.
@@ -173,6 +220,17 @@ pub(super) fn code_dots(code: &[i8], codes: &[i8], dots: &mut [f64]) {
     for (dot, other) in dots.iter_mut().zip(codes.chunks_exact(code.len())) {
         *dot = i8::dot(code, other).unwrap_or_else(|| plain_dot(code, other));
     }
+}
+
+/// How many bits of `signs` differ from each of `rows`, which lie one after the other.
+pub(super) fn differing_signs(signs: &[u8], rows: &[u8], counts: &mut [f64]) {
+    for (count, other) in counts.iter_mut().zip(rows.chunks_exact(signs.len())) {
+        *count = u8::hamming(signs, other).unwrap_or_else(|| plain_hamming(signs, other));
+    }
+}
+
+fn plain_hamming(a: &[u8], b: &[u8]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from((a ^ b).count_ones())).sum()
 }
 
 /// What `simsimd` computes; it declines slices of unequal length, which do not occur here.
@@ -239,6 +297,21 @@ mod tests {
         assert_eq!(code[..6], [127, -127, 64, -32, 0, 0]);
         assert!(code[6..].iter().all(|c| *c == 0));
         assert!(row.error < 0.006 && row.length >= 2.3125_f64.sqrt());
+    }
+
+    #[test]
+    fn signs_are_counted_whatever_the_dimension() {
+        for d in [1, 7, 8, 9, 63, 64, 65, 200, 384, 1536] {
+            let a: Vec<f32> = (0..d).map(|i| if i % 3 == 0 { -1.0 } else { 1.0 }).collect();
+            let b: Vec<f32> = (0..d).map(|i| if i % 2 == 0 { -1.0 } else { 0.0 }).collect();
+            let [mut of_a, mut of_b] = [vec![9; sign_bytes(d)], vec![9; sign_bytes(d)]];
+            sign(&a, &mut of_a);
+            sign(&b, &mut of_b);
+            let expected = (0..d).filter(|i| (i % 3 == 0) != (i % 2 == 0)).count() as f64;
+            let mut counts = [0.0; 2];
+            differing_signs(&of_a, &[&of_b[..], &of_a[..]].concat(), &mut counts);
+            assert_eq!((counts, plain_hamming(&of_a, &of_b)), ([expected, 0.0], expected), "{d}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The search itself: a first pass over the codes that cannot miss, then exact scores of what it leaves.
+//! The search itself: a first pass over the codes, which cannot miss, or over the signs, then exact scores of what it
+//! leaves.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -6,11 +7,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::error::Result;
 use crate::id::RecordId;
 use crate::vectors::metric::Metric;
 use crate::vectors::resident::block::Block;
 use crate::vectors::resident::quantize::{self, Query};
+use crate::vectors::resident::rough::Rough;
 use crate::vectors::resident::sieve::{Candidate, Floor, Sieve};
+use crate::vectors::resident::{Pass, Source};
 
 /// Below this many rows the first pass costs more than it saves.
 const EXACT_ROWS: usize = 64;
@@ -20,6 +24,15 @@ const BATCH: usize = 64;
 const ROWS_PER_PART: usize = 8192;
 /// Candidates that are worth a thread.
 const CANDIDATES_PER_PART: usize = 1024;
+/// Vectors that are asked of a source at a time.
+const SOURCE_ROWS: usize = 512;
+
+/// Of how many rows the signs leave the codes or the exact scores for the best `k`: measured in `manual/search.md`.
+pub(super) fn left_by_signs(k: usize) -> usize {
+    const FEWEST: usize = 400;
+    const FOR_EACH: usize = 20;
+    FEWEST.max(k.saturating_mul(FOR_EACH))
+}
 
 /// What a search looks through: `ids.len()` rows, dense over `blocks`.
 pub(super) struct Rows<'a> {
@@ -39,35 +52,75 @@ struct Scored<'a> {
 }
 
 impl Rows<'_> {
-    /// The best `k` rows that pass `filter`, best first, ties by ascending id; exact.
-    pub fn search(&self, query: &Query<'_>, k: usize, filter: Filter<'_>) -> Vec<(&RecordId, f64)> {
+    /// The best `k` rows that pass `filter`, best first, ties by ascending id; exact but for what the signs miss. Vectors
+    /// that are not kept come from `source`.
+    pub fn search(
+        &self,
+        query: &Query<'_>,
+        k: usize,
+        filter: Filter<'_>,
+        pass: Pass,
+        source: Option<Source<'_>>,
+    ) -> Result<Vec<(&RecordId, f64)>> {
         let k = k.min(self.ids.len());
         if k == 0 {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let floor = Floor::new();
-        let mut candidates = self.candidates(query, k, filter, &floor);
+        let mut candidates = self.candidates(query, k, filter, pass, &floor);
         candidates.retain(|c| c.ceiling >= floor.get());
-        self.best(query, k, candidates, &floor).into_sorted_vec().into_iter().map(|s| (s.id, s.score)).collect()
+        let best = match source {
+            None => self.best(query, k, candidates, &floor),
+            Some(source) => self.best_from(source, query, k, candidates, &floor)?,
+        };
+        Ok(best.into_sorted_vec().into_iter().map(|s| (s.id, s.score)).collect())
     }
 
     /// The best `k` of the rows `among`, best first, ties by ascending id; exact.
-    pub fn search_among(&self, query: &Query<'_>, k: usize, among: Vec<usize>) -> Vec<(&RecordId, f64)> {
+    pub fn search_among(
+        &self,
+        query: &Query<'_>,
+        k: usize,
+        among: Vec<usize>,
+        source: Option<Source<'_>>,
+    ) -> Result<Vec<(&RecordId, f64)>> {
         let k = k.min(among.len());
         if k == 0 {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let candidates = among.into_iter().map(|row| Candidate { row, ceiling: f64::INFINITY }).collect();
-        self.best(query, k, candidates, &Floor::new()).into_sorted_vec().into_iter().map(|s| (s.id, s.score)).collect()
+        let floor = Floor::new();
+        let best = match source {
+            None => self.best(query, k, among.into_iter().map(unbounded).collect(), &floor),
+            // What is not kept takes long to read: as little of it as the codes allow.
+            Some(source) => {
+                let mut candidates = if self.has_codes() {
+                    self.narrow(&among, query, k, &floor)
+                } else {
+                    among.into_iter().map(unbounded).collect()
+                };
+                candidates.retain(|c| c.ceiling >= floor.get());
+                self.best_from(source, query, k, candidates, &floor)?
+            }
+        };
+        Ok(best.into_sorted_vec().into_iter().map(|s| (s.id, s.score)).collect())
     }
 
-    fn candidates(&self, query: &Query<'_>, k: usize, filter: Filter<'_>, floor: &Floor) -> Vec<Candidate> {
+    fn candidates(&self, query: &Query<'_>, k: usize, filter: Filter<'_>, pass: Pass, floor: &Floor) -> Vec<Candidate> {
         let n = self.ids.len();
-        if n <= EXACT_ROWS.max(2 * k) {
+        if pass == Pass::All || n <= EXACT_ROWS.max(2 * k) {
             let passing = self.ids.iter().enumerate().filter(|(_, id)| filter.is_none_or(|f| f(id)));
-            return passing.map(|(row, _)| Candidate { row, ceiling: f64::INFINITY }).collect();
+            return passing.map(|(row, _)| unbounded(row)).collect();
         }
-        let parts = (n / ROWS_PER_PART).clamp(1, rayon::current_num_threads());
+        if pass == Pass::Signs {
+            let rows = self.by_signs(query, left_by_signs(k), filter);
+            // Without codes nothing is known of them but that.
+            return if self.has_codes() {
+                self.narrow(&rows, query, k, floor)
+            } else {
+                rows.into_iter().map(unbounded).collect()
+            };
+        }
+        let parts = parts(n);
         if parts == 1 {
             return self.first_pass(0..n, query, k, filter, floor);
         }
@@ -75,6 +128,67 @@ impl Rows<'_> {
             .into_par_iter()
             .flat_map_iter(|part| self.first_pass(n * part / parts..n * (part + 1) / parts, query, k, filter, floor))
             .collect()
+    }
+
+    fn has_codes(&self) -> bool {
+        self.blocks.first().is_some_and(|block| !block.codes(0, 1).is_empty())
+    }
+
+    /// About the best `count` rows that pass `filter`, by their signs alone, in no particular order.
+    pub fn by_signs(&self, query: &Query<'_>, count: usize, filter: Filter<'_>) -> Vec<usize> {
+        let n = self.ids.len();
+        let parts = parts(n);
+        let of = |part: usize| self.rough_pass(n * part / parts..n * (part + 1) / parts, query, count, filter);
+        let best = if parts == 1 {
+            of(0)
+        } else {
+            (0..parts).into_par_iter().map(of).reduce(|| Rough::new(count), Rough::merge)
+        };
+        best.into_rows()
+    }
+
+    /// About the best `count` rows of `range`.
+    fn rough_pass(&self, range: Range<usize>, query: &Query<'_>, count: usize, filter: Filter<'_>) -> Rough {
+        let mut best = Rough::new(count);
+        let mut merits = [0.0; BATCH];
+        for block in self.blocks {
+            let end = range.end.min(block.base + block.capacity);
+            for first in (range.start.max(block.base)..end).step_by(BATCH) {
+                let (row, rows) = (first - block.base, BATCH.min(end - first));
+                quantize::differing_signs(query.signs(), block.signs(row, rows), &mut merits);
+                query.rough_merits(block.bounds(row, rows), &mut merits);
+                for (row, merit) in (first..first + rows).zip(&merits) {
+                    if *merit > best.least() && self.passes(row, filter) {
+                        best.add(row, *merit);
+                    }
+                }
+            }
+        }
+        best
+    }
+
+    /// Those of `rows` that may be among the best `k` of them, by their codes.
+    fn narrow(&self, rows: &[usize], query: &Query<'_>, k: usize, shared: &Floor) -> Vec<Candidate> {
+        let mut sieve = Sieve::new(k, shared);
+        let (mut merit, mut radius) = ([0.0], [0.0]);
+        for at in rows {
+            let Some((block, row)) = locate(self.blocks, *at) else { continue };
+            quantize::code_dots(query.code(), block.codes(row, 1), &mut merit);
+            query.merits(block.bounds(row, 1), &mut merit, &mut radius);
+            let ([merit], [radius]) = (merit, radius);
+            if merit + radius >= sieve.floor {
+                sieve.add(*at, merit, radius);
+            }
+        }
+        sieve.candidates
+    }
+
+    /// The rows that the codes say are the best `k`, without looking at vectors.
+    pub fn by_codes(&self, query: &Query<'_>, k: usize) -> Vec<usize> {
+        let floor = Floor::new();
+        let mut candidates = self.candidates(query, k, None, Pass::Codes, &floor);
+        candidates.sort_unstable_by(|a, b| b.ceiling.total_cmp(&a.ceiling));
+        candidates.into_iter().take(k).map(|candidate| candidate.row).collect()
     }
 
     /// Every row of `range` that may be among the best `k`.
@@ -132,6 +246,38 @@ impl Rows<'_> {
         )
     }
 
+    /// The same with vectors that somebody else has.
+    fn best_from(
+        &self,
+        source: Source<'_>,
+        query: &Query<'_>,
+        k: usize,
+        mut candidates: Vec<Candidate>,
+        floor: &Floor,
+    ) -> Result<BinaryHeap<Scored<'_>>> {
+        candidates.sort_unstable_by(|a, b| b.ceiling.total_cmp(&a.ceiling));
+        let mut heap = BinaryHeap::with_capacity(k.min(candidates.len()));
+        for some in candidates.chunks(SOURCE_ROWS) {
+            let worth = some.iter().filter(|candidate| candidate.ceiling >= floor.get());
+            let ids: Vec<&RecordId> = worth.filter_map(|candidate| self.ids.get(candidate.row)).collect();
+            if ids.is_empty() {
+                break;
+            }
+            for (id, vector) in ids.iter().zip(source(&ids)?) {
+                // What is gone by now is left out.
+                let Some(vector) = vector else { continue };
+                let score = query.score_of(&vector)?;
+                keep_best(&mut heap, k, Scored { metric: self.metric, score, id });
+            }
+            if heap.len() == k
+                && let Some(worst) = heap.peek()
+            {
+                floor.raise(query.merit_of(worst.score));
+            }
+        }
+        Ok(heap)
+    }
+
     fn rescore(&self, query: &Query<'_>, k: usize, candidates: &[Candidate], floor: &Floor) -> BinaryHeap<Scored<'_>> {
         let mut heap = BinaryHeap::with_capacity(k.min(candidates.len()));
         for candidate in candidates {
@@ -152,6 +298,15 @@ impl Rows<'_> {
         }
         heap
     }
+}
+
+/// How many threads are worth looking through `rows` rows.
+fn parts(rows: usize) -> usize {
+    (rows / ROWS_PER_PART).clamp(1, rayon::current_num_threads())
+}
+
+fn unbounded(row: usize) -> Candidate {
+    Candidate { row, ceiling: f64::INFINITY }
 }
 
 /// The block that holds row `index` of the collection, and the row within it.

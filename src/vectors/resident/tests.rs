@@ -31,6 +31,11 @@ fn brute_force(model: &Model, metric: Metric, query: &[f32], k: usize, keep: imp
     all.into_iter().take(k).map(|(score, id)| Hit { id: id.clone(), score: score as f32 }).collect()
 }
 
+/// The vectors of records, as one who keeps them would give them.
+fn fetch(model: &Model, ids: &[&RecordId]) -> Result<Vec<Option<Zeroizing<Vec<f32>>>>> {
+    Ok(ids.iter().map(|id| model.get(*id).map(|vector| Zeroizing::new(vector.clone()))).collect())
+}
+
 fn assert_same(found: &[Hit], expected: &[Hit]) {
     let ids = |hits: &[Hit]| hits.iter().map(|hit| hit.id.to_string()).collect::<Vec<_>>();
     assert_eq!(ids(found), ids(expected));
@@ -103,14 +108,31 @@ proptest! {
     ) {
         let mut index = Resident::new(dimension, metric, LockPolicy::Prefer).unwrap();
         let mut model = Model::new();
+        let history = changes.clone();
         changes.into_iter().for_each(|change| apply(&mut index, &mut model, change));
         prop_assert_eq!(index.len(), model.len());
         prop_assert!(model.keys().all(|id| index.contains(id)));
         prop_assert!(index.ids().all(|id| model.contains_key(id)));
+        let short: Vec<Resident> = [Keep::Codes, Keep::Signs].map(|keep| {
+            let mut short = Resident::keeping(keep, dimension, metric, LockPolicy::Prefer).unwrap();
+            let mut again = Model::new();
+            history.iter().cloned().for_each(|change| apply(&mut short, &mut again, change));
+            short
+        }).into();
+        let source = |ids: &[&RecordId]| fetch(&model, ids);
         let keep = |id: &RecordId| id.to_bytes().iter().map(|b| usize::from(*b)).sum::<usize>() % modulus == 0;
         for query in &queries {
             assert_same(&index.search(query, k, None).unwrap(), &brute_force(&model, metric, query, k, |_| true));
-            assert_same(&index.search(query, k, Some(&keep)).unwrap(), &brute_force(&model, metric, query, k, keep));
+            let filtered = brute_force(&model, metric, query, k, keep);
+            assert_same(&index.search(query, k, Some(&keep)).unwrap(), &filtered);
+            // The signs leave more than there are here, so that they miss nothing either.
+            for index in short.iter().chain([&index]) {
+                for pass in [None, Some(Pass::Codes), Some(Pass::Signs), Some(Pass::All)] {
+                    let question = Question { vector: query, k, filter: Some(&keep), pass, source: Some(&source) };
+                    assert_same(&index.answer(&question).unwrap(), &filtered);
+                    assert_same(&index.answer_among(&question, model.keys()).unwrap(), &filtered);
+                }
+            }
         }
     }
 }
@@ -127,6 +149,103 @@ fn clustered(n: usize, dimension: usize, metric: Metric) -> (Resident, Model) {
         model.insert(id(i as u64), v);
     }
     (index, model)
+}
+
+/// Numbers from −1 to 1 that look like no other seed's.
+fn scattered(seed: u64, dimension: usize) -> Vec<f32> {
+    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+    };
+    // The first draws are alike for seeds that are.
+    for _ in 0..16 {
+        next();
+    }
+    (0..dimension).map(|_| next()).collect()
+}
+
+/// `n` vectors of 96 around so many centres that look like no others.
+fn around_centres(n: u64, centres: u64, metric: Metric) -> (Resident, Model) {
+    let mut index = Resident::new(96, metric, LockPolicy::Prefer).unwrap();
+    let mut model = Model::new();
+    for i in 0..n {
+        let (centre, own) = (scattered(i % centres, 96), scattered(1000 + i, 96));
+        let vector: Vec<f32> = centre.iter().zip(own).map(|(c, o)| c + 0.3 * o).collect();
+        index.upsert(id(i), &vector).unwrap();
+        model.insert(id(i), vector);
+    }
+    (index, model)
+}
+
+#[test]
+fn signs_leave_the_best_of_many() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    for metric in Metric::ALL {
+        let (index, model) = around_centres(25_000, 250, metric);
+        let (mut found, mut all) = (0, 0);
+        for n in (0..25_000).step_by(997) {
+            let query = &model[&id(n)];
+            let hits = pool.install(|| {
+                let pass = Some(Pass::Signs);
+                index.answer(&Question { vector: query, k: 10, filter: None, pass, source: None })
+            });
+            let hits = hits.unwrap();
+            let expected = brute_force(&model, metric, query, 10, |_| true);
+            all += expected.len();
+            found += hits.iter().filter(|hit| expected.iter().any(|e| e.id == hit.id)).count();
+        }
+        assert!(found * 100 >= all * 99, "{metric}: {found} of {all}");
+    }
+}
+
+#[test]
+fn signs_are_used_only_where_they_have_been_seen_to_be_worth_it() {
+    // Of all the same sign, so that signs say nothing.
+    let positive = |n: u64| (0..24).map(|j| 1.0 + ((n * 31 + j * j * 7) as f32).sin()).collect::<Vec<f32>>();
+    let mut index = Resident::new(24, Metric::Cosine, LockPolicy::Prefer).unwrap();
+    let mut model = Model::new();
+    for n in 0..5000 {
+        index.upsert(id(n), &positive(n)).unwrap();
+        model.insert(id(n), positive(n));
+    }
+    index.signs_from = 5000 * 24;
+    assert_eq!(index.pass(None), Pass::Codes, "before it was looked at");
+    index.calibrate();
+    assert_eq!((index.pass(None), index.pass(Some(Pass::Signs))), (Pass::Codes, Pass::Signs));
+    let query = &positive(9999);
+    assert_same(&index.search(query, 10, None).unwrap(), &brute_force(&model, Metric::Cosine, query, 10, |_| true));
+
+    // Around few centres, with less than a search leaves around each.
+    let (mut index, _) = around_centres(5000, 50, Metric::Cosine);
+    index.signs_from = 5000 * 96;
+    index.calibrate();
+    assert_eq!((index.pass(None), index.pass(Some(Pass::Codes))), (Pass::Signs, Pass::Codes));
+    index.signs_from += 1;
+    assert_eq!(index.pass(None), Pass::Codes);
+}
+
+#[test]
+fn a_source_is_asked_for_few_and_its_failure_is_the_searches() {
+    let (full, model) = clustered(5000, 24, Metric::Cosine);
+    let mut codes = Resident::keeping(Keep::Codes, 24, Metric::Cosine, LockPolicy::Prefer).unwrap();
+    model.iter().for_each(|(id, v)| codes.upsert(id.clone(), v).unwrap());
+    assert!(codes.bytes() < full.bytes());
+    let asked = Mutex::new(0);
+    let source = |ids: &[&RecordId]| {
+        *asked.lock().unwrap() += ids.len();
+        fetch(&model, ids)
+    };
+    let query = &model[&id(5)];
+    let question = Question { vector: query, k: 10, filter: None, pass: None, source: Some(&source) };
+    assert_same(&codes.answer(&question).unwrap(), &full.search(query, 10, None).unwrap());
+    assert!(*asked.lock().unwrap() < 500, "asked for {}", asked.lock().unwrap());
+    let failing = |_: &[&RecordId]| Err(Error::integrity("a record"));
+    let question = Question { source: Some(&failing), ..question };
+    assert_eq!(codes.answer(&question).err().unwrap().kind(), ErrorKind::Integrity);
+    assert_eq!(codes.search(query, 10, None).err().unwrap().kind(), ErrorKind::Internal);
 }
 
 #[test]
@@ -205,5 +324,6 @@ fn a_removed_row_leaves_nothing_behind() {
     index.remove(&id(1));
     let block = &index.blocks[0];
     assert_eq!((block.vector(0), block.vector(2)), (&[3.0_f32; 3][..], &[0.0_f32; 3][..]));
-    assert!(block.codes(2, 1).iter().all(|c| *c == 0) && block.squared(2) == 0.0);
+    assert!(block.codes(2, 1).iter().all(|c| *c == 0) && block.signs(2, 1).iter().all(|s| *s == 0));
+    assert_eq!(block.squared(2), 0.0);
 }

@@ -53,8 +53,8 @@ impl Session {
             points: status.chunks,
             // What is searched in trusted memory needs no graph to be found.
             indexed_vectors: match spec.mode {
-                Mode::Plain => status.indexed_vectors,
-                _ => status.chunks.saturating_mul(vectors),
+                Mode::Veiled | Mode::Plain => status.indexed_vectors,
+                Mode::Sealed => status.chunks.saturating_mul(vectors),
             },
             indexes: notes.fields,
             metadata: notes.metadata,

@@ -1,0 +1,251 @@
+//! Loading the resident indexes: every sealed vector is opened on all cores, into memory of the store's budget.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use rayon::prelude::*;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::id::RecordId;
+use crate::scrub::scrub_workers;
+use crate::vectors::engine::{EngineCollection as _, Fields, Point};
+use crate::vectors::inverted::{KeywordIndex, SparseIndex};
+use crate::vectors::payload::PayloadIndex;
+use crate::vectors::point::{Embedding, OpenedVector};
+use crate::vectors::registry::Entry;
+use crate::vectors::resident::{Evict, Keep, Prepared, Resident};
+use crate::vectors::{Mode, VectorParams};
+
+use super::read::{Registered, SCROLL_POINTS};
+use super::{Collection, Indexes, Open};
+
+/// Records from which on the engine is read in several places at once.
+const READ_APART: usize = 4096;
+/// Places for each thread: those who are done first take over from those who are not.
+const PLACES_PER_THREAD: usize = 4;
+/// Ordinary memory that a record takes in the indexes beside its vectors, about, in bytes: its id in the list, in the table
+/// and with its embedding's digest.
+const RECORD_BYTES: usize = 192;
+
+/// Indexes on the way.
+struct Filling {
+    by_vector: BTreeMap<u8, Resident>,
+    by_sparse: BTreeMap<u8, SparseIndex>,
+    embeddings: Vec<(RecordId, Embedding)>,
+}
+
+impl Indexes {
+    /// Bytes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let embeddings = self.embeddings.len() * size_of::<(RecordId, Embedding)>();
+        self.by_vector.values().map(Resident::bytes).sum::<usize>()
+            + self.by_sparse.values().map(SparseIndex::bytes).sum::<usize>()
+            + self.keywords.as_ref().map_or(0, KeywordIndex::bytes)
+            + self.payload.as_ref().map_or(0, PayloadIndex::bytes)
+            + embeddings
+    }
+
+    /// Has the budget know how large they have become.
+    pub(super) fn account(&self) -> Result<()> {
+        self.lease.resize(self.bytes() as u64)
+    }
+
+    /// Takes as much more of the budget as what is about to be added.
+    pub(super) fn make_room(&self, bytes: usize) -> Result<()> {
+        self.lease.resize(self.bytes().saturating_add(bytes) as u64)
+    }
+}
+
+impl Evict for RwLock<Option<Indexes>> {
+    fn evict(&self) -> bool {
+        let Some(mut slot) = self.try_write() else { return false };
+        let Some(indexes) = slot.take() else { return false };
+        drop(slot);
+        // Locked memory is erased here, the rest when it is freed; and what is left of it on the stacks of threads.
+        drop(indexes);
+        scrub_workers();
+        true
+    }
+}
+
+impl Collection {
+    /// Calls `work` with the resident indexes, which are loaded if need be.
+    pub(super) fn with_indexes<T>(&self, open: &Open, work: impl FnOnce(&Indexes) -> Result<T>) -> Result<T> {
+        let mut resident = open.resident.read();
+        if resident.is_none() {
+            drop(resident);
+            resident = self.load_resident(open)?;
+        }
+        let indexes = resident.as_ref().ok_or_else(|| Error::internal("indexes that were loaded are gone"))?;
+        indexes.lease.touch();
+        work(indexes)
+    }
+
+    /// Opens every sealed vector into the resident indexes, and notices whatever the engine dropped or changed. Nobody can
+    /// erase them before they were used once.
+    pub(super) fn load_resident<'a>(&self, open: &'a Open) -> Result<RwLockReadGuard<'a, Option<Indexes>>> {
+        let _settled = self.settled();
+        let resident = open.resident.read();
+        if resident.is_some() {
+            return Ok(resident);
+        }
+        drop(resident);
+        let Registered { entries, damaged } = self.registered()?;
+        if !damaged.is_empty() {
+            return Err(Error::integrity("a registry row"));
+        }
+        let (keep, bytes) = self.plan(entries.len());
+        let lease = self.context.budget.lease(bytes)?;
+        let Filling { mut by_vector, by_sparse, embeddings } = self.fill(open, &entries, keep)?;
+        by_vector.values_mut().for_each(Resident::calibrate);
+        let embeddings = embeddings.into_iter().collect();
+        let indexes = Indexes { by_vector, by_sparse, keywords: None, embeddings, payload: None, lease };
+        if indexes.embeddings.len() < entries.len() {
+            let dropped = entries.len() - indexes.embeddings.len();
+            return Err(Error::integrity(format!("the vector engine dropped {dropped} records: it")));
+        }
+        indexes.account()?;
+        let holder: Weak<RwLock<Option<Indexes>>> = Arc::downgrade(&open.resident);
+        indexes.lease.held_by(holder);
+        let mut slot = open.resident.write();
+        *slot = Some(indexes);
+        Ok(RwLockWriteGuard::downgrade(slot))
+    }
+
+    /// What the indexes of `records` records are to keep, and the bytes of that: the vectors if they take at most half of
+    /// the budget, so that one collection does not push out all others; or else as much as fits. What sparse vectors take
+    /// is known once they are there.
+    fn plan(&self, records: usize) -> (Keep, u64) {
+        let limit = self.context.budget.limit();
+        let bytes = |keep: Keep| {
+            let vectors: usize = self.indexed().map(|(_, params)| keep.row_bytes(params.size)).sum();
+            records.saturating_mul(vectors.saturating_add(RECORD_BYTES)) as u64
+        };
+        if bytes(Keep::Vectors) <= limit / 2 {
+            return (Keep::Vectors, bytes(Keep::Vectors));
+        }
+        let keep = if bytes(Keep::Codes) <= limit { Keep::Codes } else { Keep::Signs };
+        (keep, bytes(keep))
+    }
+
+    /// The vectors that are searched in memory: the engine searches by itself in other modes, and then only the ids are
+    /// wanted.
+    fn indexed(&self) -> impl Iterator<Item = (u8, &VectorParams)> {
+        (0_u8..).zip(self.spec().vectors.values().filter(|_| self.spec().mode == Mode::Sealed))
+    }
+
+    fn fill(&self, open: &Open, entries: &HashMap<Uuid, Entry>, keep: Keep) -> Result<Filling> {
+        let empty = |(position, params): (u8, &VectorParams)| {
+            let mut index = Resident::keeping(keep, params.size, params.metric, self.context.lock_policy)?;
+            index.reserve(entries.len());
+            Ok((position, index))
+        };
+        let by_vector = self.indexed().map(empty).collect::<Result<_>>()?;
+        let sparse = (0_u8..).zip(self.spec().sparse.values());
+        let by_sparse = sparse.map(|(position, params)| (position, SparseIndex::new(params.modifier))).collect();
+        let embeddings = Vec::with_capacity(entries.len());
+        let filling = Mutex::new(Filling { by_vector, by_sparse, embeddings });
+        let places = if entries.len() < READ_APART { 1 } else { rayon::current_num_threads() * PLACES_PER_THREAD };
+        // Ids of points are MACs: equal parts of their range have about as many.
+        let width = u128::MAX / places as u128;
+        (0..places).into_par_iter().try_for_each(|place| {
+            let from = width * place as u128;
+            let end = (place + 1 < places).then(|| Uuid::from_u128(from + width));
+            self.fill_from(open, entries, Uuid::from_u128(from), end, &filling)
+        })?;
+        Ok(filling.into_inner())
+    }
+
+    /// Takes in the points from `from` to before `end`.
+    fn fill_from(
+        &self,
+        open: &Open,
+        entries: &HashMap<Uuid, Entry>,
+        from: Uuid,
+        end: Option<Uuid>,
+        filling: &Mutex<Filling>,
+    ) -> Result<()> {
+        let mut from = from;
+        loop {
+            let (mut points, next) = open.engine.scroll(Some(from), SCROLL_POINTS, Fields::Both)?;
+            let read = points.len();
+            points.retain(|point| point.id >= from && end.is_none_or(|end| point.id < end));
+            let past_end = points.len() < read;
+            self.take_in(&points, entries, filling)?;
+            match next {
+                // An engine that went back would never come to an end.
+                Some(next) if next <= from => return Err(Error::integrity("the order of the vector engine's points")),
+                Some(next) if !past_end && end.is_none_or(|end| next < end) => from = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn take_in(&self, points: &[Point], entries: &HashMap<Uuid, Entry>, filling: &Mutex<Filling>) -> Result<()> {
+        let open_one = |point: &Point| {
+            let entry = entries.get(&point.id);
+            let entry = entry.ok_or_else(|| Error::integrity("a record that the vector engine made up"))?;
+            entry.check(self.context.keyring.provider(), &point.payload)?;
+            self.sealer.open_vector(point, entry)
+        };
+        let opened: Vec<OpenedVector> = points.par_iter().with_min_len(32).map(open_one).collect::<Result<_>>()?;
+        let prepared: Vec<Vec<(u8, Prepared<'_>)>> =
+            opened.par_iter().with_min_len(32).map(|vector| self.prepare(vector)).collect::<Result<_>>()?;
+        let mut filling = filling.lock();
+        for (vector, prepared) in opened.iter().zip(&prepared) {
+            for (position, prepared) in prepared {
+                if let Some(index) = filling.by_vector.get_mut(position) {
+                    index.insert(vector.id.clone(), prepared)?;
+                }
+            }
+            for (position, values) in &vector.vectors.sparse {
+                if let Some(index) = filling.by_sparse.get_mut(position) {
+                    index.upsert(vector.id.clone(), values)?;
+                }
+            }
+            filling.embeddings.push((vector.id.clone(), vector.embedding));
+        }
+        Ok(())
+    }
+
+    /// What the indexes keep of the vectors that a record has, by position.
+    fn prepare<'a>(&self, vector: &'a OpenedVector) -> Result<Vec<(u8, Prepared<'a>)>> {
+        let of = |(position, params): (u8, &VectorParams)| {
+            let prepared = Resident::prepare(params.size, params.metric, vector.vectors.at(position)?);
+            Some(prepared.map(|prepared| (position, prepared)))
+        };
+        self.indexed().filter_map(of).collect()
+    }
+
+    /// The vectors at `position` of the records with `ids`, opened from the engine; `None` for one that is gone.
+    pub(super) fn sealed_vectors(
+        &self,
+        open: &Open,
+        position: u8,
+        ids: &[&RecordId],
+    ) -> Result<Vec<Option<Zeroizing<Vec<f32>>>>> {
+        self.context.keyring.looking(|live| {
+            let lives = 1 + live.older().len();
+            let candidates = self.candidates(live, ids.iter().copied())?;
+            let rows = self.registry_rows(&candidates)?;
+            let points = open.engine.retrieve(&candidates, Fields::Both)?;
+            let points: HashMap<Uuid, Point> = points.into_iter().map(|point| (point.id, point)).collect();
+            let one = |(epochs, rows): (&[Uuid], &[Option<Vec<u8>>])| {
+                // The epoch that the record is in.
+                let registered = epochs.iter().zip(rows).find_map(|(id, row)| Some((id, row.as_ref()?)));
+                let Some((id, row)) = registered else { return Ok(None) };
+                let point =
+                    points.get(id).ok_or_else(|| Error::integrity("a record that the vector engine dropped"))?;
+                let entry = self.entry(id, row)?;
+                entry.check(self.context.keyring.provider(), &point.payload)?;
+                let mut dense = self.sealer.open_vector(point, &entry)?.vectors.dense;
+                let at = dense.iter().position(|(p, _)| *p == position);
+                Ok(at.map(|at| dense.swap_remove(at).1))
+            };
+            candidates.par_chunks(lives).zip(rows.par_chunks(lives)).with_min_len(16).map(one).collect()
+        })
+    }
+}

@@ -1,0 +1,248 @@
+//! Searching a veiled collection: every part of every live epoch is asked for more than is wanted, and what is found is
+//! ranked by the sealed vectors. The scores are theirs. Where only some records may be found, the engine is asked for
+//! more until as many of those were opened as would be otherwise.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+use uuid::Uuid;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Epoch, RecordId};
+use crate::keys::Live;
+use crate::limits;
+use crate::vectors::engine::{EngineCollection as _, Fields, Nearest, Point, TokenFilter};
+use crate::vectors::point::{OpenedPayload, OpenedVector};
+use crate::vectors::registry::Entry;
+use crate::vectors::veil;
+use crate::vectors::veiling::Candidate;
+use crate::vectors::{Hit, SearchRequest};
+
+use super::filter::passes;
+use super::search::Filter;
+use super::{Collection, Open};
+
+/// By how many deviations of the noise an engine's score may fall short of the threshold.
+const SLACK: f64 = 4.0;
+
+/// How many times as many candidates are opened at the next try when too few of them pass a filter.
+const WIDER: usize = 8;
+
+/// What the engine is asked.
+struct Asked<'a> {
+    request: &'a SearchRequest,
+    position: u8,
+    /// How many candidates.
+    wanted: usize,
+    /// How many of each part.
+    limit: usize,
+    /// The least score that one may have.
+    least: f64,
+}
+
+/// What the engine found.
+struct Candidates {
+    /// The best by its scores.
+    found: Vec<Candidate>,
+    /// Whether there are no others.
+    all: bool,
+}
+
+/// A chunk whose vector was opened and scored.
+struct Ranked {
+    point: Point,
+    entry: Entry,
+    vector: OpenedVector,
+    score: f64,
+}
+
+impl Collection {
+    /// The nearest chunks, best first, each with what the engine knows it by.
+    pub(super) fn search_veiled(&self, open: &Open, request: &SearchRequest) -> Result<Vec<(Uuid, Hit)>> {
+        self.unsettled(|| {
+            let ranked = self.rank_veiled(open, request, None)?;
+            let hits = ranked.par_iter().with_min_len(16).map(|Ranked { point, entry, vector, score }| {
+                let OpenedPayload { text, metadata } = self.sealer.open_payload(point, entry, &vector.embedding)?;
+                #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
+                let score = *score as f32;
+                Ok((self.tag(&vector.id)?, Hit { id: vector.id.clone(), score, text, metadata }))
+            });
+            hits.collect()
+        })
+    }
+
+    /// The ids and exact scores of the nearest records, best first.
+    pub(super) fn nearest_veiled(
+        &self,
+        open: &Open,
+        request: &SearchRequest,
+        filter: Filter<'_>,
+    ) -> Result<Vec<(RecordId, f32)>> {
+        let provider = self.context.keyring.provider();
+        self.unsettled(|| {
+            let ranked = self.rank_veiled(open, request, filter)?;
+            let nearest = ranked.into_iter().map(|Ranked { point, entry, vector, score }| {
+                entry.check(provider, &point.payload)?;
+                #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
+                let score = score as f32;
+                Ok((vector.id, score))
+            });
+            nearest.collect()
+        })
+    }
+
+    /// What `look` finds. When something does not fit, a write may have been under way: it looks again without one.
+    fn unsettled<T>(&self, look: impl Fn() -> Result<T>) -> Result<T> {
+        match look() {
+            Err(e) if e.kind() == ErrorKind::Integrity => {
+                let _settled = self.settled();
+                look()
+            }
+            other => other,
+        }
+    }
+
+    fn rank_veiled(&self, open: &Open, request: &SearchRequest, filter: Filter<'_>) -> Result<Vec<Ranked>> {
+        let (position, params) = self.spec().vector(request.using.as_deref())?;
+        request.validate(params.size, params.metric)?;
+        if request.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let enough = candidates_for(request.limit);
+        let narrowed = filter.is_some() || request.filter.is_some();
+        let points = if narrowed || request.exact { open.engine.status()?.points.max(1) } else { enough };
+        let mut wanted = if request.exact { points } else { enough.min(points) };
+        let mut ranked = loop {
+            let Candidates { found, all } = self.veiled_candidates(open, position, request, wanted)?;
+            let passing = self.opened_candidates(open, &found, position, request, filter)?;
+            if !narrowed || all || wanted >= points || passing.len() >= enough {
+                break passing;
+            }
+            wanted = wanted.saturating_mul(WIDER).min(points);
+        };
+        // A record that moves between two epochs may be found in both: its highest version counts.
+        ranked.sort_by(|a, b| a.vector.id.cmp(&b.vector.id).then(b.entry.version.cmp(&a.entry.version)));
+        ranked.dedup_by(|later, kept| later.vector.id == kept.vector.id);
+        ranked.sort_by(|a, b| params.metric.best_first(a.score, b.score).then_with(|| a.vector.id.cmp(&b.vector.id)));
+        ranked.truncate(request.limit);
+        #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
+        ranked.retain(|found| request.accepts(params.metric, found.score as f32));
+        Ok(ranked)
+    }
+
+    fn veiled_candidates(
+        &self,
+        open: &Open,
+        position: u8,
+        request: &SearchRequest,
+        wanted: usize,
+    ) -> Result<Candidates> {
+        let least = request.score_threshold.map_or(f64::NEG_INFINITY, |worst| f64::from(worst) - SLACK * veil::SIGMA);
+        self.context.keyring.looking(|live| {
+            loop {
+                let parts = self.sealer.parts.count();
+                let limit = wanted.saturating_mul(2).div_ceil(usize::from(parts)).max(limits::VEILED_PART_RESULTS);
+                let found =
+                    self.candidates_in(open, live, parts, &Asked { request, position, wanted, limit, least })?;
+                // A part that came meanwhile may have records that this missed.
+                if self.sealer.parts.count() == parts {
+                    return Ok(found);
+                }
+            }
+        })
+    }
+
+    /// The best by the engine's scores. The epoch that seals is asked last, and parts in the order in which they came:
+    /// what moves meanwhile goes to where nobody has asked yet.
+    fn candidates_in(&self, open: &Open, live: &Live, parts: u16, asked: &Asked<'_>) -> Result<Candidates> {
+        let tokens = asked.request.filter.as_ref().map(|filter| self.token_filter(live, filter)).transpose()?;
+        let (mut found, mut all) = (Vec::new(), true);
+        for epoch in live.oldest_first() {
+            for part in 0..parts {
+                all &= self.ask_part(open, (epoch, part), asked, tokens.as_ref(), &mut found)?;
+            }
+        }
+        found.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
+        all &= found.len() <= asked.wanted;
+        found.truncate(asked.wanted);
+        Ok(Candidates { found, all })
+    }
+
+    /// Adds what is found in a part, and returns whether nothing else could be.
+    fn ask_part(
+        &self,
+        open: &Open,
+        (epoch, part): (Epoch, u16),
+        asked: &Asked<'_>,
+        tokens: Option<&TokenFilter>,
+        found: &mut Vec<Candidate>,
+    ) -> Result<bool> {
+        let Asked { request, position, limit, least, .. } = *asked;
+        let query = self.sealer.veiled_query(epoch, part, position, &request.vector)?;
+        let tag = TokenFilter::Tag(self.sealer.part_tag(epoch, part)?);
+        let filter = match tokens {
+            None => tag,
+            Some(tokens) => TokenFilter::All(vec![tag, tokens.clone()]),
+        };
+        let nearest = Nearest {
+            position,
+            vector: &query,
+            limit,
+            exact: request.exact,
+            ef: request.ef.map(|ef| ef.max(limit)),
+            filter: Some(&filter),
+            fields: Fields::Id,
+        };
+        let nearest = open.engine.search(&nearest)?;
+        let answered = nearest.len();
+        let before = found.len();
+        let candidates = nearest.into_iter().map(|(point, score)| Candidate { id: point.id, score });
+        found.extend(candidates.filter(|candidate| f64::from(candidate.score) >= least));
+        // What comes after one whose score is too bad is no better.
+        Ok(answered < limit || found.len() - before < answered)
+    }
+
+    /// The candidates that pass, with their exact scores.
+    fn opened_candidates(
+        &self,
+        open: &Open,
+        candidates: &[Candidate],
+        position: u8,
+        request: &SearchRequest,
+        filter: Filter<'_>,
+    ) -> Result<Vec<Ranked>> {
+        let ids: Vec<Uuid> = candidates.iter().map(|candidate| candidate.id).collect();
+        let (_, params) = self.spec().vector(request.using.as_deref())?;
+        let points = open.engine.retrieve(&ids, Fields::Both)?;
+        // Read after the points: what has moved since is missing here, and the caller looks again.
+        let rows = self.registry_rows(&ids)?;
+        let mut points: HashMap<Uuid, Point> = points.into_iter().map(|point| (point.id, point)).collect();
+        let changed = || Error::integrity("what the vector engine found");
+        let mut sealed = Vec::with_capacity(ids.len());
+        for (id, row) in ids.iter().zip(rows) {
+            // An engine that names a point twice finds nothing here the second time.
+            let (Some(point), Some(row)) = (points.remove(id), row) else { return Err(changed()) };
+            sealed.push((point, row));
+        }
+        let open_one = |(point, row): (Point, Vec<u8>)| -> Result<Option<Ranked>> {
+            let entry = self.entry(&point.id, &row)?;
+            let vector = self.sealer.open_vector(&point, &entry)?;
+            let exact = vector.vectors.at(position).ok_or_else(changed)?;
+            let score = params.metric.score_f64(&request.vector, exact);
+            // Tokens only narrow: the filter decides.
+            let wanted = filter.is_none_or(|pass| pass(&vector.id))
+                && match &request.filter {
+                    None => true,
+                    Some(filter) => passes(filter, &self.sealer.open_chunk(&point, &entry, &vector)?),
+                };
+            Ok(wanted.then_some(Ranked { point, entry, vector, score }))
+        };
+        let opened = sealed.into_par_iter().with_min_len(32).map(open_one).filter_map(Result::transpose);
+        opened.collect()
+    }
+}
+
+/// How many candidates are opened for `limit` results: the noise moves more of them past each other the more there are.
+fn candidates_for(limit: usize) -> usize {
+    limit.saturating_mul(limits::VEILED_OVERFETCH).max(limits::VEILED_CANDIDATES)
+}

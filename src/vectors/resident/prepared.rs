@@ -1,0 +1,41 @@
+//! A vector with everything that an index keeps of it, computed before the index is held.
+
+use zeroize::Zeroizing;
+
+use crate::vectors::metric::Metric;
+use crate::vectors::resident::quantize::{self, RowBound};
+
+/// A valid vector, its bound, its code and its signs. Erased when dropped, but for what it borrows.
+pub struct Prepared<'a> {
+    values: &'a [f32],
+    bound: RowBound,
+    code: Zeroizing<Vec<i8>>,
+    signs: Zeroizing<Vec<u8>>,
+}
+
+impl<'a> Prepared<'a> {
+    /// `values`, whose squared length is `squared`.
+    pub(super) fn new(metric: Metric, values: &'a [f32], squared: f64) -> Self {
+        let mut code = Zeroizing::new(vec![0; quantize::code_bytes(values.len())]);
+        let mut signs = Zeroizing::new(vec![0; quantize::sign_bytes(values.len())]);
+        let bound = quantize::encode(metric, values, squared, &mut code);
+        quantize::sign(values, &mut signs);
+        Self { values, bound, code, signs }
+    }
+
+    pub(super) fn values(&self) -> &[f32] {
+        self.values
+    }
+
+    pub(super) fn code(&self) -> &[i8] {
+        &self.code
+    }
+
+    pub(super) fn signs(&self) -> &[u8] {
+        &self.signs
+    }
+
+    pub(super) fn bound(&self) -> RowBound {
+        self.bound
+    }
+}

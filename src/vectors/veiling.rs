@@ -1,0 +1,150 @@
+//! The points of a veiled collection: which part each belongs to, what the engine is given, and how many parts there are.
+
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::crypto;
+use crate::error::{Error, Result};
+use crate::id::{Epoch, RecordId};
+use crate::keys::label;
+use crate::kv::{Batch, KvBackend, Table};
+
+use super::engine::Point;
+use super::point::{OpenedVector, PointSealer};
+use super::vector_plain::Embeddings;
+use super::{CollectionId, Metric, veil};
+
+/// What the key begins with under which a collection's number of parts is.
+const PARTS: &[u8] = b"veil/";
+
+/// How many parts a veiled collection has. They only grow in number: who asks all of them misses nothing.
+pub(super) struct Parts {
+    /// As it is stored.
+    count: AtomicU16,
+    /// About how many points there are, rather more than less; [`usize::MAX`] before anybody counted.
+    points: AtomicUsize,
+}
+
+impl Parts {
+    /// As the database has it.
+    pub(super) fn load(kv: &dyn KvBackend, id: CollectionId) -> Result<Self> {
+        let count = match kv.get(Table::Meta, &parts_key(id))? {
+            Some(row) => {
+                let bytes = row[..].try_into().map_err(|_| Error::integrity("a number of parts"))?;
+                u16::from_be_bytes(bytes)
+            }
+            None => 1,
+        };
+        if !(1..=veil::MOST_PARTS).contains(&count) {
+            return Err(Error::integrity("a number of parts"));
+        }
+        Ok(Self { count: AtomicU16::new(count), points: AtomicUsize::new(usize::MAX) })
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u16 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// How many there are to be once `new` points more are written; `points` counts those that are there. Only who holds
+    /// off other writes may ask.
+    pub(super) fn with(&self, new: usize, points: impl Fn() -> Result<usize>) -> Result<u16> {
+        let known = self.points.load(Ordering::SeqCst);
+        let mut about = known.saturating_add(new);
+        if known == usize::MAX || veil::parts_for(about) > self.count() {
+            // Points that were written anew were counted twice.
+            about = points()?.saturating_add(new);
+        }
+        self.points.store(about, Ordering::SeqCst);
+        Ok(veil::parts_for(about).max(self.count()))
+    }
+
+    /// Adds the number to the batch that first needs it.
+    pub(super) fn put(&self, batch: &mut Batch, id: CollectionId, count: u16) {
+        if count != self.count() {
+            batch.put(Table::Meta, parts_key(id), count.to_be_bytes());
+        }
+    }
+
+    /// That batch is written.
+    pub(super) fn stored(&self, count: u16) {
+        self.count.store(count, Ordering::SeqCst);
+    }
+}
+
+/// Adds the removal of what is stored of a collection's parts.
+pub(super) fn forget_parts(batch: &mut Batch, id: CollectionId) {
+    batch.delete(Table::Meta, parts_key(id));
+}
+
+fn parts_key(id: CollectionId) -> Vec<u8> {
+    [PARTS, id.as_bytes()].concat()
+}
+
+impl PointSealer {
+    /// The part, one of `parts`, that the record `id` belongs to in `epoch`.
+    pub(super) fn part(&self, epoch: Epoch, id: &RecordId, parts: u16) -> Result<u16> {
+        let tag = self.keyring.blinding(epoch, self.id.as_bytes())?.tag(&[b"place", &id.to_bytes()]);
+        let hash = crypto::first_16(tag);
+        Ok(veil::part_of(hash.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)), parts))
+    }
+
+    /// What the engine knows a part by.
+    pub(super) fn part_tag(&self, epoch: Epoch, part: u16) -> Result<[u8; 16]> {
+        let tag = self.keyring.blinding(epoch, self.id.as_bytes())?.tag(&[b"part", &part.to_be_bytes()]);
+        Ok(crypto::first_16(tag))
+    }
+
+    /// What the engine is asked for in a part.
+    pub(super) fn veiled_query(
+        &self,
+        epoch: Epoch,
+        part: u16,
+        position: u8,
+        query: &[f32],
+    ) -> Result<Zeroizing<Vec<f32>>> {
+        Ok(self.veil(epoch, part, position)?.query(query))
+    }
+
+    /// What the engine is given of `vectors` in a part.
+    pub(super) fn veiled(&self, epoch: Epoch, part: u16, vectors: &Embeddings) -> Result<Vec<(u8, Vec<f32>)>> {
+        if vectors.dense.len() != vectors.seeds.len() {
+            return Err(crypto::open_failed());
+        }
+        let each = vectors.dense.iter().zip(vectors.seeds.iter());
+        each.map(|((position, v), seed)| Ok((*position, self.veil(epoch, part, *position)?.veiled(v, seed)))).collect()
+    }
+
+    /// Whether tag and vectors of `point` are what was made of `opened`. It may have been written when there were fewer
+    /// parts.
+    pub(super) fn is_veiled_as(&self, epoch: Epoch, opened: &OpenedVector, point: &Point) -> Result<bool> {
+        let mut parts = (1..=self.parts.count()).map(|parts| self.part(epoch, &opened.id, parts));
+        let part = parts.find_map(|part| {
+            let tagged = part.and_then(|part| Ok((part, self.part_tag(epoch, part)?)));
+            tagged.map(|(part, tag)| (point.tag == Some(tag)).then_some(part)).transpose()
+        });
+        let Some(part) = part.transpose()? else { return Ok(false) };
+        let expected = self.veiled(epoch, part, &opened.vectors)?;
+        let is_there = |(position, veiled): &(u8, Vec<f32>)| {
+            let stored = point.searchable.iter().find(|(at, _)| at == position);
+            stored.is_some_and(|(_, stored)| Metric::Dot.same_for_engine(veiled, stored))
+        };
+        Ok(expected.len() == point.searchable.len() && expected.iter().all(is_there))
+    }
+
+    fn veil(&self, epoch: Epoch, part: u16, position: u8) -> Result<std::sync::Arc<veil::Veil>> {
+        let vector = self.spec.vectors.iter().nth(usize::from(position));
+        let (name, params) = vector.ok_or_else(crypto::open_failed)?;
+        let size = u32::try_from(params.size).map_err(|_| crypto::open_failed())?.to_be_bytes();
+        let scope = label::parts(&[self.id.as_bytes(), name.as_bytes(), &size, &part.to_be_bytes()]);
+        self.keyring.veil(epoch, &scope, params.size)
+    }
+}
+
+/// What a search of a veiled collection goes by: where a point is in the engine, and the engine's score of it.
+pub(super) struct Candidate {
+    pub(super) id: Uuid,
+    pub(super) score: f32,
+}

@@ -1,0 +1,151 @@
+//! Many tenants, some of them active at a time, under a budget for fewer: in a process that is dumped at the end.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use strongroom::{Chunk, CollectionSpec, Config, Metric, SearchRequest, Store, Tenant, TenantId};
+
+use crate::common::dump::dump;
+use crate::common::{self, vector};
+use crate::prey::{Found, Prey};
+
+/// Where the child works. Nothing secret is in its environment.
+const STORE_DIR: &str = "STRONGROOM_TEST_STORE";
+/// Precedes what the child says, among what the test harness says.
+const SAYS: &str = "child: ";
+/// How many tenants there are, for who has more or less time.
+const TENANTS: &str = "STRONGROOM_TEST_TENANTS";
+const ACTIVE: usize = 50;
+const CHUNKS: u64 = 64;
+const SIZE: usize = 64;
+
+fn tenants() -> usize {
+    std::env::var(TENANTS).map_or(1000, |n| n.parse().unwrap())
+}
+
+fn id(tenant: usize) -> TenantId {
+    format!("tenant-{tenant}").parse().unwrap()
+}
+
+/// Of no other chunk.
+fn seed(tenant: usize, chunk: u64) -> u64 {
+    tenant as u64 * CHUNKS + chunk
+}
+
+#[test]
+fn a_thousand_tenants_share_a_small_budget_and_evicted_vectors_are_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "tenants::process", "--nocapture"])
+        .env(STORE_DIR, root.path().join("store"))
+        // One heap for all threads: each reserves 64 MiB, all of which would be dumped.
+        .env("MALLOC_ARENA_MAX", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut says = BufReader::new(child.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let said = says.find_map(|line| line.split_once(SAYS).map(|(_, said)| said.to_owned()));
+    let said = said.expect("the child ended");
+    let resident: Vec<usize> = said.split_whitespace().map(|tenant| tenant.parse().unwrap()).collect();
+    let memory = dump(child.id(), &root.path().join("dump"));
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    says.for_each(drop);
+
+    // Some of those that were active last have their index, those before them do not.
+    assert!(!resident.is_empty() && resident.len() < ACTIVE, "{resident:?}");
+    let (mut there, mut gone) = (Prey::default(), Prey::default());
+    for tenant in tenants() - ACTIVE..tenants() {
+        let prey = if resident.contains(&tenant) { &mut there } else { &mut gone };
+        (0..CHUNKS).for_each(|chunk| prey.vector("a vector", &vector(seed(tenant, chunk), SIZE)));
+    }
+    // Of those long gone, some.
+    for tenant in (0..tenants() - ACTIVE).step_by(37) {
+        (0..CHUNKS).step_by(9).for_each(|chunk| gone.vector("a vector", &vector(seed(tenant, chunk), SIZE)));
+    }
+    // The hunt is real: what is searched is there, exact and as codes.
+    let found = there.hunter().hunt(&memory);
+    let expected = resident.len() * CHUNKS as usize * 3;
+    for form in ["a vector (raw f32)", "a vector (codes)"] {
+        assert!(found.get(form).is_some_and(|times| *times >= expected), "{form} of {expected}: {found:?}");
+    }
+    assert_eq!(gone.hunter().hunt(&memory), Found::new(), "after their indexes were erased");
+}
+
+/// Not a test of its own: the test above runs it.
+#[test]
+fn process() {
+    let Some(dir) = std::env::var_os(STORE_DIR) else { return };
+    // So that a debugger that is not our parent may look, where the kernel asks for that.
+    let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (store, last) = runtime.block_on(use_all(Path::new(&dir)));
+    let resident: Vec<String> = runtime.block_on(async {
+        let mut resident = Vec::new();
+        for (tenant, handle) in &last {
+            if handle.collection("docs").unwrap().status().await.unwrap().resident_bytes > 0 {
+                resident.push(tenant.to_string());
+            }
+        }
+        resident
+    });
+    println!("{SAYS}{}", resident.join(" "));
+    std::io::stdout().flush().unwrap();
+    let _ = std::io::stdin().read(&mut [0]).unwrap();
+    drop(last);
+    runtime.block_on(store.close()).unwrap();
+}
+
+/// Fills all tenants, then works with each window of them, twice round. The last window is still open.
+async fn use_all(dir: &Path) -> (Store, Vec<(usize, Tenant)>) {
+    let options = common::options(dir).config(Config { resident_mib: 1, ..Config::default() });
+    Store::init(&options, common::passphrase()).await.unwrap();
+    let store = Store::open(options, common::passphrase()).await.unwrap();
+    let windows = || (0..tenants()).collect::<Vec<_>>().chunks(ACTIVE).map(<[usize]>::to_vec).collect::<Vec<_>>();
+    for window in windows() {
+        let filling: Vec<_> = window.into_iter().map(|tenant| tokio::spawn(fill(store.clone(), tenant))).collect();
+        for filled in filling {
+            filled.await.unwrap();
+        }
+    }
+    let mut last = Vec::new();
+    for window in windows() {
+        for (tenant, handle) in std::mem::take(&mut last) {
+            drop::<Tenant>(handle);
+            store.close_tenant(&id(tenant)).await.unwrap();
+        }
+        for tenant in window {
+            last.push((tenant, store.tenant(&id(tenant)).await.unwrap()));
+        }
+        for _ in 0..2 {
+            let searching: Vec<_> =
+                last.iter().map(|(tenant, handle)| tokio::spawn(search(*tenant, handle.clone()))).collect();
+            for searched in searching {
+                searched.await.unwrap();
+            }
+        }
+    }
+    (store, last)
+}
+
+async fn fill(store: Store, tenant: usize) {
+    let handle = store.create_tenant(&id(tenant)).await.unwrap();
+    let docs = handle.create_collection("docs", CollectionSpec::new(SIZE, Metric::Cosine)).await.unwrap();
+    let chunks = (0..CHUNKS).map(|n| Chunk::new(n, format!("text {n} of {tenant}"), vector(seed(tenant, n), SIZE)));
+    docs.ingest(chunks.collect()).await.unwrap();
+    drop((docs, handle));
+    store.close_tenant(&id(tenant)).await.unwrap();
+}
+
+/// Each tenant finds its own.
+async fn search(tenant: usize, handle: Tenant) {
+    let docs = handle.collection("docs").unwrap();
+    for n in [0, 31] {
+        // Near the chunk, and not the chunk itself: what is hunted is not in the question.
+        let query: Vec<f32> = vector(seed(tenant, n), SIZE).iter().map(|x| x * 1.25 + 0.01).collect();
+        let hits = docs.search(SearchRequest::new(query, 3)).await.unwrap();
+        assert_eq!(hits[0].text, format!("text {n} of {tenant}"));
+    }
+}

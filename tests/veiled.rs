@@ -1,0 +1,246 @@
+//! Guards against a `veiled` collection that hides or doubles a record while it is rotated or written to, that shows its
+//! vectors, or that takes what an engine made up.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use strongroom::vectors::blind::{FieldIndexSpec, IndexKind};
+use strongroom::{
+    Chunk, Collection, CollectionSpec, ErrorKind, Filter, Metric, Mode, RecordId, RotateOptions, SearchRequest, Tenant,
+    TenantId,
+};
+
+const K: usize = 10;
+
+fn acme() -> TenantId {
+    "acme".parse().unwrap()
+}
+
+fn veiled() -> CollectionSpec {
+    CollectionSpec::new(384, Metric::Cosine).mode(Mode::Veiled)
+}
+
+/// The ids of the ten nearest to each question by brute force.
+fn truth(queries: &[Vec<f32>], chunks: &[Chunk]) -> Vec<BTreeSet<RecordId>> {
+    let nearest = |query: &Vec<f32>| {
+        let score = |c: &Chunk| Metric::Cosine.score_f64(query, c.vectors.get("").unwrap());
+        let mut scores: Vec<_> = chunks.iter().map(|c| (score(c), c.id.clone())).collect();
+        scores.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        scores.into_iter().take(K).map(|(_, id)| id).collect()
+    };
+    queries.iter().map(nearest).collect()
+}
+
+/// What a searcher saw.
+#[derive(Default)]
+struct Seen {
+    searches: AtomicU64,
+    found: AtomicU64,
+}
+
+impl Seen {
+    fn recall(&self) -> f64 {
+        self.found.load(Ordering::SeqCst) as f64 / (self.searches.load(Ordering::SeqCst) * K as u64) as f64
+    }
+}
+
+/// Searches until it is told to stop. A stored vector is always found by itself, and nothing is there twice.
+async fn search_on(
+    docs: Collection,
+    chunks: Arc<Vec<Chunk>>,
+    truth: Arc<Vec<BTreeSet<RecordId>>>,
+    stop: Arc<AtomicBool>,
+    seen: Arc<Seen>,
+) {
+    let queries = common::sample_vectors("query_vectors.f16.npy");
+    for round in 0.. {
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let at = round % queries.len();
+        let hits = docs.search(SearchRequest::new(queries[at].clone(), K)).await.unwrap();
+        let ids: BTreeSet<RecordId> = hits.iter().map(|hit| hit.id.clone()).collect();
+        assert_eq!((hits.len(), ids.len()), (K, K), "something is there twice, or missing");
+        seen.found.fetch_add(ids.intersection(&truth[at]).count() as u64, Ordering::SeqCst);
+        seen.searches.fetch_add(1, Ordering::SeqCst);
+        let itself = &chunks[round * 37 % chunks.len()];
+        let hits = docs.search(SearchRequest::new(itself.vectors.get("").unwrap().to_vec(), K)).await.unwrap();
+        assert!(hits[0].score > 0.9999, "a record was invisible");
+        assert!(hits.iter().any(|hit| hit.id == itself.id), "another record was found in its place");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn searches_keep_their_recall_while_a_rotation_runs() {
+    const ROTATIONS: usize = 3;
+    let test = common::store().await;
+    let tenant = test.tenant("acme").await;
+    let chunks = Arc::new(common::sample_chunks());
+    let docs = tenant.create_collection("docs", veiled()).await.unwrap();
+    // Twice, so that there are more writes than records, and parts to spare.
+    docs.ingest(chunks.to_vec()).await.unwrap();
+    docs.ingest(chunks[..1000].to_vec()).await.unwrap();
+    let truth = Arc::new(truth(&common::sample_vectors("query_vectors.f16.npy"), &chunks));
+    let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
+    let searchers: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(search_on(docs.clone(), chunks.clone(), truth.clone(), stop.clone(), seen.clone())))
+        .collect();
+    for n in 0..ROTATIONS {
+        let before = seen.searches.load(Ordering::SeqCst);
+        let options = RotateOptions { compromised: n % 2 == 1, ..RotateOptions::default() };
+        test.store.rotate(&acme(), options, |_| ()).await.unwrap();
+        while seen.searches.load(Ordering::SeqCst) < before + 8 && searchers.iter().all(|s| !s.is_finished()) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    for searcher in searchers {
+        searcher.await.unwrap();
+    }
+    println!(
+        "recall@{K} in {} searches beside {ROTATIONS} rotations: {:.3}",
+        seen.searches.load(Ordering::SeqCst),
+        seen.recall()
+    );
+    assert!(seen.recall() >= 0.95, "{}", seen.recall());
+    assert!(tenant.verify(|_| ()).await.unwrap().is_clean());
+    assert_eq!(docs.count().await.unwrap(), chunks.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_stops_half_way_hides_nothing() {
+    let test = common::store().await;
+    let tenant = test.tenant("acme").await;
+    let chunks = common::sample_chunks();
+    let docs = tenant.create_collection("docs", veiled()).await.unwrap();
+    docs.ingest(chunks.clone()).await.unwrap();
+    let stopping = test.store.clone();
+    let told = move |status: &strongroom::rotation::RotationStatus| {
+        if status.records > 600 {
+            stopping.stop_rotations();
+        }
+    };
+    let stopped = test.store.rotate(&acme(), RotateOptions::default(), told).await.err().unwrap();
+    assert_eq!(stopped.kind(), ErrorKind::Partial);
+    drop((docs, tenant));
+    // Half of it is in one epoch and half in another, also after a restart; and then in one.
+    let mut test = test.reopen().await;
+    for rotated in [false, true] {
+        let tenant = test.store.tenant(&acme()).await.unwrap();
+        let docs = tenant.collection("docs").unwrap();
+        let recall = recall(&docs, &chunks).await;
+        assert!(recall >= 0.95, "{recall}");
+        assert!(tenant.verify(|_| ()).await.unwrap().is_clean());
+        if !rotated {
+            test.store.rotate(&acme(), RotateOptions::default(), |_| ()).await.unwrap();
+        }
+        drop((docs, tenant));
+        test = test.reopen().await;
+    }
+}
+
+async fn recall(docs: &Collection, chunks: &[Chunk]) -> f64 {
+    let queries = common::sample_vectors("query_vectors.f16.npy");
+    let mut found = 0;
+    for (query, truth) in queries.iter().zip(truth(&queries, chunks)) {
+        let hits = docs.search(SearchRequest::new(query.clone(), K)).await.unwrap();
+        found += hits.iter().filter(|hit| truth.contains(&hit.id)).count();
+    }
+    found as f64 / (queries.len() * K) as f64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exact_search_is_exact() {
+    let test = common::store().await;
+    let chunks = common::sample_chunks();
+    let docs = test.tenant("acme").await.create_collection("docs", veiled()).await.unwrap();
+    docs.ingest(chunks.clone()).await.unwrap();
+    let queries = common::sample_vectors("query_vectors.f16.npy");
+    for (query, truth) in queries.iter().zip(truth(&queries, &chunks)) {
+        let mut request = SearchRequest::new(query.clone(), K);
+        request.exact = true;
+        let found: BTreeSet<RecordId> = docs.search(request).await.unwrap().into_iter().map(|hit| hit.id).collect();
+        assert!(found == truth);
+    }
+}
+
+/// A filter by a field that the engine has tokens of, and by one that only opening tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_leaves_the_best_of_those_that_pass() {
+    let test = common::store().await;
+    let marked = |(n, chunk): (u64, Chunk)| {
+        let metadata = serde_json::json!({ "declared": n % 20, "other": n % 20 });
+        chunk.metadata(metadata.as_object().unwrap().clone())
+    };
+    let chunks: Vec<Chunk> = (0..).zip(common::sample_chunks()).map(marked).collect();
+    let spec = veiled().index("declared", FieldIndexSpec::new(IndexKind::Integer));
+    let docs = test.tenant("acme").await.create_collection("docs", spec).await.unwrap();
+    docs.ingest(chunks.clone()).await.unwrap();
+    let passing: Vec<Chunk> = chunks.into_iter().filter(|chunk| chunk.metadata["declared"] == 3).collect();
+    let ids: BTreeSet<RecordId> = passing.iter().map(|chunk| chunk.id.clone()).collect();
+    let queries = common::sample_vectors("query_vectors.f16.npy");
+    let queries = &queries[..queries.len().min(20)];
+    for field in ["declared", "other"] {
+        let filter = serde_json::json!({"must": {"key": field, "match": {"value": 3}}});
+        let filter = Filter::from_value(&filter).unwrap();
+        let mut true_ones = 0;
+        for (query, truth) in queries.iter().zip(truth(queries, &passing)) {
+            let hits = docs.search(SearchRequest::new(query.clone(), K).filter(filter.clone())).await.unwrap();
+            assert!(hits.len() == K && hits.iter().all(|hit| ids.contains(&hit.id)), "{field}");
+            true_ones += hits.iter().filter(|hit| truth.contains(&hit.id)).count();
+        }
+        let recall = true_ones as f64 / (queries.len() * K) as f64;
+        assert!(recall >= 0.95, "{field}: {recall}");
+    }
+}
+
+/// Everything below `dir`.
+fn files(dir: &Path) -> Vec<u8> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            all.extend(std::fs::read(path).unwrap());
+        }
+    }
+    all
+}
+
+/// Whether three values in a row of `vector`, as it is or scaled to length 1, stand anywhere in `bytes`.
+fn shows(bytes: &[u8], vector: &[f32]) -> bool {
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let unit: Vec<f32> = vector.iter().map(|x| x / length).collect();
+    let mut needles = Vec::new();
+    for vector in [vector, &unit] {
+        needles.extend(
+            vector.chunks_exact(3).map(|three| three.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()),
+        );
+    }
+    aho_corasick::AhoCorasick::new(needles).unwrap().is_match(bytes)
+}
+
+async fn write_and_close(tenant: Tenant, mode: Mode, chunks: Vec<Chunk>) {
+    let spec = CollectionSpec::new(384, Metric::Cosine).mode(mode);
+    let docs = tenant.create_collection("docs", spec).await.unwrap();
+    docs.ingest(chunks).await.unwrap();
+    docs.flush().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_file_has_an_exact_vector() {
+    let chunks: Vec<Chunk> = common::sample_chunks().into_iter().take(300).collect();
+    for (mode, shown) in [(Mode::Sealed, 0), (Mode::Veiled, 0), (Mode::Plain, 20)] {
+        let test = common::store().await;
+        write_and_close(test.tenant("acme").await, mode, chunks.clone()).await;
+        let dir = test.close().await;
+        let bytes = files(dir.path());
+        let found = chunks.iter().take(20).filter(|c| shows(&bytes, c.vectors.get("").unwrap())).count();
+        assert_eq!(found, shown, "{mode}");
+    }
+}

@@ -277,6 +277,7 @@ fn place<'a>(context: &'a CollectionContext, id: &'a CollectionId) -> Place<'a> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::Mode;
 
     fn description() -> Description {
         let spec = CollectionSpec::new(384, Metric::Cosine);
@@ -292,6 +293,16 @@ mod tests {
         }
         let read = decode(json.expose_secret()).unwrap();
         assert!(read.name == description().name && read.spec == description().spec);
+    }
+
+    /// Bytes that the first format wrote, for `docs` with a vector of 384 by cosine: its modes were these two.
+    #[test]
+    fn modes_of_the_first_format_are_what_they_were() {
+        for (byte, mode) in [(0, Mode::Sealed), (1, Mode::Plain)] {
+            let stored = [&[4][..], b"docs", &[0, byte, 1, 0, 0x80, 0x03, 0, 0, 0]].concat();
+            let read = decode(&stored).unwrap();
+            assert!(read.name == "docs" && read.spec == description().spec.mode(mode));
+        }
     }
 
     #[test]

@@ -62,11 +62,12 @@ pub enum Mode {
     /// The engine holds sealed points only; Strongroom searches in trusted memory.
     #[default]
     Sealed,
+    /// The engine holds the exact vectors and searches them. They reveal roughly the text. Descriptions of the first format
+    /// have it as the second.
+    Plain,
     /// The engine holds a keyed, perturbed transform of the vectors and searches that; what it finds is ranked by the
     /// sealed vectors. An attacker with texts of the same kind, or with some known pairs, learns much from it.
     Veiled,
-    /// The engine holds the exact vectors and searches them. They reveal roughly the text.
-    Plain,
 }
 
 impl fmt::Display for Mode {

@@ -164,7 +164,8 @@ async fn searches(args: &BenchArgs, scratch: &TempDir, report: &mut Report<'_>) 
     let without = Searched::load(&dirs[0], Some(Arc::new(Discard)), &corpus).await?;
     let with = Searched::load(&dirs[1], None, &corpus).await?;
     // What is loaded and what is cached on the way is no part of it.
-    (without.ask(&corpus).await?, with.ask(&corpus).await?);
+    without.ask(&corpus).await?;
+    with.ask(&corpus).await?;
     let turns = 5 * args.rounds();
     let times = take_turns(turns, async |_| without.ask(&corpus).await, async |_| with.ask(&corpus).await).await?;
     without.close().await?;

@@ -71,8 +71,8 @@ fn killed_while_rotating() {
     run(Campaign {
         name: "rotate",
         seed: 8,
-        collections: &["sealed", "veiled", "plain"],
-        lanes: "r,s0,w0,p0,m0,m1,q",
+        collections: &["sealed", "plain"],
+        lanes: "r,s0,p0,m0,m1,q",
         target: Kind::Rotate,
         occurrences: 4,
         reopenings: false,

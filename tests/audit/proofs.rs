@@ -1,6 +1,7 @@
 //! Proofs of the log and those of the definition are the same, and the verifier takes these and no others.
 
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 
 use proptest::prelude::*;
 use strongroom::audit::verify::{consistency, inclusion};
@@ -160,10 +161,10 @@ fn the_known_proofs_spoilt_in_the_known_ways_are_refused() {
 
 /// A proof with hashes before and after it, without one, without any, and each with one bit changed.
 fn spoilt(proof: &[Vec<u8>], more: &[&Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
-    let garbage = vec![vec![], vec![0; 32]];
+    let garbage = [vec![], vec![0; 32]];
     let added = garbage.iter().chain(more.iter().copied()).chain(proof.first());
     let mut all: Vec<_> =
-        added.flat_map(|hash| [[&[hash.clone()], proof].concat(), [proof, &[hash.clone()]].concat()]).collect();
+        added.flat_map(|hash| [[from_ref(hash), proof].concat(), [proof, from_ref(hash)].concat()]).collect();
     if let Some((_, shorter)) = proof.split_last() {
         all.extend([shorter.to_vec(), Vec::new(), proof[1..].to_vec()]);
     }

@@ -141,12 +141,8 @@ pub fn dimensions(collection: &str) -> usize {
 }
 
 pub fn spec(collection: &str) -> CollectionSpec {
-    let mode = match collection {
-        "sealed" | "bulk" => Mode::Sealed,
-        "veiled" => Mode::Veiled,
-        name if name.ends_with('0') => Mode::Sealed,
-        _ => Mode::Plain,
-    };
+    let mode =
+        if ["sealed", "bulk"].contains(&collection) || collection.ends_with("0") { Mode::Sealed } else { Mode::Plain };
     CollectionSpec::new(dimensions(collection), Metric::Cosine).mode(mode)
 }
 

@@ -29,6 +29,8 @@ use crate::limits;
 
 /// How often is looked at the time.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a heartbeat is waited for where everything is to have settled.
+const BEAT: Duration = Duration::from_millis(300);
 /// How often what is usual is written down.
 const SAVE: Duration = Duration::from_secs(60);
 /// What alerts and heartbeats call the process that they are of.
@@ -129,12 +131,17 @@ impl Alerts {
         self.shared.recent.lock().clone()
     }
 
-    /// Waits until the rules have seen every event recorded so far, and looked at the time.
+    /// Waits until the rules have seen every event recorded so far, and looked at the time; and a moment for a heartbeat
+    /// that is due, which would be missed by who lets hours pass at once.
     pub fn settle(&self) {
         let (done, settled) = sync_channel(1);
         if self.sender.send(Message::Settle(done)).is_ok() {
             // A thread that ended has nothing more to say.
             let _ = settled.recv();
+        }
+        let until = Instant::now() + BEAT;
+        while self.shared.beating.load(Ordering::Acquire) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

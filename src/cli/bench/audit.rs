@@ -1,37 +1,47 @@
 //! `audit`: what the log costs: durable appends against synced puts of as many bytes into a bare RocksDB, redeems with it
-//! against redeems without, and a log of many events verified against hashing them.
+//! against redeems without, searches likewise, and a log of many events verified against hashing them.
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::BenchArgs;
+use super::data::Corpus;
 use super::floor::BareRocks;
+use super::ingest::{BATCH, starts};
 use super::redeem::{World, log};
 use super::report::{Case, Pair, Report, take_turns, timed};
 use crate::audit::export::export;
 use crate::audit::log::{LOG_DIR, Log, Reader};
 use crate::audit::tree::{leaf_hash, node_hash};
 use crate::audit::verify::{self, PublicKey};
-use crate::audit::{AuditSink as _, Event, Outcome, What};
+use crate::audit::{AuditSink, Discard, Event, Outcome, What};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::crypto::default_provider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::Profile;
 use crate::keys::kms::Role;
+use crate::store::{Collection, Store, Tenant};
+use crate::vectors::{CollectionSpec, Metric, SearchRequest};
 
 const WRITERS: [usize; 3] = [1, 8, 64];
 /// Durable appends of each writer in a round.
 const EACH: usize = 100;
 const US: Duration = Duration::from_micros(1);
+/// Chunks that are searched, results of a search, and searches of a turn.
+const CHUNKS: usize = 2000;
+const K: usize = 10;
+const SEARCHES: usize = 100;
 
 pub(super) async fn run(args: &BenchArgs, scratch: &TempDir, report: &mut Report<'_>) -> Result<()> {
     appends(args, scratch.path(), report).await?;
     redeems(args, scratch, report).await?;
+    searches(args, scratch, report).await?;
     for n in args.sizes(&[100_000]) {
         whole(scratch.path(), report, n)?;
     }
@@ -104,6 +114,63 @@ async fn redeems(args: &BenchArgs, scratch: &TempDir, report: &mut Report<'_>) -
     report.add(case, times.percentile(50, US))?;
     let times = take_turns(turns, async |_| without.redeem_again(n), async |_| with.redeem_again(n)).await?;
     let case = Case { bench: "audit", case: "redeem cached, in process".into(), unit: "µs", n, bar: Some(1.05) };
+    report.add(case, times.percentile(50, US))
+}
+
+/// A store with chunks to search.
+struct Searched {
+    store: Store,
+    tenant: Tenant,
+    collection: Collection,
+}
+
+impl Searched {
+    /// With an audit log of its own, unless `audit` is given.
+    async fn load(scratch: &TempDir, audit: Option<Arc<dyn AuditSink>>, corpus: &Corpus) -> Result<Self> {
+        let options = super::options(scratch);
+        let options = match audit {
+            Some(audit) => options.audit(audit),
+            None => options,
+        };
+        let (store, tenant) = super::opened(options, false).await?;
+        let size = corpus.vectors.first().map_or(0, Vec::len);
+        let collection = tenant.create_collection("searched", CollectionSpec::new(size, Metric::Cosine)).await?;
+        for from in starts(corpus) {
+            collection.ingest(corpus.chunks(from, BATCH)).await?;
+        }
+        collection.flush().await?;
+        Ok(Self { store, tenant, collection })
+    }
+
+    /// How long one search takes.
+    async fn ask(&self, corpus: &Corpus) -> Result<Duration> {
+        let start = Instant::now();
+        for query in &corpus.queries {
+            black_box(self.collection.search(SearchRequest::new(query.clone(), K)).await?);
+        }
+        Ok(start.elapsed() / u32::try_from(corpus.queries.len().max(1)).unwrap_or(u32::MAX))
+    }
+
+    async fn close(self) -> Result<()> {
+        drop((self.collection, self.tenant));
+        self.store.close().await
+    }
+}
+
+/// The same searches without a log and with it.
+async fn searches(args: &BenchArgs, scratch: &TempDir, report: &mut Report<'_>) -> Result<()> {
+    let corpus = Corpus::made_up(CHUNKS, args.dim(), SEARCHES, args.seed);
+    let dirs = [tempfile::tempdir_in(scratch.path())?, tempfile::tempdir_in(scratch.path())?];
+    let without = Searched::load(&dirs[0], Some(Arc::new(Discard)), &corpus).await?;
+    let with = Searched::load(&dirs[1], None, &corpus).await?;
+    // What is loaded and what is cached on the way is no part of it.
+    without.ask(&corpus).await?;
+    with.ask(&corpus).await?;
+    let turns = 5 * args.rounds();
+    let times = take_turns(turns, async |_| without.ask(&corpus).await, async |_| with.ask(&corpus).await).await?;
+    without.close().await?;
+    with.close().await?;
+    let case = Case { bench: "audit", case: "search".into(), unit: "µs", n: CHUNKS, bar: Some(1.05) };
     report.add(case, times.percentile(50, US))
 }
 

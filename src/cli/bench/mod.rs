@@ -95,7 +95,7 @@ enum Bench {
     Kms,
     /// Have a record of 2 KiB opened by a token: against verifying a signature, and opening the record
     Redeem,
-    /// Append to the audit log, durably and not, verify it, and redeem with and without it: against synced writes into a
+    /// Append to the audit log, durably and not, verify it, and redeem and search with and without it: against synced writes into a
     /// bare RocksDB, hashing, and redeeming without
     Audit,
     /// Seal a context window of 8 KiB, mint a token for it and redeem that: against the sum of its primitives
@@ -157,7 +157,14 @@ const TENANT: &str = "bench";
 
 /// A store of one tenant below `scratch`. It is open already where `again` says so.
 async fn store(scratch: &TempDir, again: bool) -> Result<(Store, Tenant)> {
-    let options = StoreOptions::new(scratch.path().join("store")).kdf_cost(KdfCost::INSECURE_FAST);
+    opened(options(scratch), again).await
+}
+
+fn options(scratch: &TempDir) -> StoreOptions {
+    StoreOptions::new(scratch.path().join("store")).kdf_cost(KdfCost::INSECURE_FAST)
+}
+
+async fn opened(options: StoreOptions, again: bool) -> Result<(Store, Tenant)> {
     let passphrase = || Passphrase::new(b"of a store that lives for one run".to_vec());
     let id = TENANT.parse()?;
     if again {

@@ -117,7 +117,7 @@ mod tests {
             payload: vec![n],
             vector: vec![n],
             searchable: vec![(0, vec![f32::from(n), 1.0])],
-            tag: (n % 5 > 0).then(|| bytes(n % 5)),
+            tag: (!n.is_multiple_of(5)).then(|| bytes(n % 5)),
             tokens: (0..8).filter(|bit| n >> bit & 1 == 1).map(|bit| bytes(0xf0 | bit)).collect(),
         }
     }

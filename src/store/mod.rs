@@ -75,7 +75,7 @@ pub use breaker::Paused;
 pub use collection::{Collection, CollectionStatus};
 pub use handoff::{Handoff, Terms};
 pub use options::{LogOf, StoreOptions};
-pub(crate) use points::{Change, Looked, Looker, passes};
+pub(crate) use points::{Looked, Looker, passes};
 pub use restore::RestoreReport;
 pub use tenant::{Tenant, TenantReport};
 pub use unreadable::{Unreadable, Why};

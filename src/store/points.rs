@@ -26,16 +26,6 @@ pub(crate) struct Looked<T> {
     pub(crate) bytes: usize,
 }
 
-/// What becomes of a chunk.
-pub(crate) enum Change {
-    /// It stays as it is, or away.
-    Keep,
-    /// It is written.
-    Write(Box<Chunk>),
-    /// It goes.
-    Delete,
-}
-
 impl Looker {
     /// The chunks with `ids` that are there, in the order of `ids`.
     pub(crate) fn get(&self, ids: &[RecordId]) -> Result<Vec<StoredChunk>> {
@@ -143,7 +133,7 @@ impl Collection {
     /// [`Busy`](ErrorKind::Busy) when others write the same chunks again and again.
     pub(crate) async fn change<F>(&self, ids: Vec<RecordId>, kind: WriteKind, mut change: F) -> Result<usize>
     where
-        F: FnMut(&RecordId, Option<StoredChunk>) -> Result<Change> + Send + 'static,
+        F: FnMut(&RecordId, Option<StoredChunk>) -> Result<Option<Chunk>> + Send + 'static,
     {
         self.desk.check()?;
         let own = self.clone();
@@ -166,7 +156,7 @@ impl Collection {
     fn change_part(
         &self,
         ids: &[RecordId],
-        change: &mut impl FnMut(&RecordId, Option<StoredChunk>) -> Result<Change>,
+        change: &mut impl FnMut(&RecordId, Option<StoredChunk>) -> Result<Option<Chunk>>,
     ) -> Result<usize> {
         let (mut changed, mut left, mut tries) = (0, ids, 0);
         while !left.is_empty() {
@@ -191,26 +181,22 @@ impl Collection {
     fn change_some(
         &self,
         ids: &[RecordId],
-        change: &mut impl FnMut(&RecordId, Option<StoredChunk>) -> Result<Change>,
+        change: &mut impl FnMut(&RecordId, Option<StoredChunk>) -> Result<Option<Chunk>>,
     ) -> Result<(usize, usize)> {
         let mut there = self.inner.get(ids)?.into_iter().peekable();
         let (mut expected, mut staged, mut bytes) = (Vec::with_capacity(ids.len()), Staged::default(), 0);
         for id in ids {
             let found = there.next_if(|chunk| chunk.id == *id);
             expected.push((id.clone(), found.as_ref().map(|chunk| chunk.version)));
-            match change(id, found)? {
-                Change::Keep => {}
-                Change::Write(chunk) => {
-                    bytes += chunk.weight();
-                    staged.upserts.push(*chunk);
-                }
-                Change::Delete => staged.deletes.push(id.clone()),
+            if let Some(chunk) = change(id, found)? {
+                bytes += chunk.weight();
+                staged.upserts.push(chunk);
             }
             if bytes > super::collection::INGEST_BYTES {
                 break;
             }
         }
-        let changed = staged.upserts.len() + staged.deletes.len();
+        let changed = staged.upserts.len();
         if changed > 0 {
             self.inner.change(staged, &expected)?;
         }

@@ -142,7 +142,7 @@ fn pairs(vector: &SparseVector) -> Zeroizing<Vec<u8>> {
 }
 
 fn to_sparse(bytes: &[u8]) -> Result<SparseVector> {
-    if bytes.len() % 8 != 0 {
+    if !bytes.len().is_multiple_of(8) {
         return Err(crypto::open_failed());
     }
     let (indices, values) = bytes.split_at(bytes.len() / 2);

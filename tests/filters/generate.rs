@@ -183,8 +183,11 @@ impl Random {
 
     /// One that the engine takes: it has no textual ids.
     pub fn document_for_engine(&mut self, nth: u64) -> Document {
-        let id =
-            if nth % 3 == 0 { RecordId::Uuid(uuid::Uuid::from_u128(u128::from(nth))) } else { RecordId::Number(nth) };
+        let id = if nth.is_multiple_of(3) {
+            RecordId::Uuid(uuid::Uuid::from_u128(u128::from(nth)))
+        } else {
+            RecordId::Number(nth)
+        };
         self.document_called(id)
     }
 

@@ -35,10 +35,10 @@ fn condition_holds(condition: &Value, about: &About<'_>) -> bool {
         return field_holds(fields, &values(about.payload, key.as_str().unwrap()));
     }
     if let Some(field) = fields.get("is_empty") {
-        return values(about.payload, field["key"].as_str().unwrap()).iter().all(|v| empty(v));
+        return values(about.payload, field["key"].as_str().unwrap()).iter().all(empty);
     }
     if let Some(field) = fields.get("is_null") {
-        return values(about.payload, field["key"].as_str().unwrap()).iter().any(|v| null(v));
+        return values(about.payload, field["key"].as_str().unwrap()).iter().any(null);
     }
     if let Some(nested) = fields.get("nested") {
         let key = nested["key"].as_str().unwrap();
@@ -57,7 +57,7 @@ fn condition_holds(condition: &Value, about: &About<'_>) -> bool {
         let id = document.id.to_string();
         return ids.as_array().unwrap().iter().any(|wanted| match wanted {
             Value::String(text) => *text == id,
-            number => number.to_string() == id,
+            number => document.id == RecordId::Number(number.as_u64().unwrap()),
         });
     }
     if let Some(name) = fields.get("has_vector") {

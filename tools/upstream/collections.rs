@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use qdrant_client::qdrant::collections_server::Collections;
-use qdrant_client::qdrant::payload_index_params::IndexParams;
-use qdrant_client::qdrant::*;
+use ::qdrant_client::qdrant::collections_server::Collections;
+use ::qdrant_client::qdrant::payload_index_params::IndexParams;
+use ::qdrant_client::qdrant::*;
 use tonic::{Request, Response, Status};
 
 use crate::shelf::Shelf;

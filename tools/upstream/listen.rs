@@ -1,6 +1,5 @@
 //! Connections: in clear or over TLS, and closed when it is told to.
 
-use std::future::Future as _;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;

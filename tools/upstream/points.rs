@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use qdrant_client::qdrant::points_server::Points;
-use qdrant_client::qdrant::query::Variant;
-use qdrant_client::qdrant::*;
+use ::qdrant_client::qdrant::points_server::Points;
+use ::qdrant_client::qdrant::query::Variant;
+use ::qdrant_client::qdrant::*;
 use qdrant_edge::{
     CountRequest, NamedQuery, QueryEnum, Record, ScrollRequest, SearchRequest, VectorInternal, WithVector,
 };

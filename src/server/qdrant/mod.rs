@@ -14,7 +14,6 @@ mod rest;
 mod service;
 mod unoffered;
 
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,9 +66,7 @@ pub async fn serve(sockets: Sockets, store: Store, keys: &Path, stop: watch::Rec
     rest.and(grpc)
 }
 
-fn told(mut stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send {
-    async move {
-        // An error means that nobody is there any more to say so.
-        let _ = stop.wait_for(|stop| *stop).await;
-    }
+async fn told(mut stop: watch::Receiver<bool>) {
+    // An error means that nobody is there any more to say so.
+    let _ = stop.wait_for(|stop| *stop).await;
 }

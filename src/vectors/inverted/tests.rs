@@ -173,7 +173,7 @@ fn many_records_are_searched_in_blocks_and_rebuilt_when_most_are_gone() {
         records.insert(id, pairs);
     }
     let query = BTreeMap::from([(3, 2.0), (100, -1.0)]);
-    let same = |index: &SparseIndex, records| {
+    let same = |index: &SparseIndex, records: &BTreeMap<u64, BTreeMap<u32, f32>>| {
         assert!(
             index.search(&sparse(&query), 100, None) == by_definition(records, &query, Modifier::None, 100, |_| true)
         );

@@ -23,11 +23,6 @@ impl Bounds {
     fn unknown(among: &RoaringBitmap) -> Self {
         Self { sure: RoaringBitmap::new(), possible: among.clone() }
     }
-
-    /// Whether it is known of every record.
-    pub(in crate::vectors) fn is_exact(&self) -> bool {
-        self.sure.len() == self.possible.len()
-    }
 }
 
 /// Of the records of `index`, with everything that it has indexes for decided.

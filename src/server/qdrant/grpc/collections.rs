@@ -151,12 +151,12 @@ fn alias_action(action: wire::AliasOperations) -> Answer<AliasAction> {
     use wire::alias_operations::Action;
     Ok(match action.action.ok_or_else(|| input::missing("what to do with an alias"))? {
         Action::CreateAlias(wire::CreateAlias { collection_name, alias_name }) => {
-            AliasAction::CreateAlias(CreateAlias { collection_name, alias_name })
+            AliasAction::Create(CreateAlias { collection_name, alias_name })
         }
         Action::RenameAlias(wire::RenameAlias { old_alias_name, new_alias_name }) => {
-            AliasAction::RenameAlias(RenameAlias { old_alias_name, new_alias_name })
+            AliasAction::Rename(RenameAlias { old_alias_name, new_alias_name })
         }
-        Action::DeleteAlias(wire::DeleteAlias { alias_name }) => AliasAction::DeleteAlias(DeleteAlias { alias_name }),
+        Action::DeleteAlias(wire::DeleteAlias { alias_name }) => AliasAction::Delete(DeleteAlias { alias_name }),
     })
 }
 

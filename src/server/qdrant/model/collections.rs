@@ -268,11 +268,13 @@ pub(in super::super) fn fixed_vectors() -> Failure {
 
 /// A change of names.
 #[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub(in super::super) enum AliasAction {
-    CreateAlias(CreateAlias),
-    DeleteAlias(DeleteAlias),
-    RenameAlias(RenameAlias),
+    #[serde(rename = "create_alias")]
+    Create(CreateAlias),
+    #[serde(rename = "delete_alias")]
+    Delete(DeleteAlias),
+    #[serde(rename = "rename_alias")]
+    Rename(RenameAlias),
 }
 
 #[derive(Deserialize)]

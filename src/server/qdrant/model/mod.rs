@@ -47,7 +47,7 @@ impl PointId {
     }
 
     /// The id of a point to write, which can only be one that every client can read.
-    pub(super) fn to_write(self) -> Answer<RecordId> {
+    pub(super) fn writable(self) -> Answer<RecordId> {
         match self.0 {
             RecordId::Text(words) => Err(not_an_id(&words)),
             id => Ok(id),
@@ -134,7 +134,7 @@ mod tests {
         for bad in ["-1", "1.5", "null", "[]", "\"\"", "18446744073709551616"] {
             assert!(id(bad).is_err(), "{bad}");
         }
-        assert!(PointId::from_words("7").unwrap().to_write().is_err(), "words are no number");
+        assert!(PointId::from_words("7").unwrap().writable().is_err(), "words are no number");
         assert!(PointId::from_path("7").unwrap().0 == RecordId::Number(7));
     }
 }

@@ -158,7 +158,7 @@ impl Session {
         let mut changes = Vec::with_capacity(actions.len());
         for action in actions {
             changes.push(match action {
-                AliasAction::CreateAlias(create) => {
+                AliasAction::Create(create) => {
                     create.alias_name.parse::<Name>()?;
                     if tenant.collection(&create.alias_name).is_ok() {
                         let shown = shown(&create.alias_name);
@@ -171,11 +171,11 @@ impl Session {
                     self.covers_alias(&tenant, &create.alias_name)?;
                     AliasChange::Set(create.alias_name, collection.id())
                 }
-                AliasAction::DeleteAlias(delete) => {
+                AliasAction::Delete(delete) => {
                     self.covers_alias(&tenant, &delete.alias_name)?;
                     AliasChange::Remove(delete.alias_name)
                 }
-                AliasAction::RenameAlias(rename) => {
+                AliasAction::Rename(rename) => {
                     rename.new_alias_name.parse::<Name>()?;
                     if tenant.collection(&rename.new_alias_name).is_ok() {
                         let shown = shown(&rename.new_alias_name);

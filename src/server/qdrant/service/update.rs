@@ -17,7 +17,7 @@ use crate::server::qdrant::model::Object;
 use crate::server::qdrant::model::points::{
     Operation, PointStruct, PointVectors, Selection, UpdateMode, UpdateResult, UpdateStatus,
 };
-use crate::store::{Change, Collection, Looked, Looker, passes};
+use crate::store::{Collection, Looked, Looker, passes};
 use crate::vectors::{Chunk, CollectionSpec, StoredChunk, Vectors};
 
 /// An operation whose parts are all good: nothing of it is refused halfway.
@@ -150,8 +150,8 @@ impl Session {
                 (None, _) => true,
             };
             Ok(match chunks.get(id) {
-                Some(chunk) if lets => Change::Write(Box::new(chunk.clone())),
-                _ => Change::Keep,
+                Some(chunk) if lets => Some(chunk.clone()),
+                _ => None,
             })
         };
         collection.change(ids, WriteKind::Ingest, decide).await?;
@@ -193,16 +193,16 @@ impl Session {
         let change = move |id: &RecordId, found: Option<StoredChunk>| {
             let Some(found) = found else {
                 noted.lock().insert(id.clone());
-                return Ok(Change::Keep);
+                return Ok(None);
             };
             noted.lock().remove(id);
             // One that was found by a filter may not pass it any more.
             if only.as_ref().is_some_and(|only| !passes(only, &found)) {
-                return Ok(Change::Keep);
+                return Ok(None);
             }
             let chunk = edit(id, found)?;
             chunk.validate(&spec)?;
-            Ok(Change::Write(Box::new(chunk)))
+            Ok(Some(chunk))
         };
         let asked = ids.clone();
         collection.change(ids, WriteKind::Ingest, change).await?;
@@ -254,7 +254,7 @@ fn chunks(points: Vec<PointStruct>, spec: &CollectionSpec) -> Answer<Vec<Chunk>>
     let mut seen = HashSet::new();
     let mut chunks = Vec::with_capacity(points.len());
     for PointStruct { id, vector, payload } in points.into_iter().rev() {
-        let id = id.to_write()?;
+        let id = id.writable()?;
         let (text, metadata) = payload::to_chunk(payload.unwrap_or_default());
         let mut chunk = Chunk { id, text, metadata, vectors: Vectors::default() };
         vectors::insert(&mut chunk.vectors, vector, spec)?;

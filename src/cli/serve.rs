@@ -16,7 +16,7 @@ use crate::store::{StoreOptions, service};
 
 pub(super) async fn run(global: &Global, args: ServeArgs, output: &Output) -> Result<()> {
     let options = global.options_with(&args.settings("store")?)?;
-    let services = Arc::new(Services::load(&options.store_services())?);
+    let services = Arc::new(services(&options, output)?);
     let address = options.store_address()?;
     let own = options.certificate_at(&address)?;
     let keys = options.api_keys();
@@ -60,6 +60,17 @@ pub(super) async fn run(global: &Global, args: ServeArgs, output: &Output) -> Re
     served.and(compatible).and(rotated).and(closed)?;
     output.remark("stopped");
     Ok(())
+}
+
+/// The services that may call the native API. Where only the Qdrant-compatible endpoint is used, nobody needs any.
+fn services(options: &StoreOptions, output: &Output) -> Result<Services> {
+    let (path, settings) = (options.store_services(), options.settings());
+    let endpoint = !(settings.qdrant_rest_listen.is_empty() && settings.qdrant_grpc_listen.is_empty());
+    if endpoint && !path.try_exists()? {
+        output.remark(&format!("only holders of API keys are let in: there is no `{}` with services", path.display()));
+        return Ok(Services::none());
+    }
+    Services::load(&path)
 }
 
 /// The sockets for whoever speaks to Qdrant, as the settings say.

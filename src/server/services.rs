@@ -82,6 +82,11 @@ impl OneOrMore {
 }
 
 impl Services {
+    /// No services: nobody may call.
+    pub fn none() -> Self {
+        Self { by_identity: HashMap::new(), by_name: Vec::new(), authorities: None, source: None }
+    }
+
     /// Reads the file at `path`. A server reads it again when it has changed.
     ///
     /// # Errors

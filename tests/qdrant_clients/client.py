@@ -15,7 +15,8 @@ def refused(call, words, code):
     except Exception as e:  # The client has one kind for REST and another for gRPC.
         status = getattr(e, "status_code", None) or e.code().name
         assert status in code, (status, str(e))
-        assert words in str(e), str(e)
+        # Over REST it has the bytes of the answer, as Python writes them.
+        assert words in str(e).replace("\\'", "'"), str(e)
         return
     raise AssertionError(f"not refused: {words}")
 
@@ -67,7 +68,8 @@ def points(client):
     assert [h.id for h in hits] == [1, UUID] and close(hits[0].score, 1.0) and close(hits[1].score, 0.6)
     assert hits[0].payload["text"] == "a cat"
     hits = client.query_points(NAME, query=[1, 0, 0, 0], score_threshold=0.5, with_payload=["n"]).points
-    assert [(h.id, h.payload) for h in hits] == [(1, {"n": 1}), (UUID, {})]
+    # gRPC has no payload where nothing is left of it.
+    assert [(h.id, h.payload or {}) for h in hits] == [(1, {"n": 1}), (UUID, {})]
     # The nearest to a point are the others.
     assert [h.id for h in client.query_points(NAME, query=1, limit=1).points] == [UUID]
     many = client.query_batch_points(

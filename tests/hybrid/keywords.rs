@@ -32,7 +32,7 @@ async fn known_items_of_the_sample_are_found() {
     docs.ingest(chunks.clone()).await.unwrap();
     let before = docs.status().await.unwrap().resident_bytes;
     for (text, term) in [
-        ("mandelbug", "mandelbug"),
+        ("grok", "grok"),
         ("notional black hole data sink", "/dev/null"),
         ("ASCII rendition of the ™ appended to phrases", "(TM)"),
     ] {

@@ -68,7 +68,7 @@ impl EngineCollection for Opened {
         Ok(())
     }
 
-    fn delete(&self, ids: &[Uuid]) -> Result<()> {
+    fn delete(&self, ids: &[Uuid], _through: u64) -> Result<()> {
         self.with(|stored| stored.retain(|id, _| !ids.contains(id)));
         Ok(())
     }

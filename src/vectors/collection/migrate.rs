@@ -118,7 +118,7 @@ impl Move<'_> {
     fn remove_strangers(&self) -> Result<()> {
         let mut from = None;
         loop {
-            let _settled = self.collection.settled();
+            let (head, _applied) = self.collection.settled();
             self.check()?;
             let (points, next) = self.next.scroll(from, limits::MIGRATE_POINTS, Fields::Head)?;
             let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
@@ -126,7 +126,7 @@ impl Move<'_> {
             let strangers: Vec<Uuid> =
                 ids.into_iter().zip(rows).filter_map(|(id, row)| row.is_none().then_some(id)).collect();
             if !strangers.is_empty() {
-                self.next.delete(&strangers)?;
+                self.next.delete(&strangers, *head)?;
             }
             match next {
                 Some(id) => from = Some(id),

@@ -217,7 +217,7 @@ impl Collection {
         // The number is taken: whatever happened, its turn must pass.
         let turn = self.wait_for_turn(seq);
         self.note_write(bytes);
-        let result = synced.and_then(|()| self.take_effect(open, writes, update));
+        let result = synced.and_then(|()| self.take_effect(open, seq, writes, update));
         if result.is_err() {
             // Within the turn: nobody may flush an engine that misses a write and trim the journal that has it.
             self.give_up();
@@ -237,6 +237,7 @@ impl Collection {
     fn take_effect(
         &self,
         open: &super::Open,
+        seq: u64,
         writes: [JournalEntry; 2],
         update: impl FnOnce(&mut Indexes) -> Result<()>,
     ) -> Result<()> {
@@ -246,7 +247,7 @@ impl Collection {
                 JournalEntry::Delete(ids) => ids.is_empty(),
             };
             if !empty {
-                apply(&open.engine, write)?;
+                apply(&open.engine, seq, write)?;
             }
         }
         let mut resident = open.resident.write();

@@ -97,9 +97,9 @@ impl Scope {
         })
     }
 
-    /// Deletes those of `ids` that have no newer version than `newest`.
-    pub(super) fn delete(&self, ids: &[Uuid], newest: u64) -> InScope<DeletePoints> {
-        self.delete_where(self.with([has_id(ids), up_to(newest)]))
+    /// Deletes those of `ids` that have no newer version than `through`.
+    pub(super) fn delete(&self, ids: &[Uuid], through: u64) -> InScope<DeletePoints> {
+        self.delete_where(self.with([has_id(ids), up_to(through)]))
     }
 
     /// Deletes everything in the place.

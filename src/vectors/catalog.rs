@@ -321,7 +321,7 @@ impl Catalog {
         // Nobody makes, drops or describes a collection meanwhile.
         let collections = self.collections.write();
         let collection = collections.get(&(CollectionKind::Chunks as Kind, name.as_str().to_owned()));
-        let collection = collection.ok_or_else(|| unknown(name))?;
+        let collection = collection.cloned().ok_or_else(|| unknown(name))?;
         let key = self.key(collection.id());
         let sealed = self.context.kv.get(Table::Catalog, &key)?.ok_or_else(|| unknown(name))?;
         let mut description = unseal(&self.context, collection.id(), &sealed)?;
@@ -334,7 +334,11 @@ impl Catalog {
         batch.put(Table::Catalog, key, seal(&self.context, writing.epoch(), collection.id(), &description)?);
         self.context.kv.write(batch)?;
         self.context.kv.sync()?;
-        collection.set_declared(&description.spec.indexes)
+        collection.set_declared(&description.spec.indexes)?;
+        // A move that ends holds off writes and then waits for this.
+        drop(collections);
+        collection.await_sealing();
+        Ok(())
     }
 
     /// Seals every description anew that is not sealed in the active epoch. Returns how many there were.

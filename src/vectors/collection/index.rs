@@ -30,14 +30,19 @@ impl Collection {
         self.spec().mode != Mode::Sealed
     }
 
-    /// Takes over which fields are declared: what is sealed from now on has tokens by that.
+    /// Takes over which fields are declared: what is sealed from now on has tokens by that. What is being sealed may not:
+    /// see [`await_sealing`](Self::await_sealing).
     pub(in crate::vectors) fn set_declared(&self, indexes: &BTreeMap<String, FieldIndexSpec>) -> Result<()> {
         let declared = Arc::new(Declared::new(indexes)?);
         *self.sealer.declared.write() = declared;
         *self.indexes.write() = indexes.clone();
-        // Whoever seals by the fields that were declared before has the head until that is registered.
-        drop(self.head.lock());
         Ok(())
+    }
+
+    /// Returns once what was being sealed, by the fields that were declared then, is registered.
+    pub(in crate::vectors) fn await_sealing(&self) {
+        // Whoever seals has the head until then.
+        drop(self.head.lock());
     }
 
     /// Makes the tokens of every point anew, while others read and write. Returns of how many; `progress` is told now and

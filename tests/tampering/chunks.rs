@@ -328,6 +328,18 @@ fn the_veiled_vector_and_the_tag() {
     change("no tag", false, &|point| point.tag = None);
 }
 
+/// More parts are more to find out for whoever holds the engine, who must not have a say in it.
+#[test]
+fn the_engine_does_not_say_how_many_parts_there_are() {
+    let scene = Scene::new(Mode::Veiled);
+    scene.lie(|stored| stored.denies = true);
+    let docs = scene.open();
+    docs.upsert((100..2600).map(|id| chunk(id, 1)).collect()).unwrap();
+    docs.upsert((2600..3000).map(|id| chunk(id, 1)).collect()).unwrap();
+    let parts: BTreeSet<_> = scene.vault.stored.lock().collections[&scene.id].values().map(|point| point.tag).collect();
+    assert_eq!(parts.len(), 2);
+}
+
 #[test]
 fn every_bit_of_a_registry_row() {
     for scene in scenes() {

@@ -110,7 +110,7 @@ impl Collection {
             return Ok((*head, 0));
         }
         let seq = head.checked_add(1).ok_or_else(|| Error::integrity("the head of a journal"))?;
-        let parts = self.parts_for(open, staged.upserts.len())?;
+        let (parts, records) = self.parts_for(writing.live(), &staged.upserts)?;
         let seal = |chunk| self.sealer.seal(writing.epoch(), chunk, seq, parts);
         let sealed: Vec<Sealed> = staged.upserts.par_iter().with_min_len(32).map(seal).collect::<Result<_>>()?;
         let Gone { points: deletes, records: deleted } = self.gone(writing.live(), &staged)?;
@@ -131,7 +131,7 @@ impl Collection {
         let bytes = journal::append(&mut batch, self.id(), seq, &writes)?;
         self.sealer.parts.put(&mut batch, self.id(), parts);
         self.context.kv.write(batch)?;
-        self.sealer.parts.stored(parts);
+        self.sealer.parts.stored(parts, records, deleted);
         *head = seq;
         drop(head);
 
@@ -142,12 +142,20 @@ impl Collection {
         Ok((seq, deleted))
     }
 
-    /// How many parts a veiled collection has once `new` chunks are written.
-    fn parts_for(&self, open: &Open, new: usize) -> Result<u16> {
-        match self.spec().mode {
-            Mode::Veiled => self.sealer.parts.with(new, || Ok(open.engine.status()?.points)),
-            Mode::Sealed | Mode::Plain => Ok(1),
+    /// How many parts a veiled collection has once `chunks` are written, and how many records if that
+    /// counts. It is not for the engine to say: with too few parts it would find out more.
+    fn parts_for(&self, live: &Live, chunks: &[Chunk]) -> Result<(u16, Option<usize>)> {
+        if self.spec().mode != Mode::Veiled {
+            return Ok((1, None));
         }
+        let rows = self.registry_rows(&self.candidates(live, chunks.iter().map(|chunk| &chunk.id))?)?;
+        let lives = 1 + live.older().len();
+        let new = rows.chunks(lives).filter(|rows| rows.iter().all(Option::is_none)).count();
+        let (parts, records) = self.sealer.parts.with(new, || {
+            let rows = self.context.kv.scan(Table::Registry, self.id().as_bytes());
+            rows.map(|row| row.map(|_| 1_usize)).sum()
+        })?;
+        Ok((parts, Some(records)))
     }
 
     /// Nobody may write meanwhile.

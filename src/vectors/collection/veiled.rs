@@ -36,6 +36,8 @@ struct Asked<'a> {
     wanted: usize,
     /// How many of each part.
     limit: usize,
+    /// Scan everything.
+    exact: bool,
     /// The least score that one may have.
     least: f64,
 }
@@ -113,7 +115,8 @@ impl Collection {
         let points = if narrowed || request.exact { open.engine.status()?.points.max(1) } else { enough };
         let mut wanted = if request.exact { points } else { enough.min(points) };
         let mut ranked = loop {
-            let Candidates { found, all } = self.veiled_candidates(open, position, request, wanted)?;
+            let everything = (narrowed || request.exact) && wanted >= points;
+            let Candidates { found, all } = self.veiled_candidates(open, position, request, wanted, everything)?;
             let passing = self.opened_candidates(open, &found, position, request, filter)?;
             if !narrowed || all || wanted >= points || passing.len() >= enough {
                 break passing;
@@ -136,14 +139,20 @@ impl Collection {
         position: u8,
         request: &SearchRequest,
         wanted: usize,
+        everything: bool,
     ) -> Result<Candidates> {
         let least = request.score_threshold.map_or(f64::NEG_INFINITY, |worst| f64::from(worst) - SLACK * veil::SIGMA);
         self.context.keyring.looking(|live| {
             loop {
                 let parts = self.sealer.parts.count();
-                let limit = wanted.saturating_mul(2).div_ceil(usize::from(parts)).max(limits::VEILED_PART_RESULTS);
-                let found =
-                    self.candidates_in(open, live, parts, &Asked { request, position, wanted, limit, least })?;
+                // Points stay in the part that they were written to: one part may have nearly all.
+                let limit = match everything {
+                    true => wanted,
+                    false => wanted.saturating_mul(2).div_ceil(usize::from(parts)),
+                };
+                let limit = limit.max(limits::VEILED_PART_RESULTS);
+                let asked = Asked { request, position, wanted, limit, exact: everything, least };
+                let found = self.candidates_in(open, live, parts, &asked)?;
                 // A part that came meanwhile may have records that this missed.
                 if self.sealer.parts.count() == parts {
                     return Ok(found);
@@ -177,7 +186,7 @@ impl Collection {
         tokens: Option<&TokenFilter>,
         found: &mut Vec<Candidate>,
     ) -> Result<bool> {
-        let Asked { request, position, limit, least, .. } = *asked;
+        let Asked { request, position, limit, exact, least, .. } = *asked;
         let query = self.sealer.veiled_query(epoch, part, position, &request.vector)?;
         let tag = TokenFilter::Tag(self.sealer.part_tag(epoch, part)?);
         let filter = match tokens {
@@ -188,7 +197,7 @@ impl Collection {
             position,
             vector: &query,
             limit,
-            exact: request.exact,
+            exact,
             ef: request.ef.map(|ef| ef.max(limit)),
             filter: Some(&filter),
             fields: Fields::Id,

@@ -181,8 +181,9 @@ impl Catalog {
             let mut batch = Batch::default();
             batch.put(Table::Catalog, self.key(id), seal(&self.context, writing.epoch(), id, &description)?);
             router::leave(&mut batch, id, &from)?;
-            kv.write(batch)?;
-            kv.sync()
+            // Who reads the database reads this from here on. Whether a power loss would undo it matters only before
+            // what was left is removed: nothing that is acknowledged later is on disk before it.
+            kv.write(batch)
         };
         let moved = collection.migrate(target, commit, progress)?;
         router::later_if_away(router::clear_leaving(kv, &self.context.engine, id))?;

@@ -180,6 +180,8 @@ pub(super) fn leave(batch: &mut Batch, id: CollectionId, home: &Home) -> Result<
 /// Removes what the collection `id` left behind where it moved away from.
 pub(super) fn clear_leaving(kv: &dyn KvBackend, router: &Router, id: CollectionId) -> Result<()> {
     let Some(row) = kv.get(Table::Meta, &key(LEAVING, id, b""))? else { return Ok(()) };
+    // That it has moved away must outlive what is there.
+    kv.sync()?;
     router.remove(kv, id, &parse(&row)?)?;
     let mut batch = Batch::default();
     batch.delete(Table::Meta, key(LEAVING, id, b""));

@@ -81,6 +81,8 @@ pub struct Collection {
     home: RwLock<Home>,
     /// Held while it moves to another engine.
     moving: Mutex<()>,
+    /// Held while fields are declared and their tokens made.
+    indexing: Mutex<()>,
     /// How often the engine failed and was closed.
     failures: AtomicU64,
     /// What the journal holds since the last flush.
@@ -156,6 +158,7 @@ impl Collection {
             open: RwLock::default(),
             home: RwLock::new(home),
             moving: Mutex::new(()),
+            indexing: Mutex::new(()),
             failures: AtomicU64::new(0),
             pending_entries: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),

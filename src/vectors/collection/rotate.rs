@@ -217,6 +217,7 @@ impl Mover for PointMover<'_> {
                 // Another field has been declared since it was sealed: it is looked at again.
                 Some((sealed, _)) if !Arc::ptr_eq(&sealed.declared, &collection.sealer.declared.read()) => {
                     tally.passed += 1;
+                    tally.again += 1;
                     continue;
                 }
                 Some((Sealed { point, .. }, _)) if point.id == moved.id => {
@@ -233,6 +234,7 @@ impl Mover for PointMover<'_> {
                 }
                 None if self.opens_by_now(*head, &open, &moved.id, &moved.before)? => {
                     tally.passed += 1;
+                    tally.again += 1;
                     continue;
                 }
                 None => {

@@ -419,13 +419,15 @@ fn forget(kv: &dyn KvBackend, tenant_tag: &[u8; 16], id: CollectionId) -> Result
     kv.sync()
 }
 
-/// Removes what a drop left behind when its process ended, or a server was away.
+/// Removes what a drop left behind when its process ended, or a server was away. What cannot be removed stays for the next
+/// time.
 pub(crate) fn finish_drops(kv: &dyn KvBackend, engine: &Router) -> Result<()> {
     let dropped: Vec<_> = kv.scan(Table::Meta, DROPPED).collect::<Result<_>>()?;
-    dropped.into_iter().try_for_each(|(key, _)| {
+    for (key, _) in dropped {
         let id = CollectionId::try_from(key.get(DROPPED.len()..).unwrap_or_default())?;
-        router::later_if_away(remove_dropped(kv, engine, id))
-    })
+        router::later(remove_dropped(kv, engine, id));
+    }
+    Ok(())
 }
 
 fn remove_dropped(kv: &dyn KvBackend, engine: &Router, id: CollectionId) -> Result<()> {

@@ -188,14 +188,21 @@ pub(super) fn clear_leaving(kv: &dyn KvBackend, router: &Router, id: CollectionI
     kv.write(batch)
 }
 
-/// The same for all collections. What a server holds that is away stays for the next time.
+/// The same for all collections. What cannot be removed stays for the next time.
 pub(crate) fn clear_leavings(kv: &dyn KvBackend, router: &Router) -> Result<()> {
     let rows: Vec<_> = kv.scan(Table::Meta, LEAVING).collect::<Result<_>>()?;
     for (key, _) in rows {
         let id = CollectionId::try_from(key.get(LEAVING.len()..).unwrap_or_default())?;
-        later_if_away(clear_leaving(kv, router, id))?;
+        later(clear_leaving(kv, router, id));
     }
     Ok(())
+}
+
+/// Turns a failure into a remark: nobody asked for this, and a store without it is one to use.
+pub(super) fn later(result: Result<()>) {
+    if let Err(e) = result {
+        tracing::warn!(error = %e, "what a collection left behind could not be removed and will be tried again");
+    }
 }
 
 /// Turns a failure of a server that is away into a remark.

@@ -22,7 +22,7 @@ use qdrant_client::qdrant::{
     PayloadIndexParams, VectorParams, VectorParamsMap, VectorsConfig, vectors_config,
 };
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 use super::engine::{EngineCollection, Shape, VectorBackend};
 use super::{CollectionId, Metric, Placement};
@@ -67,7 +67,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](ErrorKind::Unavailable) while it is away, [`InvalidInput`](ErrorKind::InvalidInput) when it is too
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) while it is away, [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is too
     /// old.
     pub fn check(&self) -> Result<()> {
         self.link.check_once(|| {
@@ -82,17 +82,15 @@ impl Server {
     pub fn remove(&self, place: CollectionId) -> Result<()> {
         self.check()?;
         let dedicated = DeleteCollection { collection_name: Scope::dedicated_name(&self.prefix, place), timeout: None };
-        let deleted = self.link.about(dedicated, |mut c, request| async move { c.collections.delete(request).await });
-        match deleted {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        self.link.about_if_there(dedicated, |mut c, request| async move { c.collections.delete(request).await })?;
         let listed = self
             .link
             .about(ListCollectionsRequest {}, |mut c, request| async move { c.collections.list(request).await })?;
         let shared = listed.collections.into_iter().filter_map(|c| Scope::of_shared(&self.prefix, c.name, place));
         for scope in shared {
-            self.link.points(scope.everything(), |mut c, request| async move { c.points.delete(request).await })?;
+            // Somebody may have removed it since it was listed.
+            let everything = scope.everything();
+            self.link.points_if_there(everything, |mut c, request| async move { c.points.delete(request).await })?;
         }
         Ok(())
     }
@@ -213,6 +211,7 @@ fn check_version(version: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn versions_before_conditional_updates_are_refused() {

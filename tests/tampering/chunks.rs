@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use strongroom::kv::Table;
+use strongroom::vectors::blind::{FieldIndexSpec, IndexKind};
 use strongroom::vectors::edge::Edge;
 use strongroom::vectors::engine::{Fields, Point, SearchableVector, Shape, VectorBackend as _};
 use strongroom::vectors::{Collection, CollectionId};
@@ -51,6 +52,7 @@ impl Scene {
         let vault = Vault::default();
         let world = World::new(|_| Arc::new(vault.clone()));
         let spec = CollectionSpec::new(SIZE, Metric::Cosine).mode(mode);
+        let spec = spec.index("n", FieldIndexSpec::new(IndexKind::Integer));
         let docs = world.catalog().unwrap().create(&"docs".parse().unwrap(), spec).unwrap();
         docs.upsert((0..RECORDS).map(|id| chunk(id, 1)).collect()).unwrap();
         let id = docs.id();
@@ -326,6 +328,24 @@ fn the_veiled_vector_and_the_tag() {
     change("no vector", false, &|point| point.searchable.clear());
     change("another tag", false, &|point| point.tag = Some([7; 16]));
     change("no tag", false, &|point| point.tag = None);
+}
+
+/// A filter may miss a record whose tokens the engine has changed; `verify` tells.
+#[test]
+fn the_tokens() {
+    for mode in [Mode::Veiled, Mode::Plain] {
+        let scene = Scene::new(mode);
+        let (victim, other) = (scene.victim(), scene.other());
+        let change = |what: &str, change: &dyn Fn(&mut Vec<[u8; 16]>)| {
+            scene.set(|points| change(&mut points.get_mut(&victim).unwrap().tokens));
+            assert!(scene.reported(what, true).refused.is_empty(), "{what}");
+        };
+        change("a bit", &|tokens| tokens[0][3] ^= 1);
+        change("one less", &|tokens| _ = tokens.pop());
+        change("one more", &|tokens| tokens.push([7; 16]));
+        let stolen = scene.points[&other].tokens.clone();
+        change("those of another", &|tokens| tokens.clone_from(&stolen));
+    }
 }
 
 /// More parts are more to find out for whoever holds the engine, who must not have a say in it.

@@ -135,6 +135,11 @@ impl Declared {
         self.0.is_empty()
     }
 
+    /// Whether there is one whose tokens some points have and others do not.
+    pub(in crate::vectors) fn is_changing(&self) -> bool {
+        self.0.values().any(|spec| spec.building || spec.dropping)
+    }
+
     /// Those that points have tokens of.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&JsonPath, &FieldIndexSpec)> {
         self.0.iter().filter(|(_, spec)| !spec.dropping)

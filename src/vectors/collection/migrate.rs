@@ -99,9 +99,14 @@ impl Move<'_> {
             let there: HashMap<Uuid, (u32, u64)> = there.iter().map(|p| (p.id, (p.epoch, p.version))).collect();
             let rows = self.collection.registry_rows(&ids)?;
             // What the registry does not know was never written.
-            let known = points.into_iter().zip(rows).filter(|(_, row)| row.is_some()).map(|(point, _)| point);
-            let lacking: Vec<Point> =
-                known.filter(|point| there.get(&point.id) != Some(&(point.epoch, point.version))).collect();
+            let known = points.into_iter().zip(rows).filter_map(|(point, row)| Some((point, row?)));
+            let lacking = known.filter(|(point, _)| there.get(&point.id) != Some(&(point.epoch, point.version)));
+            // What is derived from the sealed fields is made anew: the old engine need not be right about it.
+            let lacking = lacking.map(|(point, row)| {
+                let entry = self.collection.entry(&point.id, &row)?;
+                Ok(self.collection.sealer.rederive(&point, &entry)?.point)
+            });
+            let lacking: Vec<Point> = lacking.collect::<Result<_>>()?;
             if !lacking.is_empty() {
                 self.next.upsert(lacking)?;
             }

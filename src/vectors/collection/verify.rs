@@ -22,7 +22,7 @@ pub struct CollectionReport {
     pub dropped: Vec<Uuid>,
     /// Points of the engine that the registry does not have.
     pub unknown: Vec<Uuid>,
-    /// Points that do not open, are of another version, or lie beside another vector.
+    /// Points that do not open, are of another version, or lie beside another vector or other tokens.
     pub damaged: Vec<Uuid>,
 }
 
@@ -66,11 +66,14 @@ impl Collection {
     }
 
     pub(super) fn is_sound(&self, point: &Point, entry: &Entry) -> Result<bool> {
-        let vector = match self.sealer.open(point, entry) {
-            Ok((vector, _)) => vector,
+        let (vector, chunk) = match self.sealer.open(point, entry) {
+            Ok(opened) => opened,
             Err(e) if matches!(e.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => return Ok(false),
             Err(e) => return Err(e),
         };
+        if !self.sealer.has_its_tokens(point, entry.epoch, &chunk)? {
+            return Ok(false);
+        }
         if self.spec().mode == Mode::Veiled {
             return self.sealer.is_veiled_as(entry.epoch, &vector, point);
         }

@@ -67,8 +67,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](crate::ErrorKind::Unavailable) while it is away, [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is too
-    /// old.
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) while it is away, [`InvalidInput`](crate::ErrorKind::InvalidInput)
+    /// when it is too old.
     pub fn check(&self) -> Result<()> {
         self.link.check_once(|| {
             let answer = self.link.about(HealthCheckRequest {}, |mut clients, request| async move {

@@ -289,13 +289,13 @@ pub(super) fn passes(filter: &Filter, chunk: &StoredChunk) -> bool {
     filter.matches(&Record { id: &chunk.id, metadata: &chunk.metadata, text: &chunk.text, vectors: &vectors })
 }
 
-/// Whether a hit still passes what it passed when the index was asked, as far as its payload tells.
+/// Whether a hit still passes a filter, which does not ask for vectors, that it passed when the index was asked.
 pub(super) fn still_passes(filter: &Filter, hit: &Hit) -> bool {
-    asks_for_vectors(filter)
-        || filter.matches(&Record { id: &hit.id, metadata: &hit.metadata, text: &hit.text, vectors: &[] })
+    filter.matches(&Record { id: &hit.id, metadata: &hit.metadata, text: &hit.text, vectors: &[] })
 }
 
-fn asks_for_vectors(filter: &Filter) -> bool {
+/// Whether a payload alone does not tell if a record passes.
+pub(super) fn asks_for_vectors(filter: &Filter) -> bool {
     filter.conditions().any(|condition| match condition {
         Condition::HasVector(_) => true,
         Condition::Filter(filter) => asks_for_vectors(filter),

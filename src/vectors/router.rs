@@ -2,7 +2,7 @@
 //!
 //! What has to be cleaned up without a key stands in the table `meta`: `place/` ‖ collection ‖ place for every place that
 //! a collection has, or may have, at a server; `moving/` ‖ collection for where it moves to; `leaving/` ‖ collection for
-//! where it moved away from and something may be left. A home is written as JSON.
+//! where it moved away from and something may be left. A home is written as JSON. `instance` is the store's id at servers.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use super::{CollectionId, Engine, Placement};
 const PLACES: &[u8] = b"place/";
 const MOVING: &[u8] = b"moving/";
 const LEAVING: &[u8] = b"leaving/";
+const INSTANCE: &[u8] = b"instance";
 
 /// The engines of a store. Clones share them.
 #[derive(Clone)]
@@ -216,11 +217,28 @@ pub(super) fn later_if_away(result: Result<()>) -> Result<()> {
     }
 }
 
+/// The random id of the store in the names of physical collections that it shares among its own: made when it is first
+/// wanted. Empty in a store that had places before there was one.
+pub(crate) fn instance(kv: &dyn KvBackend) -> Result<String> {
+    if let Some(row) = kv.get(Table::Meta, INSTANCE)? {
+        return String::from_utf8(row).map_err(|_| Error::integrity("the id of the store"));
+    }
+    let had_places = kv.scan(Table::Meta, PLACES).next().transpose()?.is_some();
+    let instance = if had_places { String::new() } else { CollectionId::random()?.to_string() };
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, INSTANCE, instance.as_bytes());
+    kv.write(batch)?;
+    kv.sync()?;
+    Ok(instance)
+}
+
 /// Forgets everything that is noted of servers: in a copy of a database, whose original may still use them.
 pub(crate) fn forget_places(kv: &dyn KvBackend) -> Result<()> {
     let mut batch = Batch::default();
     batch.frees_space();
     [PLACES, MOVING, LEAVING].iter().for_each(|prefix| batch.delete_prefix(Table::Meta, prefix));
+    // The copy has points with the same ids: in a physical collection of the original they would be in the way.
+    batch.delete(Table::Meta, INSTANCE);
     kv.write(batch)
 }
 

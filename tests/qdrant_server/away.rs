@@ -230,7 +230,7 @@ async fn a_collection_that_is_dropped_while_the_server_is_away_goes_when_it_is_b
     assert_eq!(names(&url).await.len(), 2);
     let store = Store::open(options, passphrase()).await.unwrap();
     let left = names(&url).await;
-    assert_eq!(left, ["strongroom-shared-none"]);
+    assert!(left.len() == 1 && left[0].starts_with("strongroom-shared-") && left[0].ends_with("-none"), "{left:?}");
     let client = crate::official(&url);
     let count = client.count(qdrant_client::qdrant::CountPointsBuilder::new(left[0].as_str()).exact(true));
     assert_eq!(count.await.unwrap().result.unwrap().count, 0);

@@ -28,7 +28,7 @@ use super::engine::{EngineCollection, Shape, VectorBackend};
 use super::{CollectionId, Metric, Placement};
 use collection::ServerCollection;
 use link::Link;
-use scope::Scope;
+use scope::{Names, Scope};
 
 pub use options::{ApiKey, QdrantUrl, ServerOptions};
 
@@ -42,7 +42,7 @@ const PART_M: u64 = 16;
 /// A Qdrant server, which need not be there yet.
 pub struct Server {
     link: Link,
-    prefix: String,
+    names: Names,
 }
 
 /// Collections of a server that are placed alike.
@@ -54,8 +54,8 @@ pub struct Placed {
 impl Server {
     /// A client of the server that `options` name.
     pub fn new(options: ServerOptions) -> Result<Arc<Self>> {
-        let prefix = options.prefix.clone();
-        Ok(Arc::new(Self { link: Link::new(options)?, prefix }))
+        let names = Names::new(options.prefix.clone(), &options.instance);
+        Ok(Arc::new(Self { link: Link::new(options)?, names }))
     }
 
     /// Its collections that are placed by `placement`.
@@ -81,12 +81,12 @@ impl Server {
     /// Removes everything of `place`, however it was placed.
     pub fn remove(&self, place: CollectionId) -> Result<()> {
         self.check()?;
-        let dedicated = DeleteCollection { collection_name: Scope::dedicated_name(&self.prefix, place), timeout: None };
+        let dedicated = DeleteCollection { collection_name: self.names.dedicated(place), timeout: None };
         self.link.about_if_there(dedicated, |mut c, request| async move { c.collections.delete(request).await })?;
         let listed = self
             .link
             .about(ListCollectionsRequest {}, |mut c, request| async move { c.collections.list(request).await })?;
-        let shared = listed.collections.into_iter().filter_map(|c| Scope::of_shared(&self.prefix, c.name, place));
+        let shared = listed.collections.into_iter().filter_map(|c| Scope::of_shared(&self.names, c.name, place));
         for scope in shared {
             // Somebody may have removed it since it was listed.
             let everything = scope.everything();
@@ -139,7 +139,7 @@ impl Server {
 impl VectorBackend for Placed {
     fn open(&self, place: CollectionId, shape: &Shape) -> Result<Box<dyn EngineCollection>> {
         self.server.check()?;
-        let scope = Scope::new(&self.server.prefix, place, self.placement, &shape.vectors);
+        let scope = Scope::new(&self.server.names, place, self.placement, &shape.vectors);
         self.server.ensure(&scope, shape)?;
         Ok(Box::new(ServerCollection::new(self.server.clone(), scope, !shape.vectors.is_empty())))
     }

@@ -16,7 +16,7 @@ use crate::vectors::point::{OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
 use crate::vectors::veil;
 use crate::vectors::veiling::Candidate;
-use crate::vectors::{Hit, SearchRequest};
+use crate::vectors::{Hit, Metric, SearchRequest};
 
 use super::filter::passes;
 use super::search::Filter;
@@ -27,6 +27,9 @@ const SLACK: f64 = 4.0;
 
 /// How many times as many candidates are opened at the next try when too few of them pass a filter.
 const WIDER: usize = 8;
+
+/// Candidates that are opened at a time.
+const OPENED: usize = 1024;
 
 /// What the engine is asked.
 struct Asked<'a> {
@@ -114,20 +117,22 @@ impl Collection {
         let narrowed = filter.is_some() || request.filter.is_some();
         let points = if narrowed || request.exact { open.engine.status()?.points.max(1) } else { enough };
         let mut wanted = if request.exact { points } else { enough.min(points) };
-        let mut ranked = loop {
+        let mut ranked: Vec<Ranked> = loop {
             let everything = (narrowed || request.exact) && wanted >= points;
             let Candidates { found, all } = self.veiled_candidates(open, position, request, wanted, everything)?;
-            let passing = self.opened_candidates(open, &found, position, request, filter)?;
-            if !narrowed || all || wanted >= points || passing.len() >= enough {
-                break passing;
+            let (mut best, mut passing) = (Vec::new(), 0);
+            // All may be very many: those that cannot be among the best any more are let go.
+            for some in found.chunks(OPENED) {
+                let opened = self.opened_candidates(open, some, position, request, filter)?;
+                passing += opened.len();
+                best.extend(opened);
+                keep_best(&mut best, params.metric, request.limit);
+            }
+            if !narrowed || all || wanted >= points || passing >= enough {
+                break best;
             }
             wanted = wanted.saturating_mul(WIDER).min(points);
         };
-        // A record that moves between two epochs may be found in both: its highest version counts.
-        ranked.sort_by(|a, b| a.vector.id.cmp(&b.vector.id).then(b.entry.version.cmp(&a.entry.version)));
-        ranked.dedup_by(|later, kept| later.vector.id == kept.vector.id);
-        ranked.sort_by(|a, b| params.metric.best_first(a.score, b.score).then_with(|| a.vector.id.cmp(&b.vector.id)));
-        ranked.truncate(request.limit);
         #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
         ranked.retain(|found| request.accepts(params.metric, found.score as f32));
         Ok(ranked)
@@ -249,6 +254,15 @@ impl Collection {
         let opened = sealed.into_par_iter().with_min_len(32).map(open_one).filter_map(Result::transpose);
         opened.collect()
     }
+}
+
+/// Leaves the `limit` best, best first.
+fn keep_best(ranked: &mut Vec<Ranked>, metric: Metric, limit: usize) {
+    // A record that moves between two epochs may be found in both: its highest version counts.
+    ranked.sort_by(|a, b| a.vector.id.cmp(&b.vector.id).then(b.entry.version.cmp(&a.entry.version)));
+    ranked.dedup_by(|later, kept| later.vector.id == kept.vector.id);
+    ranked.sort_by(|a, b| metric.best_first(a.score, b.score).then_with(|| a.vector.id.cmp(&b.vector.id)));
+    ranked.truncate(limit);
 }
 
 /// How many candidates are opened for `limit` results: the noise moves more of them past each other the more there are.

@@ -59,6 +59,19 @@ impl Indexes {
     }
 }
 
+/// Takes as much more of the budget as what is being made beside the indexes of `open` has by now.
+pub(super) fn make_room(open: &Open, bytes: usize) -> Result<()> {
+    // Where they were erased meanwhile, what is made is not put in.
+    open.resident.read().as_ref().map_or(Ok(()), |indexes| indexes.make_room(bytes))
+}
+
+/// Gives back what was taken for something that was not made after all.
+pub(super) fn give_back(open: &Open) {
+    if let Some(Err(e)) = open.resident.read().as_ref().map(Indexes::account) {
+        tracing::warn!(error = %e, "indexes take more than they may");
+    }
+}
+
 impl Evict for RwLock<Option<Indexes>> {
     fn evict(&self) -> bool {
         let Some(mut slot) = self.try_write() else { return false };

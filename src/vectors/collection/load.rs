@@ -16,7 +16,7 @@ use crate::vectors::inverted::{KeywordIndex, SparseIndex};
 use crate::vectors::payload::PayloadIndex;
 use crate::vectors::point::{Embedding, OpenedVector};
 use crate::vectors::registry::Entry;
-use crate::vectors::resident::{Evict, Keep, Prepared, Resident};
+use crate::vectors::resident::{Evict, Keep, Prepared, Resident, text_bytes};
 use crate::vectors::{Mode, VectorParams};
 
 use super::read::{Registered, SCROLL_POINTS};
@@ -46,6 +46,7 @@ impl Indexes {
             + self.keywords.as_ref().map_or(0, KeywordIndex::bytes)
             + self.payload.as_ref().map_or(0, PayloadIndex::bytes)
             + embeddings
+            + self.text_bytes
     }
 
     /// Has the budget know how large they have become.
@@ -114,8 +115,9 @@ impl Collection {
         let lease = self.context.budget.lease(bytes)?;
         let Filling { mut by_vector, by_sparse, embeddings } = self.fill(open, &entries, keep)?;
         by_vector.values_mut().for_each(Resident::calibrate);
-        let embeddings = embeddings.into_iter().collect();
-        let indexes = Indexes { by_vector, by_sparse, keywords: None, embeddings, payload: None, lease };
+        let embeddings: BTreeMap<RecordId, Embedding> = embeddings.into_iter().collect();
+        let text_bytes = embeddings.keys().map(text_bytes).sum();
+        let indexes = Indexes { by_vector, by_sparse, keywords: None, embeddings, text_bytes, payload: None, lease };
         if indexes.embeddings.len() < entries.len() {
             let dropped = entries.len() - indexes.embeddings.len();
             return Err(Error::integrity(format!("the vector engine dropped {dropped} records: it")));

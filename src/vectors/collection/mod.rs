@@ -126,6 +126,8 @@ struct Indexes {
     keywords: Option<KeywordIndex>,
     /// Which embeddings the indexes hold, by record.
     embeddings: BTreeMap<RecordId, Embedding>,
+    /// Of ids in that, beside themselves.
+    text_bytes: usize,
     /// What filters ask about; `None` until the first filter.
     payload: Option<PayloadIndex>,
     /// Its part of the budget. Given back last: fields are dropped in order.

@@ -15,6 +15,7 @@ use crate::vectors::engine::EngineCollection as _;
 use crate::vectors::journal::{self, JournalEntry};
 use crate::vectors::point::{Embedding, Sealed};
 use crate::vectors::registry::Entry;
+use crate::vectors::resident::text_bytes;
 use crate::vectors::{Chunk, Mode};
 
 use super::{Collection, Indexes, Open, apply};
@@ -311,11 +312,15 @@ impl Collection {
             });
         }
         for (chunk, embedding) in staged.upserts.iter().zip(embeddings) {
-            indexes.embeddings.insert(chunk.id.clone(), embedding);
+            if indexes.embeddings.insert(chunk.id.clone(), embedding).is_none() {
+                indexes.text_bytes += text_bytes(&chunk.id);
+            }
         }
-        staged.deletes.iter().for_each(|id| {
-            indexes.embeddings.remove(id);
-        });
+        for id in &staged.deletes {
+            if indexes.embeddings.remove(id).is_some() {
+                indexes.text_bytes -= text_bytes(id);
+            }
+        }
         indexes.account()
     }
 

@@ -282,6 +282,12 @@ fn answers_that_are_not_what_is_stored() {
         assert_eq!(scene.judge("an engine that says it is empty", true), Verdict::default());
         scene.restore();
     }
+    for scene in scenes() {
+        scene.lie(|stored| stored.endless = true);
+        assert!(scene.judge("a list without end", false).reported);
+        assert!(or_integrity("a list without end", scene.open().verify(|_| {})).is_none());
+        scene.restore();
+    }
     let scene = Scene::new(Mode::Plain);
     for lie in [0.1, -0.1, 1e9, f32::INFINITY] {
         scene.lie(|stored| stored.score_lie = lie);

@@ -20,7 +20,7 @@ use crate::vectors::engine::{EngineCollection, Fields, Point};
 use crate::vectors::registry::Entry;
 use crate::vectors::router::Home;
 
-use super::read::registered_id;
+use super::read::{Listed, registered_id};
 use super::{Collection, Open};
 
 /// How often is looked whether anybody still reads in the engine that was left.
@@ -89,11 +89,12 @@ impl Move<'_> {
 
     /// Gives the new engine what it lacks.
     fn copy(&mut self) -> Result<()> {
-        let mut from = None;
+        let (mut from, mut listed) = (None, Listed::default());
         loop {
             let _settled = self.collection.settled();
             self.check()?;
             let (points, next) = self.open.engine.scroll(from, limits::MIGRATE_POINTS, Fields::Both)?;
+            listed.add(self.collection, points.len())?;
             let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
             let there = self.next.retrieve(&ids, Fields::Head)?;
             let there: HashMap<Uuid, (u32, u64)> = there.iter().map(|p| (p.id, (p.epoch, p.version))).collect();
@@ -121,11 +122,12 @@ impl Move<'_> {
 
     /// Removes from the new engine what an earlier move left there.
     fn remove_strangers(&self) -> Result<()> {
-        let mut from = None;
+        let (mut from, mut listed) = (None, Listed::default());
         loop {
             let (head, _applied) = self.collection.settled();
             self.check()?;
             let (points, next) = self.next.scroll(from, limits::MIGRATE_POINTS, Fields::Head)?;
+            listed.add(self.collection, points.len())?;
             let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
             let rows = self.collection.registry_rows(&ids)?;
             let strangers: Vec<Uuid> =

@@ -9,7 +9,7 @@ use crate::vectors::engine::{EngineCollection as _, Fields, Point};
 use crate::vectors::registry::Entry;
 
 use super::Collection;
-use super::read::Registered;
+use super::read::{Listed, Registered};
 
 const SCROLL_POINTS: usize = 256;
 
@@ -41,9 +41,10 @@ impl Collection {
             let _settled = self.settled();
             let Registered { mut entries, mut damaged } = self.registered()?;
             let mut report = CollectionReport::default();
-            let (mut from, mut seen) = (None, 0);
+            let (mut from, mut seen, mut listed) = (None, 0, Listed::default());
             loop {
                 let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
+                listed.add(self, points.len())?;
                 for point in points {
                     seen += 1;
                     match entries.remove(&point.id) {

@@ -152,10 +152,7 @@ impl Collection {
         let rows = self.registry_rows(&self.candidates(live, chunks.iter().map(|chunk| &chunk.id))?)?;
         let lives = 1 + live.older().len();
         let new = rows.chunks(lives).filter(|rows| rows.iter().all(Option::is_none)).count();
-        let (parts, records) = self.sealer.parts.with(new, || {
-            let rows = self.context.kv.scan(Table::Registry, self.id().as_bytes());
-            rows.map(|row| row.map(|_| 1_usize)).sum()
-        })?;
+        let (parts, records) = self.sealer.parts.with(new, || self.registry_len())?;
         Ok((parts, Some(records)))
     }
 

@@ -11,7 +11,6 @@ use crate::id::RecordId;
 use crate::keys::{Live, Writing};
 use crate::kv::{Batch, Table};
 use crate::limits;
-use crate::vectors::engine::EngineCollection as _;
 use crate::vectors::journal::{self, JournalEntry};
 use crate::vectors::point::{Embedding, Sealed};
 use crate::vectors::registry::Entry;

@@ -421,6 +421,8 @@ pub const QDRANT_ANSWER_BYTES: usize = 96 << 20;
 pub const QDRANT_API_KEY_BYTES: usize = 4096;
 /// Points that a collection moves at a time: who writes waits for that.
 pub const MIGRATE_POINTS: usize = 128;
+/// Points that an engine may list beyond twice as many as there are records: what late writes have left.
+pub const STRANGE_POINTS: usize = 100_000;
 /// Most API keys of the Qdrant-compatible endpoint: as many as its file has room for.
 pub const API_KEYS: usize = 2048;
 /// Longest label of an API key, in bytes.

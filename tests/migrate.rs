@@ -11,6 +11,7 @@ use common::cli::Cli;
 use common::upstream::{Upstream, shared_url};
 use qdrant_client::Qdrant;
 use serde_json::json;
+use strongroom::vectors::blind::{FieldIndexSpec, IndexKind};
 use strongroom::{
     Chunk, Collection, CollectionSpec, Engine, ErrorKind, Metric, Mode, Placement, RotateOptions, SearchRequest, Tenant,
 };
@@ -134,6 +135,33 @@ async fn a_collection_that_moved_rotates_and_stays_after_a_restart() {
     is_clean(&tenant).await;
     tenant.drop_collection("docs").await.unwrap();
     assert_eq!(shards(&test), 0);
+}
+
+/// Guards against a move that ends and a field that is declared waiting for each other: this would never end.
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_are_declared_while_collections_move() {
+    let test = common::store_at(shared_url()).await;
+    let tenant = test.tenant("acme").await;
+    let docs = docs(&tenant, EDGE, Mode::Sealed).await;
+    docs.ingest((0..3).map(|id| chunk(id, 0)).collect()).await.unwrap();
+    let moved = Arc::new(AtomicBool::new(false));
+    let declaring = {
+        let (docs, moved) = (docs.clone(), moved.clone());
+        tokio::spawn(async move {
+            while !moved.load(Ordering::Relaxed) {
+                docs.create_index("field", FieldIndexSpec::new(IndexKind::Keyword)).await.unwrap();
+                assert!(docs.drop_index("field").await.unwrap());
+            }
+        })
+    };
+    for engine in [DEDICATED, EDGE].into_iter().cycle().take(12) {
+        tenant.migrate_collection("docs", engine, |_| ()).await.unwrap();
+        assert_eq!(docs.engine(), engine);
+    }
+    moved.store(true, Ordering::Relaxed);
+    declaring.await.unwrap();
+    is_clean(&tenant).await;
+    tenant.drop_collection("docs").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

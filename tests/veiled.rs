@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use serde_json::{Value, json};
 use strongroom::vectors::blind::{FieldIndexSpec, IndexKind};
 use strongroom::{
     Chunk, Collection, CollectionSpec, ErrorKind, Filter, Metric, Mode, RecordId, RotateOptions, SearchRequest, Tenant,
@@ -22,6 +23,17 @@ fn acme() -> TenantId {
 
 fn veiled() -> CollectionSpec {
     CollectionSpec::new(384, Metric::Cosine).mode(Mode::Veiled)
+}
+
+/// Fills three parts as a collection does that grew: most records are in the first, where they were written when there was
+/// no other.
+async fn fill(docs: &Collection, chunks: &[Chunk]) {
+    docs.ingest(chunks.to_vec()).await.unwrap();
+    let ids = 1_000_000..1_003_000_u64;
+    let vector = chunks[0].vectors.get("").unwrap();
+    docs.ingest(ids.clone().map(|id| Chunk::new(id, "goes again", vector.to_vec())).collect()).await.unwrap();
+    docs.delete(ids.map(Into::into).collect()).await.unwrap();
+    docs.ingest(chunks[..300].to_vec()).await.unwrap();
 }
 
 /// The ids of the ten nearest to each question by brute force.
@@ -81,9 +93,7 @@ async fn searches_keep_their_recall_while_a_rotation_runs() {
     let tenant = test.tenant("acme").await;
     let chunks = Arc::new(common::sample_chunks());
     let docs = tenant.create_collection("docs", veiled()).await.unwrap();
-    // Twice, so that there are more writes than records, and parts to spare.
-    docs.ingest(chunks.to_vec()).await.unwrap();
-    docs.ingest(chunks[..1000].to_vec()).await.unwrap();
+    fill(&docs, &chunks).await;
     let truth = Arc::new(truth(&common::sample_vectors("query_vectors.f16.npy"), &chunks));
     let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
     let searchers: Vec<_> = (0..2)
@@ -158,7 +168,7 @@ async fn an_exact_search_is_exact() {
     let test = common::store().await;
     let chunks = common::sample_chunks();
     let docs = test.tenant("acme").await.create_collection("docs", veiled()).await.unwrap();
-    docs.ingest(chunks.clone()).await.unwrap();
+    fill(&docs, &chunks).await;
     let queries = common::sample_vectors("query_vectors.f16.npy");
     for (query, truth) in queries.iter().zip(truth(&queries, &chunks)) {
         let mut request = SearchRequest::new(query.clone(), K);
@@ -168,33 +178,39 @@ async fn an_exact_search_is_exact() {
     }
 }
 
-/// A filter by a field that the engine has tokens of, and by one that only opening tells.
+/// A filter by a field that the engine has tokens of, and by ids, of which only opening tells.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_leaves_the_best_of_those_that_pass() {
     let test = common::store().await;
     let marked = |(n, chunk): (u64, Chunk)| {
-        let metadata = serde_json::json!({ "declared": n % 20, "other": n % 20 });
+        let metadata = json!({ "declared": n % 20 });
         chunk.metadata(metadata.as_object().unwrap().clone())
     };
     let chunks: Vec<Chunk> = (0..).zip(common::sample_chunks()).map(marked).collect();
     let spec = veiled().index("declared", FieldIndexSpec::new(IndexKind::Integer));
     let docs = test.tenant("acme").await.create_collection("docs", spec).await.unwrap();
-    docs.ingest(chunks.clone()).await.unwrap();
+    fill(&docs, &chunks).await;
     let passing: Vec<Chunk> = chunks.into_iter().filter(|chunk| chunk.metadata["declared"] == 3).collect();
     let ids: BTreeSet<RecordId> = passing.iter().map(|chunk| chunk.id.clone()).collect();
     let queries = common::sample_vectors("query_vectors.f16.npy");
     let queries = &queries[..queries.len().min(20)];
-    for field in ["declared", "other"] {
-        let filter = serde_json::json!({"must": {"key": field, "match": {"value": 3}}});
-        let filter = Filter::from_value(&filter).unwrap();
+    let all: Vec<Value> = ids.iter().map(|id| serde_json::from_str(&id.to_string()).unwrap()).collect();
+    let filters = [json!({"must": {"key": "declared", "match": {"value": 3}}}), json!({"must": {"has_id": all}})];
+    for (what, filter) in ["tokens", "ids"].into_iter().zip(&filters) {
+        let filter = Filter::from_value(filter).unwrap();
         let mut true_ones = 0;
         for (query, truth) in queries.iter().zip(truth(queries, &passing)) {
             let hits = docs.search(SearchRequest::new(query.clone(), K).filter(filter.clone())).await.unwrap();
-            assert!(hits.len() == K && hits.iter().all(|hit| ids.contains(&hit.id)), "{field}");
+            assert!(hits.len() == K && hits.iter().all(|hit| ids.contains(&hit.id)), "{what}");
             true_ones += hits.iter().filter(|hit| truth.contains(&hit.id)).count();
         }
         let recall = true_ones as f64 / (queries.len() * K) as f64;
-        assert!(recall >= 0.95, "{field}: {recall}");
+        assert!(recall >= 0.95, "{what}: {recall}");
+    }
+    // All that pass, however few they are and however far away.
+    let few = Filter::from_value(&json!({"must": {"has_id": all[..3]}})).unwrap();
+    for query in queries {
+        assert_eq!(docs.search(SearchRequest::new(query.clone(), K).filter(few.clone())).await.unwrap().len(), 3);
     }
 }
 

@@ -98,5 +98,6 @@ fn describe((field, index): (&String, &Value)) -> String {
     let flag = |name: &str, text| if index[name] == true { text } else { "" };
     let range = if index["range"] == false { ", no ranges" } else { "" };
     let (prefix, building) = (flag("prefix", ", prefixes"), flag("building", ", being made"));
-    format!("{field}: {}{prefix}{range}{building}\n", index["type"].as_str().unwrap_or_default())
+    let dropping = flag("dropping", ", being dropped");
+    format!("{field}: {}{prefix}{range}{building}{dropping}\n", index["type"].as_str().unwrap_or_default())
 }

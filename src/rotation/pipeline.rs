@@ -78,6 +78,9 @@ pub(crate) struct Tally {
     pub(crate) bytes: u64,
     /// Written or deleted by somebody else meanwhile, or expired.
     pub(crate) passed: u64,
+    /// Those of them that are as they were, and to be looked at again: what they were sealed by has changed, or the engine
+    /// had not been given them yet.
+    pub(crate) again: u64,
     /// Did not open.
     pub(crate) damaged: u64,
 }

@@ -27,9 +27,11 @@ impl Collection {
         let field = field.parse::<JsonPath>()?.to_string();
         let own = self.clone();
         blocking(move || {
-            let ready = FieldIndexSpec { building: false, ..index };
-            let making = FieldIndexSpec { building: own.inner.has_tokens(), ..index };
-            match own.inner.indexes().get(&field) {
+            let _alone = own.inner.alone_with_indexes();
+            let ready = FieldIndexSpec { building: false, dropping: false, ..index };
+            let making = FieldIndexSpec { building: own.inner.has_tokens(), ..ready };
+            // What was being dropped is not declared any more.
+            match own.inner.indexes().get(&field).filter(|there| !there.dropping) {
                 Some(there) if *there == ready => return Ok(0),
                 Some(there) if FieldIndexSpec { building: false, ..*there } != ready => {
                     return Err(Error::new(
@@ -51,18 +53,21 @@ impl Collection {
         .await
     }
 
-    /// Declares `field` no more, and removes its tokens. Returns whether it was declared.
+    /// Declares `field` no more, and removes its tokens. Returns whether it was declared. What was interrupted is begun
+    /// again by the same call.
     pub async fn drop_index(&self, field: &str) -> Result<bool> {
         let field = field.parse::<JsonPath>()?.to_string();
         let own = self.clone();
         blocking(move || {
-            if !own.inner.indexes().contains_key(&field) {
-                return Ok(false);
+            let _alone = own.inner.alone_with_indexes();
+            let Some(there) = own.inner.indexes().get(&field).copied() else { return Ok(false) };
+            if !own.inner.has_tokens() {
+                own.declare(&field, None)?;
+                return Ok(true);
             }
-            own.declare(&field, None)?;
-            if own.inner.has_tokens() {
-                own.inner.make_tokens(|_| {})?;
-            }
+            own.declare(&field, Some(FieldIndexSpec { dropping: true, ..there }))?;
+            own.inner.make_tokens(|_| {})?;
+            own.tenant.catalog.declare(&own.inner_name()?, &field, None)?;
             Ok(true)
         })
         .await

@@ -340,7 +340,7 @@ impl Engines {
     /// Opens them below `disk` and at the server that `options` name, with nothing in them that an interrupted change left.
     fn open(options: &StoreOptions, disk: &Arc<DataDir>) -> Result<Self> {
         let Self { kv, engine } = Self::below(options, disk)?;
-        let engine = qdrant::beside(engine, options)?;
+        let engine = qdrant::beside(engine, options, &*kv)?;
         crate::vectors::finish_drops(&*kv, &engine)?;
         crate::vectors::clear_leavings(&*kv, &engine)?;
         Ok(Self { kv, engine })

@@ -6,12 +6,13 @@ use super::StoreOptions;
 use crate::error::{ErrorKind, Result};
 use crate::kv::KvBackend;
 use crate::vectors::Router;
-use crate::vectors::server::Server;
+use crate::vectors::server::{Server, ServerOptions};
 
 /// Puts the server that `options` name beside the engine in this process. One that is away is looked for when it is used;
 /// one that is too old is refused.
-pub(super) fn beside(engine: Router, options: &StoreOptions) -> Result<Router> {
+pub(super) fn beside(engine: Router, options: &StoreOptions, kv: &dyn KvBackend) -> Result<Router> {
     let Some(options) = options.qdrant()? else { return Ok(engine) };
+    let options = ServerOptions { instance: crate::vectors::instance(kv)?, ..options };
     let at = options.url.to_string();
     let server = Server::new(options)?;
     match server.check() {

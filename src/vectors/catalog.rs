@@ -181,8 +181,9 @@ impl Catalog {
             let mut batch = Batch::default();
             batch.put(Table::Catalog, self.key(id), seal(&self.context, writing.epoch(), id, &description)?);
             router::leave(&mut batch, id, &from)?;
-            kv.write(batch)?;
-            kv.sync()
+            // Who reads the database reads this from here on. Whether a power loss would undo it matters only before
+            // what was left is removed: nothing that is acknowledged later is on disk before it.
+            kv.write(batch)
         };
         let moved = collection.migrate(target, commit, progress)?;
         router::later_if_away(router::clear_leaving(kv, &self.context.engine, id))?;
@@ -321,7 +322,7 @@ impl Catalog {
         // Nobody makes, drops or describes a collection meanwhile.
         let collections = self.collections.write();
         let collection = collections.get(&(CollectionKind::Chunks as Kind, name.as_str().to_owned()));
-        let collection = collection.ok_or_else(|| unknown(name))?;
+        let collection = collection.cloned().ok_or_else(|| unknown(name))?;
         let key = self.key(collection.id());
         let sealed = self.context.kv.get(Table::Catalog, &key)?.ok_or_else(|| unknown(name))?;
         let mut description = unseal(&self.context, collection.id(), &sealed)?;
@@ -334,7 +335,11 @@ impl Catalog {
         batch.put(Table::Catalog, key, seal(&self.context, writing.epoch(), collection.id(), &description)?);
         self.context.kv.write(batch)?;
         self.context.kv.sync()?;
-        collection.set_declared(&description.spec.indexes)
+        collection.set_declared(&description.spec.indexes)?;
+        // A move that ends holds off writes and then waits for this.
+        drop(collections);
+        collection.await_sealing();
+        Ok(())
     }
 
     /// Seals every description anew that is not sealed in the active epoch. Returns how many there were.
@@ -414,13 +419,15 @@ fn forget(kv: &dyn KvBackend, tenant_tag: &[u8; 16], id: CollectionId) -> Result
     kv.sync()
 }
 
-/// Removes what a drop left behind when its process ended, or a server was away.
+/// Removes what a drop left behind when its process ended, or a server was away. What cannot be removed stays for the next
+/// time.
 pub(crate) fn finish_drops(kv: &dyn KvBackend, engine: &Router) -> Result<()> {
     let dropped: Vec<_> = kv.scan(Table::Meta, DROPPED).collect::<Result<_>>()?;
-    dropped.into_iter().try_for_each(|(key, _)| {
+    for (key, _) in dropped {
         let id = CollectionId::try_from(key.get(DROPPED.len()..).unwrap_or_default())?;
-        router::later_if_away(remove_dropped(kv, engine, id))
-    })
+        router::later(remove_dropped(kv, engine, id));
+    }
+    Ok(())
 }
 
 fn remove_dropped(kv: &dyn KvBackend, engine: &Router, id: CollectionId) -> Result<()> {

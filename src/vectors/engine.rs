@@ -141,8 +141,9 @@ pub trait EngineCollection: Send + Sync {
     /// Writes points, replacing those with the same ids. They may be lost on a crash until [`flush`](Self::flush).
     fn upsert(&self, points: Vec<Point>) -> Result<()>;
 
-    /// Removes points; ids that are not there are no error.
-    fn delete(&self, ids: &[Uuid]) -> Result<()>;
+    /// Removes points that have no newer version than `through`: a removal that arrives late leaves what came after it.
+    /// Ids that are not there are no error.
+    fn delete(&self, ids: &[Uuid], through: u64) -> Result<()>;
 
     /// The points with `ids` that are there, in any order; those `fields` of them that are asked for.
     fn retrieve(&self, ids: &[Uuid], fields: Fields) -> Result<Vec<Point>>;

@@ -54,4 +54,4 @@ pub(crate) use census::{all_described, described, head, records_by_epoch};
 pub(crate) use first_point::FirstPoint;
 pub(crate) use notes::forget_lost_notes;
 pub(crate) use registry::{digest, expired};
-pub(crate) use router::{clear_leavings, forget_places};
+pub(crate) use router::{clear_leavings, forget_places, instance};

@@ -183,6 +183,18 @@ impl PointSealer {
         Ok(Sealed { point, entry: *entry, embedding: opened.embedding, declared })
     }
 
+    /// Whether `point` has the tokens that were made of `chunk`. While those of a field are made or removed, nobody knows.
+    pub(super) fn has_its_tokens(&self, point: &Point, epoch: Epoch, chunk: &StoredChunk) -> Result<bool> {
+        let declared = self.declared.read().clone();
+        if self.spec.mode == Mode::Sealed || declared.is_changing() {
+            return Ok(true);
+        }
+        let key = self.keyring.blinding(epoch, self.id.as_bytes())?;
+        let mut stored = point.tokens.clone();
+        stored.sort_unstable();
+        Ok(stored == blind::tokens(&*key, &declared, &chunk.metadata, &chunk.text))
+    }
+
     /// Opens the vector field of `point`, which must be what the registry's `entry` says.
     pub(super) fn open_vector(&self, point: &Point, entry: &Entry) -> Result<OpenedVector> {
         let opened = self.open_vector_plain(point, entry).and_then(|plain| self.parse_vector(point, entry, &plain));

@@ -2,7 +2,7 @@
 //!
 //! What has to be cleaned up without a key stands in the table `meta`: `place/` ‖ collection ‖ place for every place that
 //! a collection has, or may have, at a server; `moving/` ‖ collection for where it moves to; `leaving/` ‖ collection for
-//! where it moved away from and something may be left. A home is written as JSON.
+//! where it moved away from and something may be left. A home is written as JSON. `instance` is the store's id at servers.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use super::{CollectionId, Engine, Placement};
 const PLACES: &[u8] = b"place/";
 const MOVING: &[u8] = b"moving/";
 const LEAVING: &[u8] = b"leaving/";
+const INSTANCE: &[u8] = b"instance";
 
 /// The engines of a store. Clones share them.
 #[derive(Clone)]
@@ -180,20 +181,29 @@ pub(super) fn leave(batch: &mut Batch, id: CollectionId, home: &Home) -> Result<
 /// Removes what the collection `id` left behind where it moved away from.
 pub(super) fn clear_leaving(kv: &dyn KvBackend, router: &Router, id: CollectionId) -> Result<()> {
     let Some(row) = kv.get(Table::Meta, &key(LEAVING, id, b""))? else { return Ok(()) };
+    // That it has moved away must outlive what is there.
+    kv.sync()?;
     router.remove(kv, id, &parse(&row)?)?;
     let mut batch = Batch::default();
     batch.delete(Table::Meta, key(LEAVING, id, b""));
     kv.write(batch)
 }
 
-/// The same for all collections. What a server holds that is away stays for the next time.
+/// The same for all collections. What cannot be removed stays for the next time.
 pub(crate) fn clear_leavings(kv: &dyn KvBackend, router: &Router) -> Result<()> {
     let rows: Vec<_> = kv.scan(Table::Meta, LEAVING).collect::<Result<_>>()?;
     for (key, _) in rows {
         let id = CollectionId::try_from(key.get(LEAVING.len()..).unwrap_or_default())?;
-        later_if_away(clear_leaving(kv, router, id))?;
+        later(clear_leaving(kv, router, id));
     }
     Ok(())
+}
+
+/// Turns a failure into a remark: nobody asked for this, and a store without it is one to use.
+pub(super) fn later(result: Result<()>) {
+    if let Err(e) = result {
+        tracing::warn!(error = %e, "what a collection left behind could not be removed and will be tried again");
+    }
 }
 
 /// Turns a failure of a server that is away into a remark.
@@ -207,11 +217,28 @@ pub(super) fn later_if_away(result: Result<()>) -> Result<()> {
     }
 }
 
+/// The random id of the store in the names of physical collections that it shares among its own: made when it is first
+/// wanted. Empty in a store that had places before there was one.
+pub(crate) fn instance(kv: &dyn KvBackend) -> Result<String> {
+    if let Some(row) = kv.get(Table::Meta, INSTANCE)? {
+        return String::from_utf8(row).map_err(|_| Error::integrity("the id of the store"));
+    }
+    let had_places = kv.scan(Table::Meta, PLACES).next().transpose()?.is_some();
+    let instance = if had_places { String::new() } else { CollectionId::random()?.to_string() };
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, INSTANCE, instance.as_bytes());
+    kv.write(batch)?;
+    kv.sync()?;
+    Ok(instance)
+}
+
 /// Forgets everything that is noted of servers: in a copy of a database, whose original may still use them.
 pub(crate) fn forget_places(kv: &dyn KvBackend) -> Result<()> {
     let mut batch = Batch::default();
     batch.frees_space();
     [PLACES, MOVING, LEAVING].iter().for_each(|prefix| batch.delete_prefix(Table::Meta, prefix));
+    // The copy has points with the same ids: in a physical collection of the original they would be in the way.
+    batch.delete(Table::Meta, INSTANCE);
     kv.write(batch)
 }
 

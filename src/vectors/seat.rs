@@ -78,9 +78,9 @@ impl EngineCollection for Seat {
         Ok(())
     }
 
-    fn delete(&self, ids: &[Uuid]) -> Result<()> {
-        self.current().delete(ids)?;
-        self.also(|next| next.delete(ids));
+    fn delete(&self, ids: &[Uuid], through: u64) -> Result<()> {
+        self.current().delete(ids, through)?;
+        self.also(|next| next.delete(ids, through));
         Ok(())
     }
 

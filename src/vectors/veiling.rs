@@ -23,8 +23,8 @@ const PARTS: &[u8] = b"veil/";
 pub(super) struct Parts {
     /// As it is stored.
     count: AtomicU16,
-    /// About how many points there are, rather more than less; [`usize::MAX`] before anybody counted.
-    points: AtomicUsize,
+    /// How many records there are, rather more than less; [`usize::MAX`] before anybody counted.
+    records: AtomicUsize,
 }
 
 impl Parts {
@@ -40,7 +40,7 @@ impl Parts {
         if !(1..=veil::MOST_PARTS).contains(&count) {
             return Err(Error::integrity("a number of parts"));
         }
-        Ok(Self { count: AtomicU16::new(count), points: AtomicUsize::new(usize::MAX) })
+        Ok(Self { count: AtomicU16::new(count), records: AtomicUsize::new(usize::MAX) })
     }
 
     /// How many there are.
@@ -48,17 +48,15 @@ impl Parts {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// How many there are to be once `new` points more are written; `points` counts those that are there. Only who holds
-    /// off other writes may ask.
-    pub(super) fn with(&self, new: usize, points: impl Fn() -> Result<usize>) -> Result<u16> {
-        let known = self.points.load(Ordering::SeqCst);
-        let mut about = known.saturating_add(new);
-        if known == usize::MAX || veil::parts_for(about) > self.count() {
-            // Points that were written anew were counted twice.
-            about = points()?.saturating_add(new);
-        }
-        self.points.store(about, Ordering::SeqCst);
-        Ok(veil::parts_for(about).max(self.count()))
+    /// How many there are to be once `new` records more are written, and how many records there are then; `registered`
+    /// counts those that are there. Only who holds off other writes may ask.
+    pub(super) fn with(&self, new: usize, registered: impl FnOnce() -> Result<usize>) -> Result<(u16, usize)> {
+        let known = match self.records.load(Ordering::SeqCst) {
+            usize::MAX => registered()?,
+            known => known,
+        };
+        let records = known.saturating_add(new);
+        Ok((veil::parts_for(records).max(self.count()), records))
     }
 
     /// Adds the number to the batch that first needs it.
@@ -68,9 +66,11 @@ impl Parts {
         }
     }
 
-    /// That batch is written.
-    pub(super) fn stored(&self, count: u16) {
+    /// That batch is written. There are `records` now but for those that it `deleted`, if anybody counted.
+    pub(super) fn stored(&self, count: u16, records: Option<usize>, deleted: usize) {
         self.count.store(count, Ordering::SeqCst);
+        let records = records.map_or(usize::MAX, |records| records.saturating_sub(deleted));
+        self.records.store(records, Ordering::SeqCst);
     }
 }
 

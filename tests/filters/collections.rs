@@ -218,6 +218,28 @@ async fn a_field_is_declared_and_dropped_while_the_collection_is_used() {
     assert!(tenant.verify(|_| ()).await.unwrap().is_clean());
 }
 
+/// Guards against records that go without the tokens of a field because another is declared at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_that_are_declared_at_once_are_all_there() {
+    let test = common::store().await;
+    let tenant = test.tenant("acme").await;
+    let spec = CollectionSpec::new(3, Metric::Dot).mode(Mode::Plain);
+    let collection = tenant.create_collection("docs", spec).await.unwrap();
+    years(&collection, 2000).await;
+    let (other, keyword) = ("salary-band", FieldIndexSpec::new(IndexKind::Keyword));
+    for _ in 0..3 {
+        let (one, two) = tokio::join!(
+            collection.create_index("hired-in", FieldIndexSpec::new(IndexKind::Integer)),
+            collection.create_index(other, keyword)
+        );
+        assert!(one.unwrap() == 2000 && two.unwrap() == 2000);
+        assert_eq!(collection.count_filtered(since(2020)).await.unwrap(), 2000);
+        assert_eq!(collection.count_filtered(band(7)).await.unwrap(), 200);
+        let (one, two) = tokio::join!(collection.drop_index("hired-in"), collection.drop_index(other));
+        assert!(one.unwrap() && two.unwrap() && collection.indexes().is_empty());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_find_everything_while_tokens_are_made_anew_by_a_rotation() {
     let test = common::store().await;

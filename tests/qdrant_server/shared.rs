@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use qdrant_client::qdrant::{GetCollectionInfoResponse, ScrollPointsBuilder, value::Kind};
-use strongroom::{Chunk, CollectionSpec, Engine, Metric, Mode, Placement, SearchRequest};
+use strongroom::{Chunk, CollectionSpec, Engine, Metric, Mode, Placement, SearchRequest, Store};
 
 use crate::common::upstream::Upstream;
 use crate::common::{self};
@@ -50,6 +50,32 @@ async fn two_tenants_in_one_physical_collection_never_meet() {
             is_clean(tenant).await;
         }
     }
+}
+
+/// The points of a restored store have the ids that those of the lost one have, which are still there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_store_shares_with_itself_alone() {
+    let upstream = Upstream::start(&[]);
+    let test = common::store_at(&upstream.url()).await;
+    let shared = Engine::Server(Placement::Shared);
+    let tenant = test.tenant("acme").await;
+    let spec = CollectionSpec::new(2, Metric::Cosine).engine(shared);
+    let docs = tenant.create_collection("docs", spec).await.unwrap();
+    docs.ingest((0..20).map(|n| Chunk::new(n, "kept", vec![1.0, n as f32])).collect()).await.unwrap();
+    let backups = tempfile::tempdir().unwrap();
+    test.store.backup(backups.path(), |_| ()).await.unwrap();
+    drop((docs, tenant));
+    let dir = test.close().await;
+    std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+    let options = common::options(dir.path());
+    Store::restore(options.clone(), Some(common::passphrase()), backups.path(), None, |_| ()).await.unwrap();
+    let store = Store::open(options, common::passphrase()).await.unwrap();
+    let tenant = store.tenant(&"acme".parse().unwrap()).await.unwrap();
+    let moved = tenant.migrate_collection("docs", shared, |_| ()).await.unwrap();
+    assert_eq!((moved.verified, names(&upstream.url()).await.len()), (20, 2));
+    is_clean(&tenant).await;
+    drop(tenant);
+    store.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use strongroom::kv::Table;
+use strongroom::vectors::blind::{FieldIndexSpec, IndexKind};
 use strongroom::vectors::edge::Edge;
 use strongroom::vectors::engine::{Fields, Point, SearchableVector, Shape, VectorBackend as _};
 use strongroom::vectors::{Collection, CollectionId};
@@ -51,6 +52,7 @@ impl Scene {
         let vault = Vault::default();
         let world = World::new(|_| Arc::new(vault.clone()));
         let spec = CollectionSpec::new(SIZE, Metric::Cosine).mode(mode);
+        let spec = spec.index("n", FieldIndexSpec::new(IndexKind::Integer));
         let docs = world.catalog().unwrap().create(&"docs".parse().unwrap(), spec).unwrap();
         docs.upsert((0..RECORDS).map(|id| chunk(id, 1)).collect()).unwrap();
         let id = docs.id();
@@ -280,6 +282,12 @@ fn answers_that_are_not_what_is_stored() {
         assert_eq!(scene.judge("an engine that says it is empty", true), Verdict::default());
         scene.restore();
     }
+    for scene in scenes() {
+        scene.lie(|stored| stored.endless = true);
+        assert!(scene.judge("a list without end", false).reported);
+        assert!(or_integrity("a list without end", scene.open().verify(|_| {})).is_none());
+        scene.restore();
+    }
     let scene = Scene::new(Mode::Plain);
     for lie in [0.1, -0.1, 1e9, f32::INFINITY] {
         scene.lie(|stored| stored.score_lie = lie);
@@ -326,6 +334,36 @@ fn the_veiled_vector_and_the_tag() {
     change("no vector", false, &|point| point.searchable.clear());
     change("another tag", false, &|point| point.tag = Some([7; 16]));
     change("no tag", false, &|point| point.tag = None);
+}
+
+/// A filter may miss a record whose tokens the engine has changed; `verify` tells.
+#[test]
+fn the_tokens() {
+    for mode in [Mode::Veiled, Mode::Plain] {
+        let scene = Scene::new(mode);
+        let (victim, other) = (scene.victim(), scene.other());
+        let change = |what: &str, change: &dyn Fn(&mut Vec<[u8; 16]>)| {
+            scene.set(|points| change(&mut points.get_mut(&victim).unwrap().tokens));
+            assert!(scene.reported(what, true).refused.is_empty(), "{what}");
+        };
+        change("a bit", &|tokens| tokens[0][3] ^= 1);
+        change("one less", &|tokens| _ = tokens.pop());
+        change("one more", &|tokens| tokens.push([7; 16]));
+        let stolen = scene.points[&other].tokens.clone();
+        change("those of another", &|tokens| tokens.clone_from(&stolen));
+    }
+}
+
+/// More parts are more to find out for whoever holds the engine, who must not have a say in it.
+#[test]
+fn the_engine_does_not_say_how_many_parts_there_are() {
+    let scene = Scene::new(Mode::Veiled);
+    scene.lie(|stored| stored.denies = true);
+    let docs = scene.open();
+    docs.upsert((100..2600).map(|id| chunk(id, 1)).collect()).unwrap();
+    docs.upsert((2600..3000).map(|id| chunk(id, 1)).collect()).unwrap();
+    let parts: BTreeSet<_> = scene.vault.stored.lock().collections[&scene.id].values().map(|point| point.tag).collect();
+    assert_eq!(parts.len(), 2);
 }
 
 #[test]

@@ -44,12 +44,15 @@ pub struct FieldIndexSpec {
     /// Whether points that were there when it was declared may still be without its tokens.
     #[serde(default, skip_serializing_if = "is_false")]
     pub building: bool,
+    /// Whether it is declared no more, and points may still have its tokens.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dropping: bool,
 }
 
 impl FieldIndexSpec {
     /// A field of `kind`, without prefixes and with ranges.
     pub fn new(kind: IndexKind) -> Self {
-        Self { kind, prefix: false, range: true, building: false }
+        Self { kind, prefix: false, range: true, building: false, dropping: false }
     }
 
     /// The same with prefixes.
@@ -132,8 +135,14 @@ impl Declared {
         self.0.is_empty()
     }
 
+    /// Whether there is one whose tokens some points have and others do not.
+    pub(in crate::vectors) fn is_changing(&self) -> bool {
+        self.0.values().any(|spec| spec.building || spec.dropping)
+    }
+
+    /// Those that points have tokens of.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&JsonPath, &FieldIndexSpec)> {
-        self.0.iter()
+        self.0.iter().filter(|(_, spec)| !spec.dropping)
     }
 
     /// How `path` is declared.
@@ -143,7 +152,7 @@ impl Declared {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is not, [`Busy`](crate::ErrorKind::Busy) while its tokens
     /// are being made.
     pub(super) fn get(&self, path: &JsonPath) -> Result<&FieldIndexSpec> {
-        match self.0.get(path) {
+        match self.0.get(path).filter(|spec| !spec.dropping) {
             Some(spec) if spec.building => {
                 Err(Error::new(crate::ErrorKind::Busy, format!("the index of field `{}` is being made", path.shown()))
                     .with_remedy(

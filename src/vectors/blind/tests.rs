@@ -75,8 +75,10 @@ fn what_is_not_declared_is_refused_with_a_remedy() {
         ("city", FieldIndexSpec::new(IndexKind::Keyword)),
         ("n", FieldIndexSpec::new(IndexKind::Integer).without_range()),
         ("late", FieldIndexSpec { building: true, ..FieldIndexSpec::new(IndexKind::Bool) }),
+        ("gone", FieldIndexSpec { dropping: true, ..FieldIndexSpec::new(IndexKind::Bool) }),
         ("items[].n", FieldIndexSpec::new(IndexKind::Integer)),
     ]);
+    assert!(made(&*key(1), &declared, &json!({"gone": true})).is_empty());
     let asked = |filter: Value| token_filter(&declared, &[key(1)], &[], &Filter::from_value(&filter).unwrap());
     for (filter, why) in [
         (json!({"must": {"key": "town", "match": {"value": "x"}}}), "no index of field `town`"),
@@ -85,6 +87,7 @@ fn what_is_not_declared_is_refused_with_a_remedy() {
         (json!({"must": {"key": "city", "match": {"prefix": "x"}}}), "has no prefixes"),
         (json!({"must": {"key": "n", "range": {"gt": 1}}}), "has no ranges"),
         (json!({"must": {"key": "late", "match": {"value": true}}}), "is being made"),
+        (json!({"must": {"key": "gone", "match": {"value": true}}}), "no index of field `gone`"),
         (
             json!({"must": {"nested": {"key": "items", "filter": {"must_not": {"key": "m", "is_null": true}}}}}),
             "no index of field `items[].m`",

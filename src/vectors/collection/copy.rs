@@ -48,6 +48,7 @@ impl Collection {
     /// Removes every record that is sealed in one of `epochs`, whose keys are gone. Nobody else may use the collection.
     pub(crate) fn discard(&self, epochs: &BTreeSet<Epoch>) -> Result<()> {
         let open = self.open()?;
+        let head = *self.settled().0;
         let mut lost = Vec::new();
         for row in self.context.kv.scan(Table::Registry, self.id().as_bytes()) {
             let (key, value) = row?;
@@ -56,7 +57,7 @@ impl Collection {
             }
         }
         for ids in lost.chunks(limits::WRITE_RECORDS) {
-            open.engine.delete(ids)?;
+            open.engine.delete(ids, head)?;
         }
         drop(open);
         // The journal has them too, and goes with the flush.

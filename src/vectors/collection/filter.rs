@@ -1,6 +1,6 @@
 //! Filtered reading and deleting: who passes is decided in trusted memory, by the payload index.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use parking_lot::RwLockUpgradableReadGuard;
@@ -19,6 +19,7 @@ use crate::vectors::point::{OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
 use crate::vectors::{Hit, StoredChunk};
 
+use super::load::{give_back, make_room};
 use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Indexes, Open, Staged};
 
@@ -62,12 +63,21 @@ impl Collection {
             filter.validate()?;
             let open = self.open()?;
             if self.has_tokens() {
-                let mut chunks = self.passing_by_engine(&open, filter)?;
-                chunks.retain(|chunk| after.is_none_or(|after| chunk.id > *after));
-                chunks.sort_by(|a, b| a.id.cmp(&b.id));
-                let more = chunks.len() > limit;
-                chunks.truncate(limit);
-                return Ok((chunks, more));
+                // No more than the page and one at a time.
+                let add = |page: &mut BTreeMap<RecordId, StoredChunk>, chunk: StoredChunk| {
+                    if after.is_none_or(|after| chunk.id > *after) {
+                        page.insert(chunk.id.clone(), chunk);
+                    }
+                    if page.len() > limit + 1 {
+                        page.pop_last();
+                    }
+                };
+                let mut page = self.each_passing(&open, filter, add)?;
+                let more = page.len() > limit;
+                if more {
+                    page.pop_last();
+                }
+                return Ok((page.into_values().collect(), more));
             }
             let mut after = after.cloned();
             loop {
@@ -95,7 +105,7 @@ impl Collection {
             filter.validate()?;
             let open = self.open()?;
             if self.has_tokens() {
-                return Ok(self.passing_by_engine(&open, filter)?.len());
+                return self.each_passing(&open, filter, |count: &mut usize, _| *count += 1);
             }
             self.with_passing(&open, filter, |_, passing| Ok(usize::try_from(passing.len()).unwrap_or(usize::MAX)))
         })
@@ -107,8 +117,7 @@ impl Collection {
             filter.validate()?;
             let open = self.open()?;
             if self.has_tokens() {
-                let chunks = self.passing_by_engine(&open, filter)?;
-                return Ok(chunks.into_iter().map(|chunk| chunk.id).collect());
+                return self.each_passing(&open, filter, |ids: &mut Vec<RecordId>, chunk| ids.push(chunk.id.clone()));
             }
             self.with_passing(&open, filter, |_, passing| Ok(passing.ids().cloned().collect()))
         })
@@ -152,13 +161,14 @@ impl Collection {
         })
     }
 
-    /// The chunks that pass `filter`, of those that the engine finds by their tokens.
-    fn passing_by_engine(&self, open: &Open, filter: &Filter) -> Result<Vec<StoredChunk>> {
+    /// What `add` makes, beginning with nothing, of the chunks that pass `filter`, of those that the engine finds by their
+    /// tokens: one after the other.
+    fn each_passing<T: Default>(&self, open: &Open, filter: &Filter, add: impl Fn(&mut T, StoredChunk)) -> Result<T> {
         self.context.keyring.looking(|live| {
             // While records move between epochs, and so in the order of the engine, nobody writes.
             let quiet = (!live.older().is_empty()).then(|| self.settled());
             let tokens = self.token_filter(live, filter)?;
-            let (mut passing, mut from) = (Vec::new(), None);
+            let (mut made, mut from) = (T::default(), None);
             loop {
                 let (points, next) = open.engine.scroll_filtered(from, OPENED, Fields::Both, Some(&tokens))?;
                 let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
@@ -167,10 +177,10 @@ impl Collection {
                     None => self.open_points(open, &ids, points)?,
                 };
                 let chunks = opened.into_iter().flatten().map(|(_, chunk)| chunk);
-                passing.extend(chunks.filter(|chunk| passes(filter, chunk)));
+                chunks.filter(|chunk| passes(filter, chunk)).for_each(|chunk| add(&mut made, chunk));
                 match next {
                     Some(id) => from = Some(id),
-                    None => return Ok(passing),
+                    None => return Ok(made),
                 }
             }
         })
@@ -218,12 +228,27 @@ impl Collection {
         if open.resident.read().as_ref().is_none_or(|indexes| indexes.payload.is_some()) {
             return Ok(());
         }
-        let Registered { mut entries, damaged } = self.registered()?;
+        let Registered { entries, damaged } = self.registered()?;
         if !damaged.is_empty() {
             return Err(Error::integrity("a registry row"));
         }
         let names = self.spec().vectors.keys().chain(self.spec().sparse.keys());
-        let mut index = PayloadIndex::new(names.cloned().collect());
+        let index = PayloadIndex::new(names.cloned().collect());
+        let index = self.fill_payload(open, index, entries).inspect_err(|_| give_back(open))?;
+        if let Some(indexes) = open.resident.write().as_mut() {
+            indexes.make_room(index.bytes())?;
+            indexes.payload = Some(index);
+        }
+        Ok(())
+    }
+
+    /// Opens every payload into `index`. Room is made page by page: what does not fit is not opened first.
+    fn fill_payload(
+        &self,
+        open: &Open,
+        mut index: PayloadIndex,
+        mut entries: HashMap<Uuid, Entry>,
+    ) -> Result<PayloadIndex> {
         let mut from = None;
         loop {
             let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
@@ -244,6 +269,7 @@ impl Collection {
                 erase_fields(&mut metadata);
                 text.zeroize();
             }
+            make_room(open, index.bytes())?;
             match next {
                 Some(id) => from = Some(id),
                 None => break,
@@ -252,11 +278,7 @@ impl Collection {
         if !entries.is_empty() {
             return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
         }
-        if let Some(indexes) = open.resident.write().as_mut() {
-            indexes.make_room(index.bytes())?;
-            indexes.payload = Some(index);
-        }
-        Ok(())
+        Ok(index)
     }
 
     fn has_vector(&self, opened: &OpenedVector, name: &str) -> bool {
@@ -289,13 +311,13 @@ pub(super) fn passes(filter: &Filter, chunk: &StoredChunk) -> bool {
     filter.matches(&Record { id: &chunk.id, metadata: &chunk.metadata, text: &chunk.text, vectors: &vectors })
 }
 
-/// Whether a hit still passes what it passed when the index was asked, as far as its payload tells.
+/// Whether a hit still passes a filter, which does not ask for vectors, that it passed when the index was asked.
 pub(super) fn still_passes(filter: &Filter, hit: &Hit) -> bool {
-    asks_for_vectors(filter)
-        || filter.matches(&Record { id: &hit.id, metadata: &hit.metadata, text: &hit.text, vectors: &[] })
+    filter.matches(&Record { id: &hit.id, metadata: &hit.metadata, text: &hit.text, vectors: &[] })
 }
 
-fn asks_for_vectors(filter: &Filter) -> bool {
+/// Whether a payload alone does not tell if a record passes.
+pub(super) fn asks_for_vectors(filter: &Filter) -> bool {
     filter.conditions().any(|condition| match condition {
         Condition::HasVector(_) => true,
         Condition::Filter(filter) => asks_for_vectors(filter),

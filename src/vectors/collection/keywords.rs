@@ -1,12 +1,17 @@
 //! The keyword index of a collection: made of the opened texts when it is first wanted, and kept up to date from then on.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::id::RecordId;
 use crate::vectors::engine::{EngineCollection as _, Fields};
 use crate::vectors::inverted::{Counted, KeywordIndex};
+use crate::vectors::registry::Entry;
 
+use super::load::{give_back, make_room};
 use super::read::{Registered, SCROLL_POINTS};
 use super::{Collection, Open};
 
@@ -31,11 +36,26 @@ impl Collection {
         if open.resident.read().as_ref().is_none_or(|indexes| indexes.keywords.is_some()) {
             return Ok(());
         }
-        let Registered { mut entries, damaged } = self.registered()?;
+        let Registered { entries, damaged } = self.registered()?;
         if !damaged.is_empty() {
             return Err(Error::integrity("a registry row"));
         }
-        let mut keywords = KeywordIndex::new(self.spec().language);
+        let keywords = KeywordIndex::new(self.spec().language);
+        let keywords = self.fill_keywords(open, keywords, entries).inspect_err(|_| give_back(open))?;
+        if let Some(indexes) = open.resident.write().as_mut() {
+            indexes.make_room(keywords.bytes())?;
+            indexes.keywords = Some(keywords);
+        }
+        Ok(())
+    }
+
+    /// Opens every text into `keywords`. Room is made page by page: what does not fit is not opened first.
+    fn fill_keywords(
+        &self,
+        open: &Open,
+        mut keywords: KeywordIndex,
+        mut entries: HashMap<Uuid, Entry>,
+    ) -> Result<KeywordIndex> {
         let mut from = None;
         loop {
             let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
@@ -55,6 +75,7 @@ impl Collection {
                 })
                 .collect::<Result<_>>()?;
             counted.into_iter().try_for_each(|(id, counted)| keywords.insert(id, counted))?;
+            make_room(open, keywords.bytes())?;
             match next {
                 Some(id) => from = Some(id),
                 None => break,
@@ -63,10 +84,6 @@ impl Collection {
         if !entries.is_empty() {
             return Err(Error::integrity(format!("the vector engine dropped {} records: it", entries.len())));
         }
-        if let Some(indexes) = open.resident.write().as_mut() {
-            indexes.make_room(keywords.bytes())?;
-            indexes.keywords = Some(keywords);
-        }
-        Ok(())
+        Ok(keywords)
     }
 }

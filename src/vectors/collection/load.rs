@@ -16,7 +16,7 @@ use crate::vectors::inverted::{KeywordIndex, SparseIndex};
 use crate::vectors::payload::PayloadIndex;
 use crate::vectors::point::{Embedding, OpenedVector};
 use crate::vectors::registry::Entry;
-use crate::vectors::resident::{Evict, Keep, Prepared, Resident};
+use crate::vectors::resident::{Evict, Keep, Prepared, Resident, text_bytes};
 use crate::vectors::{Mode, VectorParams};
 
 use super::read::{Registered, SCROLL_POINTS};
@@ -46,6 +46,7 @@ impl Indexes {
             + self.keywords.as_ref().map_or(0, KeywordIndex::bytes)
             + self.payload.as_ref().map_or(0, PayloadIndex::bytes)
             + embeddings
+            + self.text_bytes
     }
 
     /// Has the budget know how large they have become.
@@ -56,6 +57,19 @@ impl Indexes {
     /// Takes as much more of the budget as what is about to be added.
     pub(super) fn make_room(&self, bytes: usize) -> Result<()> {
         self.lease.resize(self.bytes().saturating_add(bytes) as u64)
+    }
+}
+
+/// Takes as much more of the budget as what is being made beside the indexes of `open` has by now.
+pub(super) fn make_room(open: &Open, bytes: usize) -> Result<()> {
+    // Where they were erased meanwhile, what is made is not put in.
+    open.resident.read().as_ref().map_or(Ok(()), |indexes| indexes.make_room(bytes))
+}
+
+/// Gives back what was taken for something that was not made after all.
+pub(super) fn give_back(open: &Open) {
+    if let Some(Err(e)) = open.resident.read().as_ref().map(Indexes::account) {
+        tracing::warn!(error = %e, "indexes take more than they may");
     }
 }
 
@@ -101,8 +115,9 @@ impl Collection {
         let lease = self.context.budget.lease(bytes)?;
         let Filling { mut by_vector, by_sparse, embeddings } = self.fill(open, &entries, keep)?;
         by_vector.values_mut().for_each(Resident::calibrate);
-        let embeddings = embeddings.into_iter().collect();
-        let indexes = Indexes { by_vector, by_sparse, keywords: None, embeddings, payload: None, lease };
+        let embeddings: BTreeMap<RecordId, Embedding> = embeddings.into_iter().collect();
+        let text_bytes = embeddings.keys().map(text_bytes).sum();
+        let indexes = Indexes { by_vector, by_sparse, keywords: None, embeddings, text_bytes, payload: None, lease };
         if indexes.embeddings.len() < entries.len() {
             let dropped = entries.len() - indexes.embeddings.len();
             return Err(Error::integrity(format!("the vector engine dropped {dropped} records: it")));

@@ -20,7 +20,7 @@ use crate::vectors::engine::{EngineCollection, Fields, Point};
 use crate::vectors::registry::Entry;
 use crate::vectors::router::Home;
 
-use super::read::registered_id;
+use super::read::{Listed, registered_id};
 use super::{Collection, Open};
 
 /// How often is looked whether anybody still reads in the engine that was left.
@@ -89,19 +89,25 @@ impl Move<'_> {
 
     /// Gives the new engine what it lacks.
     fn copy(&mut self) -> Result<()> {
-        let mut from = None;
+        let (mut from, mut listed) = (None, Listed::default());
         loop {
             let _settled = self.collection.settled();
             self.check()?;
             let (points, next) = self.open.engine.scroll(from, limits::MIGRATE_POINTS, Fields::Both)?;
+            listed.add(self.collection, points.len())?;
             let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
             let there = self.next.retrieve(&ids, Fields::Head)?;
             let there: HashMap<Uuid, (u32, u64)> = there.iter().map(|p| (p.id, (p.epoch, p.version))).collect();
             let rows = self.collection.registry_rows(&ids)?;
             // What the registry does not know was never written.
-            let known = points.into_iter().zip(rows).filter(|(_, row)| row.is_some()).map(|(point, _)| point);
-            let lacking: Vec<Point> =
-                known.filter(|point| there.get(&point.id) != Some(&(point.epoch, point.version))).collect();
+            let known = points.into_iter().zip(rows).filter_map(|(point, row)| Some((point, row?)));
+            let lacking = known.filter(|(point, _)| there.get(&point.id) != Some(&(point.epoch, point.version)));
+            // What is derived from the sealed fields is made anew: the old engine need not be right about it.
+            let lacking = lacking.map(|(point, row)| {
+                let entry = self.collection.entry(&point.id, &row)?;
+                Ok(self.collection.sealer.rederive(&point, &entry)?.point)
+            });
+            let lacking: Vec<Point> = lacking.collect::<Result<_>>()?;
             if !lacking.is_empty() {
                 self.next.upsert(lacking)?;
             }
@@ -116,17 +122,18 @@ impl Move<'_> {
 
     /// Removes from the new engine what an earlier move left there.
     fn remove_strangers(&self) -> Result<()> {
-        let mut from = None;
+        let (mut from, mut listed) = (None, Listed::default());
         loop {
-            let _settled = self.collection.settled();
+            let (head, _applied) = self.collection.settled();
             self.check()?;
             let (points, next) = self.next.scroll(from, limits::MIGRATE_POINTS, Fields::Head)?;
+            listed.add(self.collection, points.len())?;
             let ids: Vec<Uuid> = points.iter().map(|point| point.id).collect();
             let rows = self.collection.registry_rows(&ids)?;
             let strangers: Vec<Uuid> =
                 ids.into_iter().zip(rows).filter_map(|(id, row)| row.is_none().then_some(id)).collect();
             if !strangers.is_empty() {
-                self.next.delete(&strangers)?;
+                self.next.delete(&strangers, *head)?;
             }
             match next {
                 Some(id) => from = Some(id),

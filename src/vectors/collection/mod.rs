@@ -81,6 +81,8 @@ pub struct Collection {
     home: RwLock<Home>,
     /// Held while it moves to another engine.
     moving: Mutex<()>,
+    /// Held while fields are declared and their tokens made.
+    indexing: Mutex<()>,
     /// How often the engine failed and was closed.
     failures: AtomicU64,
     /// What the journal holds since the last flush.
@@ -124,6 +126,8 @@ struct Indexes {
     keywords: Option<KeywordIndex>,
     /// Which embeddings the indexes hold, by record.
     embeddings: BTreeMap<RecordId, Embedding>,
+    /// Of ids in that, beside themselves.
+    text_bytes: usize,
     /// What filters ask about; `None` until the first filter.
     payload: Option<PayloadIndex>,
     /// Its part of the budget. Given back last: fields are dropped in order.
@@ -156,6 +160,7 @@ impl Collection {
             open: RwLock::default(),
             home: RwLock::new(home),
             moving: Mutex::new(()),
+            indexing: Mutex::new(()),
             failures: AtomicU64::new(0),
             pending_entries: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
@@ -328,10 +333,10 @@ impl Collection {
         let engine = Seat::new(self.context.engine.open(self.id(), &self.home(), &self.shape())?);
         let (mut entries, mut bytes) = (0, 0);
         for entry in journal::entries(&*self.context.kv, self.id()) {
-            let (_, writes) = entry?;
+            let (seq, writes) = entry?;
             entries += 1;
             for write in writes {
-                bytes += apply(&engine, write)?;
+                bytes += apply(&engine, seq, write)?;
             }
         }
         self.pending_entries.store(entries, Ordering::SeqCst);
@@ -420,8 +425,8 @@ fn is_closing(slot: &Slot) -> bool {
     slot.current.is_none() && slot.last.strong_count() > 0
 }
 
-/// Gives one write to the engine; returns about how many bytes it was.
-fn apply(engine: &dyn EngineCollection, write: JournalEntry) -> Result<usize> {
+/// Gives one write, which is of number `seq`, to the engine; returns about how many bytes it was.
+fn apply(engine: &dyn EngineCollection, seq: u64, write: JournalEntry) -> Result<usize> {
     match write {
         JournalEntry::Upsert(points) => {
             let bytes = points.iter().map(|p| p.payload.len() + p.vector.len()).sum();
@@ -429,7 +434,8 @@ fn apply(engine: &dyn EngineCollection, write: JournalEntry) -> Result<usize> {
             Ok(bytes)
         }
         JournalEntry::Delete(ids) => {
-            engine.delete(&ids)?;
+            // Versions are numbers of writes: what is there has an older one.
+            engine.delete(&ids, seq)?;
             Ok(ids.len() * 16)
         }
     }

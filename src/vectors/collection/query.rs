@@ -56,7 +56,7 @@ impl Collection {
             let found = self.answer(&open, request)?;
             match self.spec().mode {
                 Mode::Sealed => self.open_hits(&open, found),
-                Mode::Veiled | Mode::Plain => self.fetch_hits(found),
+                Mode::Veiled | Mode::Plain => self.fetch_hits(found, None),
             }
         })
     }

@@ -32,7 +32,37 @@ pub(super) struct Registered {
     pub(super) damaged: HashSet<Uuid>,
 }
 
+/// How many points a listing has had. An engine that makes points up would never come to an end.
+#[derive(Default)]
+pub(super) struct Listed {
+    points: usize,
+    /// As many are believed.
+    most: usize,
+}
+
+impl Listed {
+    /// Counts a page.
+    ///
+    /// # Errors
+    ///
+    /// [`Integrity`](ErrorKind::Integrity) when there are far more than there are records in `collection`.
+    pub(super) fn add(&mut self, collection: &Collection, points: usize) -> Result<()> {
+        self.points = self.points.saturating_add(points);
+        if self.points > self.most {
+            // Records may have been added since it was counted last.
+            self.most = collection.registry_len()?.saturating_mul(2).saturating_add(limits::STRANGE_POINTS);
+        }
+        if self.points > self.most { Err(Error::integrity("the list of the vector engine's points")) } else { Ok(()) }
+    }
+}
+
 impl Collection {
+    /// How many records the registry has.
+    pub(super) fn registry_len(&self) -> Result<usize> {
+        let rows = self.context.kv.scan(Table::Registry, self.id().as_bytes());
+        rows.map(|row| row.map(|_| 1_usize)).sum()
+    }
+
     /// The chunks with `ids` that are there, in the order of `ids`.
     pub fn get(&self, ids: &[RecordId]) -> Result<Vec<StoredChunk>> {
         let found = self.fetch(ids)?;

@@ -16,7 +16,7 @@ use crate::vectors::point::Sealed;
 use crate::vectors::registry;
 
 use super::Collection;
-use super::read::{SCROLL_POINTS, registered_id};
+use super::read::{Listed, SCROLL_POINTS, registered_id};
 
 /// Points that are asked for at a time: what is read twice, or held in memory, stays bounded when they are large.
 const RETRIEVED: usize = 32;
@@ -86,9 +86,10 @@ impl Collection {
                 }
             }
         }
-        let mut from = None;
+        let (mut from, mut listed) = (None, Listed::default());
         loop {
             let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Head)?;
+            listed.add(self, points.len())?;
             found += points.iter().filter(|point| point.epoch == epoch.as_u32()).count() as u64;
             match next {
                 Some(id) => from = Some(id),
@@ -217,6 +218,7 @@ impl Mover for PointMover<'_> {
                 // Another field has been declared since it was sealed: it is looked at again.
                 Some((sealed, _)) if !Arc::ptr_eq(&sealed.declared, &collection.sealer.declared.read()) => {
                     tally.passed += 1;
+                    tally.again += 1;
                     continue;
                 }
                 Some((Sealed { point, .. }, _)) if point.id == moved.id => {
@@ -233,6 +235,7 @@ impl Mover for PointMover<'_> {
                 }
                 None if self.opens_by_now(*head, &open, &moved.id, &moved.before)? => {
                     tally.passed += 1;
+                    tally.again += 1;
                     continue;
                 }
                 None => {

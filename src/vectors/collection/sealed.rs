@@ -3,13 +3,16 @@
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Filter;
 use crate::id::{Epoch, RecordId};
 use crate::kv::Table;
 use crate::limits;
 use crate::vectors::engine::{EngineCollection as _, Fields};
+use crate::vectors::point::OpenedPayload;
 use crate::vectors::registry::Entry;
-use crate::vectors::{Mode, SearchRequest};
+use crate::vectors::{Hit, Mode, SearchRequest};
 
+use super::filter::{asks_for_vectors, passes, still_passes};
 use super::{Collection, Open};
 
 /// The payload of a chunk as it is stored, and everything that it is bound to.
@@ -66,12 +69,22 @@ impl Collection {
         self.steadily(|| {
             let open = self.open()?;
             let nearest = self.nearest(request, None)?;
-            if self.spec().mode != Mode::Sealed {
-                return self.sealed_points(&open, &nearest);
+            let filter = request.filter.as_ref();
+            if self.spec().mode != Mode::Sealed || filter.is_some_and(asks_for_vectors) {
+                return self.sealed_points(&open, &nearest, filter);
             }
             let provider = self.context.keyring.provider();
             let found = self.each_found(&open, &nearest, |found| {
                 found.entry.check(provider, &found.point.payload)?;
+                if let Some(filter) = filter {
+                    // It may have been written since the index was asked: no token for what does not pass as it is now.
+                    let OpenedPayload { text, metadata } =
+                        self.sealer.open_payload(found.point, &found.entry, found.embedding)?;
+                    let hit = Hit { id: found.id.clone(), score: found.score, text, metadata };
+                    if !still_passes(filter, &hit) {
+                        return Ok(None);
+                    }
+                }
                 let embedding = found.embedding.of_version(found.entry.version)?;
                 let chunk = SealedChunk {
                     scope: *self.id().as_bytes(),
@@ -81,12 +94,12 @@ impl Collection {
                     embedding,
                     sealed: found.point.payload.clone(),
                 };
-                Ok(SealedHit { score: found.score, chunk })
+                Ok(Some(SealedHit { score: found.score, chunk }))
             });
             match found {
                 // A write came between index, registry and engine, or something is wrong: opening the vectors tells.
-                Err(e) if e.kind() == ErrorKind::Integrity => self.sealed_points(&open, &nearest),
-                other => other,
+                Err(e) if e.kind() == ErrorKind::Integrity => self.sealed_points(&open, &nearest, filter),
+                found => Ok(found?.into_iter().flatten().collect()),
             }
         })
     }
@@ -135,8 +148,14 @@ impl Collection {
         row.map(|row| self.entry(record, &row)).transpose()
     }
 
-    /// The same by opening the vectors, while nobody writes. What was deleted since it was found is left out.
-    fn sealed_points(&self, open: &Open, nearest: &[(RecordId, f32)]) -> Result<Vec<SealedHit>> {
+    /// The same by opening the vectors, while nobody writes. What was deleted since it was found is left out, and what does
+    /// not pass `filter` any more.
+    fn sealed_points(
+        &self,
+        open: &Open,
+        nearest: &[(RecordId, f32)],
+        filter: Option<&Filter>,
+    ) -> Result<Vec<SealedHit>> {
         let _settled = self.settled();
         let live = self.context.keyring.live();
         let mut hits = Vec::with_capacity(nearest.len());
@@ -155,7 +174,13 @@ impl Collection {
             };
             let entry = self.entry(&record, &row)?;
             entry.check(self.context.keyring.provider(), &point.payload)?;
-            let embedding = self.sealer.open_vector(&point, &entry)?.embedding.of_version(entry.version)?;
+            let vector = self.sealer.open_vector(&point, &entry)?;
+            if let Some(filter) = filter
+                && !passes(filter, &self.sealer.open_chunk(&point, &entry, &vector)?)
+            {
+                continue;
+            }
+            let embedding = vector.embedding.of_version(entry.version)?;
             let (version, epoch) = (entry.version, entry.epoch);
             let chunk =
                 SealedChunk { scope: *self.id().as_bytes(), record, version, epoch, embedding, sealed: point.payload };

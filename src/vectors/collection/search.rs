@@ -14,7 +14,7 @@ use crate::vectors::registry::Entry;
 use crate::vectors::resident::{self, Keep, Pass, Question, Resident};
 use crate::vectors::{Engine, Hit, Metric, Mode, SearchRequest, StoredChunk};
 
-use super::filter::{Passing, passes, still_passes};
+use super::filter::{Passing, asks_for_vectors, passes, still_passes};
 use super::{Collection, Indexes, Open};
 
 /// A hit before it is opened.
@@ -46,9 +46,12 @@ impl Collection {
             match self.spec().mode {
                 Mode::Sealed => {
                     let nearest = self.nearest_in_memory(&open, request, None)?;
+                    // What was written since the index was asked is looked at as it is now.
+                    if let Some(filter) = request.filter.as_ref().filter(|filter| asks_for_vectors(filter)) {
+                        return self.fetch_hits(nearest, Some(filter));
+                    }
                     let mut hits = self.open_hits(&open, nearest)?;
                     if let Some(filter) = &request.filter {
-                        // What was written since the index was asked is looked at as it is now.
                         hits.retain(|(_, hit)| still_passes(filter, hit));
                     }
                     Ok(hits)
@@ -197,18 +200,22 @@ impl Collection {
         match opened {
             Err(e) if e.kind() == ErrorKind::Integrity => {
                 // A write came between index, registry and engine, or something is wrong: open everything, which tells.
-                self.fetch_hits(nearest)
+                self.fetch_hits(nearest, None)
             }
             other => other,
         }
     }
 
-    /// The same by opening the vectors too. What was deleted since it was found is left out.
-    pub(super) fn fetch_hits(&self, nearest: Vec<(RecordId, f32)>) -> Result<Vec<(Uuid, Hit)>> {
+    /// The same by opening the vectors too, of those that pass `filter`. What was deleted since it was found is left out.
+    pub(super) fn fetch_hits(
+        &self,
+        nearest: Vec<(RecordId, f32)>,
+        filter: Option<&crate::filter::Filter>,
+    ) -> Result<Vec<(Uuid, Hit)>> {
         let ids: Vec<_> = nearest.iter().map(|(id, _)| id.clone()).collect();
         let chunks = self.fetch(&ids)?;
         let hits = nearest.into_iter().zip(chunks).filter_map(|((id, score), found)| {
-            let (_, chunk) = found?;
+            let (_, chunk) = found.filter(|(_, chunk)| filter.is_none_or(|filter| passes(filter, chunk)))?;
             let tag = self.tag(&id);
             Some(tag.map(|tag| (tag, Hit { id, score, text: chunk.text, metadata: chunk.metadata })))
         });

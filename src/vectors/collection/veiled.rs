@@ -16,7 +16,7 @@ use crate::vectors::point::{OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
 use crate::vectors::veil;
 use crate::vectors::veiling::Candidate;
-use crate::vectors::{Hit, SearchRequest};
+use crate::vectors::{Hit, Metric, SearchRequest};
 
 use super::filter::passes;
 use super::search::Filter;
@@ -28,6 +28,9 @@ const SLACK: f64 = 4.0;
 /// How many times as many candidates are opened at the next try when too few of them pass a filter.
 const WIDER: usize = 8;
 
+/// Candidates that are opened at a time.
+const OPENED: usize = 1024;
+
 /// What the engine is asked.
 struct Asked<'a> {
     request: &'a SearchRequest,
@@ -36,6 +39,8 @@ struct Asked<'a> {
     wanted: usize,
     /// How many of each part.
     limit: usize,
+    /// Scan everything.
+    exact: bool,
     /// The least score that one may have.
     least: f64,
 }
@@ -112,19 +117,22 @@ impl Collection {
         let narrowed = filter.is_some() || request.filter.is_some();
         let points = if narrowed || request.exact { open.engine.status()?.points.max(1) } else { enough };
         let mut wanted = if request.exact { points } else { enough.min(points) };
-        let mut ranked = loop {
-            let Candidates { found, all } = self.veiled_candidates(open, position, request, wanted)?;
-            let passing = self.opened_candidates(open, &found, position, request, filter)?;
-            if !narrowed || all || wanted >= points || passing.len() >= enough {
-                break passing;
+        let mut ranked: Vec<Ranked> = loop {
+            let everything = (narrowed || request.exact) && wanted >= points;
+            let Candidates { found, all } = self.veiled_candidates(open, position, request, wanted, everything)?;
+            let (mut best, mut passing) = (Vec::new(), 0);
+            // All may be very many: those that cannot be among the best any more are let go.
+            for some in found.chunks(OPENED) {
+                let opened = self.opened_candidates(open, some, position, request, filter)?;
+                passing += opened.len();
+                best.extend(opened);
+                keep_best(&mut best, params.metric, request.limit);
+            }
+            if !narrowed || all || wanted >= points || passing >= enough {
+                break best;
             }
             wanted = wanted.saturating_mul(WIDER).min(points);
         };
-        // A record that moves between two epochs may be found in both: its highest version counts.
-        ranked.sort_by(|a, b| a.vector.id.cmp(&b.vector.id).then(b.entry.version.cmp(&a.entry.version)));
-        ranked.dedup_by(|later, kept| later.vector.id == kept.vector.id);
-        ranked.sort_by(|a, b| params.metric.best_first(a.score, b.score).then_with(|| a.vector.id.cmp(&b.vector.id)));
-        ranked.truncate(request.limit);
         #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
         ranked.retain(|found| request.accepts(params.metric, found.score as f32));
         Ok(ranked)
@@ -136,14 +144,20 @@ impl Collection {
         position: u8,
         request: &SearchRequest,
         wanted: usize,
+        everything: bool,
     ) -> Result<Candidates> {
         let least = request.score_threshold.map_or(f64::NEG_INFINITY, |worst| f64::from(worst) - SLACK * veil::SIGMA);
         self.context.keyring.looking(|live| {
             loop {
                 let parts = self.sealer.parts.count();
-                let limit = wanted.saturating_mul(2).div_ceil(usize::from(parts)).max(limits::VEILED_PART_RESULTS);
-                let found =
-                    self.candidates_in(open, live, parts, &Asked { request, position, wanted, limit, least })?;
+                // Points stay in the part that they were written to: one part may have nearly all.
+                let limit = match everything {
+                    true => wanted,
+                    false => wanted.saturating_mul(2).div_ceil(usize::from(parts)),
+                };
+                let limit = limit.max(limits::VEILED_PART_RESULTS);
+                let asked = Asked { request, position, wanted, limit, exact: everything, least };
+                let found = self.candidates_in(open, live, parts, &asked)?;
                 // A part that came meanwhile may have records that this missed.
                 if self.sealer.parts.count() == parts {
                     return Ok(found);
@@ -177,7 +191,7 @@ impl Collection {
         tokens: Option<&TokenFilter>,
         found: &mut Vec<Candidate>,
     ) -> Result<bool> {
-        let Asked { request, position, limit, least, .. } = *asked;
+        let Asked { request, position, limit, exact, least, .. } = *asked;
         let query = self.sealer.veiled_query(epoch, part, position, &request.vector)?;
         let tag = TokenFilter::Tag(self.sealer.part_tag(epoch, part)?);
         let filter = match tokens {
@@ -188,7 +202,7 @@ impl Collection {
             position,
             vector: &query,
             limit,
-            exact: request.exact,
+            exact,
             ef: request.ef.map(|ef| ef.max(limit)),
             filter: Some(&filter),
             fields: Fields::Id,
@@ -240,6 +254,15 @@ impl Collection {
         let opened = sealed.into_par_iter().with_min_len(32).map(open_one).filter_map(Result::transpose);
         opened.collect()
     }
+}
+
+/// Leaves the `limit` best, best first.
+fn keep_best(ranked: &mut Vec<Ranked>, metric: Metric, limit: usize) {
+    // A record that moves between two epochs may be found in both: its highest version counts.
+    ranked.sort_by(|a, b| a.vector.id.cmp(&b.vector.id).then(b.entry.version.cmp(&a.entry.version)));
+    ranked.dedup_by(|later, kept| later.vector.id == kept.vector.id);
+    ranked.sort_by(|a, b| metric.best_first(a.score, b.score).then_with(|| a.vector.id.cmp(&b.vector.id)));
+    ranked.truncate(limit);
 }
 
 /// How many candidates are opened for `limit` results: the noise moves more of them past each other the more there are.

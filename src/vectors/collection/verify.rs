@@ -9,7 +9,7 @@ use crate::vectors::engine::{EngineCollection as _, Fields, Point};
 use crate::vectors::registry::Entry;
 
 use super::Collection;
-use super::read::Registered;
+use super::read::{Listed, Registered};
 
 const SCROLL_POINTS: usize = 256;
 
@@ -22,7 +22,7 @@ pub struct CollectionReport {
     pub dropped: Vec<Uuid>,
     /// Points of the engine that the registry does not have.
     pub unknown: Vec<Uuid>,
-    /// Points that do not open, are of another version, or lie beside another vector.
+    /// Points that do not open, are of another version, or lie beside another vector or other tokens.
     pub damaged: Vec<Uuid>,
 }
 
@@ -41,9 +41,10 @@ impl Collection {
             let _settled = self.settled();
             let Registered { mut entries, mut damaged } = self.registered()?;
             let mut report = CollectionReport::default();
-            let (mut from, mut seen) = (None, 0);
+            let (mut from, mut seen, mut listed) = (None, 0, Listed::default());
             loop {
                 let (points, next) = open.engine.scroll(from, SCROLL_POINTS, Fields::Both)?;
+                listed.add(self, points.len())?;
                 for point in points {
                     seen += 1;
                     match entries.remove(&point.id) {
@@ -66,11 +67,14 @@ impl Collection {
     }
 
     pub(super) fn is_sound(&self, point: &Point, entry: &Entry) -> Result<bool> {
-        let vector = match self.sealer.open(point, entry) {
-            Ok((vector, _)) => vector,
+        let (vector, chunk) = match self.sealer.open(point, entry) {
+            Ok(opened) => opened,
             Err(e) if matches!(e.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => return Ok(false),
             Err(e) => return Err(e),
         };
+        if !self.sealer.has_its_tokens(point, entry.epoch, &chunk)? {
+            return Ok(false);
+        }
         if self.spec().mode == Mode::Veiled {
             return self.sealer.is_veiled_as(entry.epoch, &vector, point);
         }

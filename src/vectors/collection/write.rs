@@ -11,10 +11,10 @@ use crate::id::RecordId;
 use crate::keys::{Live, Writing};
 use crate::kv::{Batch, Table};
 use crate::limits;
-use crate::vectors::engine::EngineCollection as _;
 use crate::vectors::journal::{self, JournalEntry};
 use crate::vectors::point::{Embedding, Sealed};
 use crate::vectors::registry::Entry;
+use crate::vectors::resident::text_bytes;
 use crate::vectors::{Chunk, Mode};
 
 use super::{Collection, Indexes, Open, apply};
@@ -110,7 +110,7 @@ impl Collection {
             return Ok((*head, 0));
         }
         let seq = head.checked_add(1).ok_or_else(|| Error::integrity("the head of a journal"))?;
-        let parts = self.parts_for(open, staged.upserts.len())?;
+        let (parts, records) = self.parts_for(writing.live(), &staged.upserts)?;
         let seal = |chunk| self.sealer.seal(writing.epoch(), chunk, seq, parts);
         let sealed: Vec<Sealed> = staged.upserts.par_iter().with_min_len(32).map(seal).collect::<Result<_>>()?;
         let Gone { points: deletes, records: deleted } = self.gone(writing.live(), &staged)?;
@@ -131,7 +131,7 @@ impl Collection {
         let bytes = journal::append(&mut batch, self.id(), seq, &writes)?;
         self.sealer.parts.put(&mut batch, self.id(), parts);
         self.context.kv.write(batch)?;
-        self.sealer.parts.stored(parts);
+        self.sealer.parts.stored(parts, records, deleted);
         *head = seq;
         drop(head);
 
@@ -142,12 +142,17 @@ impl Collection {
         Ok((seq, deleted))
     }
 
-    /// How many parts a veiled collection has once `new` chunks are written.
-    fn parts_for(&self, open: &Open, new: usize) -> Result<u16> {
-        match self.spec().mode {
-            Mode::Veiled => self.sealer.parts.with(new, || Ok(open.engine.status()?.points)),
-            Mode::Sealed | Mode::Plain => Ok(1),
+    /// How many parts a veiled collection has once `chunks` are written, and how many records if that
+    /// counts. It is not for the engine to say: with too few parts it would find out more.
+    fn parts_for(&self, live: &Live, chunks: &[Chunk]) -> Result<(u16, Option<usize>)> {
+        if self.spec().mode != Mode::Veiled {
+            return Ok((1, None));
         }
+        let rows = self.registry_rows(&self.candidates(live, chunks.iter().map(|chunk| &chunk.id))?)?;
+        let lives = 1 + live.older().len();
+        let new = rows.chunks(lives).filter(|rows| rows.iter().all(Option::is_none)).count();
+        let (parts, records) = self.sealer.parts.with(new, || self.registry_len())?;
+        Ok((parts, Some(records)))
     }
 
     /// Nobody may write meanwhile.
@@ -217,7 +222,7 @@ impl Collection {
         // The number is taken: whatever happened, its turn must pass.
         let turn = self.wait_for_turn(seq);
         self.note_write(bytes);
-        let result = synced.and_then(|()| self.take_effect(open, writes, update));
+        let result = synced.and_then(|()| self.take_effect(open, seq, writes, update));
         if result.is_err() {
             // Within the turn: nobody may flush an engine that misses a write and trim the journal that has it.
             self.give_up();
@@ -237,6 +242,7 @@ impl Collection {
     fn take_effect(
         &self,
         open: &super::Open,
+        seq: u64,
         writes: [JournalEntry; 2],
         update: impl FnOnce(&mut Indexes) -> Result<()>,
     ) -> Result<()> {
@@ -246,7 +252,7 @@ impl Collection {
                 JournalEntry::Delete(ids) => ids.is_empty(),
             };
             if !empty {
-                apply(&open.engine, write)?;
+                apply(&open.engine, seq, write)?;
             }
         }
         let mut resident = open.resident.write();
@@ -302,11 +308,15 @@ impl Collection {
             });
         }
         for (chunk, embedding) in staged.upserts.iter().zip(embeddings) {
-            indexes.embeddings.insert(chunk.id.clone(), embedding);
+            if indexes.embeddings.insert(chunk.id.clone(), embedding).is_none() {
+                indexes.text_bytes += text_bytes(&chunk.id);
+            }
         }
-        staged.deletes.iter().for_each(|id| {
-            indexes.embeddings.remove(id);
-        });
+        for id in &staged.deletes {
+            if indexes.embeddings.remove(id).is_some() {
+                indexes.text_bytes -= text_bytes(id);
+            }
+        }
         indexes.account()
     }
 

@@ -122,7 +122,8 @@ impl EngineCollection for Shard {
         self.write("store points", PointOperations::UpsertPoints(PointInsertOperations::PointsList(points)))
     }
 
-    fn delete(&self, ids: &[Uuid]) -> Result<()> {
+    /// Nothing arrives late here.
+    fn delete(&self, ids: &[Uuid], _through: u64) -> Result<()> {
         let ids = ids.iter().copied().map(PointId::Uuid).collect();
         self.write("delete points", PointOperations::DeletePoints { ids })
     }

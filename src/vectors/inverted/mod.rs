@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 
 use super::Metric;
+use super::resident::text_bytes;
 
 /// Slots whose scores are summed up at a time: they fit into a core's own cache.
 const BLOCK: usize = 1 << 14;
@@ -45,6 +46,8 @@ struct Inverted<K: Copy + Eq + Hash + Zeroize> {
     slots: HashMap<RecordId, u32>,
     /// Entries of all lists.
     entries: usize,
+    /// Of ids, once.
+    text_bytes: usize,
 }
 
 /// Who has a key.
@@ -71,7 +74,14 @@ struct Row<K: Zeroize> {
 
 impl<K: Copy + Eq + Hash + Zeroize + Send + Sync> Inverted<K> {
     fn new() -> Self {
-        Self { lists: HashMap::new(), rows: Vec::new(), sums: Vec::new(), slots: HashMap::new(), entries: 0 }
+        Self {
+            lists: HashMap::new(),
+            rows: Vec::new(),
+            sums: Vec::new(),
+            slots: HashMap::new(),
+            entries: 0,
+            text_bytes: 0,
+        }
     }
 
     /// How many records there are.
@@ -96,6 +106,7 @@ impl<K: Copy + Eq + Hash + Zeroize + Send + Sync> Inverted<K> {
         })?;
         self.add_entries(slot, &keys, &values);
         self.sums.push(values.iter().sum());
+        self.text_bytes += text_bytes(&id);
         self.rows.push(Some(Row { id: id.clone(), keys, values }));
         self.slots.insert(id, slot);
         Ok(())
@@ -113,6 +124,7 @@ impl<K: Copy + Eq + Hash + Zeroize + Send + Sync> Inverted<K> {
     /// Takes a record out and erases it; false where there is none.
     fn remove(&mut self, id: &RecordId) -> bool {
         let Some(slot) = self.slots.remove(id) else { return false };
+        self.text_bytes -= text_bytes(id);
         let row = self.rows.get_mut(slot as usize).and_then(Option::take);
         if let Some(sum) = self.sums.get_mut(slot as usize) {
             *sum = 0.0;
@@ -159,7 +171,7 @@ impl<K: Copy + Eq + Hash + Zeroize + Send + Sync> Inverted<K> {
             + self.lists.capacity() * (size_of::<(K, List)>() + 2);
         let slots = self.rows.capacity() * size_of::<Option<Row<K>>>() + self.sums.capacity() * size_of::<f32>();
         // Lists grow by doubling: a third of what they have is unused on average.
-        tables + slots + self.entries * (size_of::<Entry>() * 4 / 3 + row)
+        tables + slots + 2 * self.text_bytes + self.entries * (size_of::<Entry>() * 4 / 3 + row)
     }
 
     /// The `k` best of the records that have any of `terms` and pass `filter`, best first, ties by ascending id.

@@ -201,3 +201,14 @@ fn values_of_what_was_removed_are_erased() {
     let values: Vec<f32> = index.records.lists[&5].entries.iter().map(|entry| entry.value).collect();
     assert_eq!(values, [0.0, 0.5]);
 }
+
+#[test]
+fn long_ids_count() {
+    let id = RecordId::text(&"x".repeat(100)).unwrap();
+    let mut index = Inverted::<u32>::new();
+    for _ in 0..2 {
+        index.upsert(id.clone(), [1].into(), [1.0].into()).unwrap();
+        assert!(index.bytes() >= 200 && index.text_bytes == 100);
+    }
+    assert!(index.remove(&id) && index.text_bytes == 0);
+}

@@ -23,6 +23,7 @@ use crate::filter::{Condition, Filter, JsonPath, Record, TEXT_FIELD, erase_field
 use crate::id::RecordId;
 use crate::limits;
 use crate::secret::SecretBytes;
+use crate::vectors::resident::text_bytes;
 
 pub(super) use bounds::Bounds;
 use field::FieldIndex;
@@ -39,6 +40,8 @@ pub(super) struct PayloadIndex {
     all: RoaringBitmap,
     fields: HashMap<JsonPath, FieldIndex>,
     metadata_bytes: usize,
+    /// Of ids, once.
+    text_bytes: usize,
 }
 
 /// A record.
@@ -58,6 +61,7 @@ impl PayloadIndex {
             all: RoaringBitmap::new(),
             fields: HashMap::new(),
             metadata_bytes: 0,
+            text_bytes: 0,
         }
     }
 
@@ -83,6 +87,7 @@ impl PayloadIndex {
             field.add(slot, path, metadata);
         }
         self.metadata_bytes += json.len();
+        self.text_bytes += text_bytes(id);
         if let Some(row) = self.rows.get_mut(slot as usize) {
             *row = Some(Row { id: id.clone(), metadata: json });
         }
@@ -99,6 +104,7 @@ impl PayloadIndex {
         let Some(slot) = self.slots.remove(id) else { return Ok(()) };
         let Some(row) = self.rows.get_mut(slot as usize).and_then(Option::take) else { return Ok(()) };
         self.metadata_bytes -= row.metadata.len();
+        self.text_bytes -= text_bytes(id);
         if !self.fields.is_empty() {
             let metadata = row.open()?;
             for (path, field) in &mut self.fields {
@@ -198,7 +204,7 @@ impl PayloadIndex {
         let table = self.slots.capacity() * 8 / 7 * (size_of::<(RecordId, u32)>() + 1);
         let rows = self.rows.capacity() * size_of::<Option<Row>>();
         let fields: usize = self.fields.values().map(FieldIndex::bytes).sum();
-        rows + self.metadata_bytes + table + self.free.capacity() * size_of::<u32>() + fields
+        rows + self.metadata_bytes + 2 * self.text_bytes + table + self.free.capacity() * size_of::<u32>() + fields
     }
 
     fn row(&self, slot: u32) -> Option<&Row> {

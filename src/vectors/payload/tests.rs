@@ -24,6 +24,18 @@ fn passing(index: &mut PayloadIndex, filter: &Value) -> Vec<String> {
 }
 
 #[test]
+fn long_ids_count() {
+    let id = RecordId::text(&"x".repeat(100)).unwrap();
+    let mut index = index(&[]);
+    for _ in 0..2 {
+        index.upsert(&id, &Map::new(), |_| true).unwrap();
+        assert!(index.bytes() >= 200 && index.text_bytes == 100);
+    }
+    index.remove(&id).unwrap();
+    assert_eq!(index.text_bytes, 0);
+}
+
+#[test]
 fn fields_follow_what_is_written_and_removed() {
     let mut index = index(&[json!({"n": 1}), json!({"n": [2, 3, 2]}), json!({"n": "x"}), json!({})]);
     let above = json!({"must": {"key": "n", "range": {"gte": 2}}});

@@ -415,7 +415,8 @@ impl Resident {
     }
 }
 
-fn text_bytes(id: &RecordId) -> usize {
+/// Bytes that an id has besides itself.
+pub(super) fn text_bytes(id: &RecordId) -> usize {
     match id {
         RecordId::Number(_) | RecordId::Uuid(_) => 0,
         RecordId::Text(text) => text.len(),

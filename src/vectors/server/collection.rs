@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use qdrant_client::qdrant::{GetCollectionInfoRequest, RetrievedPoint, ScoredPoint};
 use uuid::Uuid;
@@ -18,13 +17,11 @@ pub(super) struct ServerCollection {
     server: Arc<Server>,
     scope: Scope,
     searchable: bool,
-    /// The newest version that was written since it was opened; 0 before the first.
-    newest: AtomicU64,
 }
 
 impl ServerCollection {
     pub(super) fn new(server: Arc<Server>, scope: Scope, searchable: bool) -> Self {
-        Self { server, scope, searchable, newest: AtomicU64::new(0) }
+        Self { server, scope, searchable }
     }
 
     /// As many points from `from` on as fit into an answer, `limit` at most.
@@ -118,20 +115,12 @@ impl EngineCollection for ServerCollection {
             let message = self.scope.upsert(batch, newest);
             self.server.link.points(message, |mut c, request| async move { c.points.upsert(request).await })?;
         }
-        self.newest.fetch_max(newest, Ordering::SeqCst);
         Ok(())
     }
 
-    fn delete(&self, ids: &[Uuid]) -> Result<()> {
+    fn delete(&self, ids: &[Uuid], through: u64) -> Result<()> {
         for ids in ids.chunks(limits::QDRANT_READ_POINTS) {
-            let mut newest = self.newest.load(Ordering::SeqCst);
-            if newest == 0 {
-                // Nothing was written since it was opened: what is there now is what is to go.
-                let heads = self.retrieve(ids, Fields::Head)?;
-                let Some(found) = heads.iter().map(|point| point.version).max() else { continue };
-                newest = found;
-            }
-            let message = self.scope.delete(ids, newest);
+            let message = self.scope.delete(ids, through);
             self.server.link.points(message, |mut c, request| async move { c.points.delete(request).await })?;
         }
         Ok(())

@@ -105,6 +105,18 @@ impl Link {
         self.call(message, send)?.map_err(|status| self.failed(&status))
     }
 
+    /// The same; `None` when what it is about is not there.
+    pub(super) fn about_if_there<Q: NotAboutPoints, A: Send + 'static, F>(
+        &self,
+        message: Q,
+        send: impl Fn(Clients, Request<Q>) -> F + Send + 'static,
+    ) -> Result<Option<A>>
+    where
+        F: Future<Output = Result<Response<A>, Status>> + Send + 'static,
+    {
+        self.if_there(self.call(message, send)?)
+    }
+
     /// Sends a message about the points of a place.
     pub(super) fn points<Q: Clone + Send + Sync + 'static, A: Send + 'static, F>(
         &self,
@@ -117,7 +129,19 @@ impl Link {
         self.call(message.into_message(), send)?.map_err(|status| self.failed(&status))
     }
 
-    /// The same; `None` when the answer is larger than is taken.
+    /// The same; `None` when the physical collection is not there.
+    pub(super) fn points_if_there<Q: Clone + Send + Sync + 'static, A: Send + 'static, F>(
+        &self,
+        message: InScope<Q>,
+        send: impl Fn(Clients, Request<Q>) -> F + Send + 'static,
+    ) -> Result<Option<A>>
+    where
+        F: Future<Output = Result<Response<A>, Status>> + Send + 'static,
+    {
+        self.if_there(self.call(message.into_message(), send)?)
+    }
+
+    /// The same as [`points`](Self::points); `None` when the answer is larger than is taken.
     pub(super) fn bounded<Q: Clone + Send + Sync + 'static, A: Send + 'static, F>(
         &self,
         message: InScope<Q>,
@@ -188,6 +212,14 @@ impl Link {
             let _ = sender.send(work.await);
         });
         receiver.recv().map_err(|e| Error::internal("the client of Qdrant was closed").with_source(e))
+    }
+
+    fn if_there<A>(&self, answer: Result<A, Status>) -> Result<Option<A>> {
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(self.failed(&status)),
+        }
     }
 
     fn runtime(&self) -> Result<&Runtime> {

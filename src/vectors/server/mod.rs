@@ -22,13 +22,13 @@ use qdrant_client::qdrant::{
     PayloadIndexParams, VectorParams, VectorParamsMap, VectorsConfig, vectors_config,
 };
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 use super::engine::{EngineCollection, Shape, VectorBackend};
 use super::{CollectionId, Metric, Placement};
 use collection::ServerCollection;
 use link::Link;
-use scope::Scope;
+use scope::{Names, Scope};
 
 pub use options::{ApiKey, QdrantUrl, ServerOptions};
 
@@ -42,7 +42,7 @@ const PART_M: u64 = 16;
 /// A Qdrant server, which need not be there yet.
 pub struct Server {
     link: Link,
-    prefix: String,
+    names: Names,
 }
 
 /// Collections of a server that are placed alike.
@@ -54,8 +54,8 @@ pub struct Placed {
 impl Server {
     /// A client of the server that `options` name.
     pub fn new(options: ServerOptions) -> Result<Arc<Self>> {
-        let prefix = options.prefix.clone();
-        Ok(Arc::new(Self { link: Link::new(options)?, prefix }))
+        let names = Names::new(options.prefix.clone(), &options.instance);
+        Ok(Arc::new(Self { link: Link::new(options)?, names }))
     }
 
     /// Its collections that are placed by `placement`.
@@ -67,8 +67,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](ErrorKind::Unavailable) while it is away, [`InvalidInput`](ErrorKind::InvalidInput) when it is too
-    /// old.
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) while it is away, [`InvalidInput`](crate::ErrorKind::InvalidInput)
+    /// when it is too old.
     pub fn check(&self) -> Result<()> {
         self.link.check_once(|| {
             let answer = self.link.about(HealthCheckRequest {}, |mut clients, request| async move {
@@ -81,18 +81,16 @@ impl Server {
     /// Removes everything of `place`, however it was placed.
     pub fn remove(&self, place: CollectionId) -> Result<()> {
         self.check()?;
-        let dedicated = DeleteCollection { collection_name: Scope::dedicated_name(&self.prefix, place), timeout: None };
-        let deleted = self.link.about(dedicated, |mut c, request| async move { c.collections.delete(request).await });
-        match deleted {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        let dedicated = DeleteCollection { collection_name: self.names.dedicated(place), timeout: None };
+        self.link.about_if_there(dedicated, |mut c, request| async move { c.collections.delete(request).await })?;
         let listed = self
             .link
             .about(ListCollectionsRequest {}, |mut c, request| async move { c.collections.list(request).await })?;
-        let shared = listed.collections.into_iter().filter_map(|c| Scope::of_shared(&self.prefix, c.name, place));
+        let shared = listed.collections.into_iter().filter_map(|c| Scope::of_shared(&self.names, c.name, place));
         for scope in shared {
-            self.link.points(scope.everything(), |mut c, request| async move { c.points.delete(request).await })?;
+            // Somebody may have removed it since it was listed.
+            let everything = scope.everything();
+            self.link.points_if_there(everything, |mut c, request| async move { c.points.delete(request).await })?;
         }
         Ok(())
     }
@@ -141,7 +139,7 @@ impl Server {
 impl VectorBackend for Placed {
     fn open(&self, place: CollectionId, shape: &Shape) -> Result<Box<dyn EngineCollection>> {
         self.server.check()?;
-        let scope = Scope::new(&self.server.prefix, place, self.placement, &shape.vectors);
+        let scope = Scope::new(&self.server.names, place, self.placement, &shape.vectors);
         self.server.ensure(&scope, shape)?;
         Ok(Box::new(ServerCollection::new(self.server.clone(), scope, !shape.vectors.is_empty())))
     }
@@ -213,6 +211,7 @@ fn check_version(version: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn versions_before_conditional_updates_are_refused() {

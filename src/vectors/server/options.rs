@@ -19,6 +19,8 @@ const KEY_VARIABLE: &str = "STRONGROOM_QDRANT_API_KEY";
 const PORT: u16 = 6334;
 /// Longest prefix of names: a name has 255 bytes at most.
 const PREFIX_BYTES: usize = 64;
+/// Longest id of a store.
+const INSTANCE_BYTES: usize = 32;
 
 /// A Qdrant server and how it is used.
 pub struct ServerOptions {
@@ -30,6 +32,8 @@ pub struct ServerOptions {
     pub trust: ServerTrust,
     /// What the names of its collections begin with.
     pub prefix: String,
+    /// What the names of shared ones have next: no two stores the same, as their points may have the same ids.
+    pub instance: String,
     /// How long a call may take, attempts and pauses included, in milliseconds.
     pub timeout_ms: u64,
     /// Connections that calls are spread over.
@@ -44,6 +48,7 @@ impl ServerOptions {
             api_key: None,
             trust: ServerTrust::default(),
             prefix: "strongroom".into(),
+            instance: String::new(),
             timeout_ms: 10_000,
             connections: 4,
         }
@@ -55,6 +60,9 @@ impl ServerOptions {
         if self.prefix.is_empty() || self.prefix.len() > PREFIX_BYTES || !self.prefix.chars().all(plain) {
             return Err(Error::invalid("the prefix of Qdrant's collections cannot be used")
                 .with_remedy(format!("set `qdrant_prefix` to 1 to {PREFIX_BYTES} letters, digits, `-` and `_`")));
+        }
+        if self.instance.len() > INSTANCE_BYTES || !self.instance.chars().all(plain) {
+            return Err(Error::integrity("the id of the store"));
         }
         if self.timeout_ms == 0 || !(1..=limits::QDRANT_CONNECTIONS).contains(&self.connections) {
             return Err(Error::invalid("calls to Qdrant need time and connections").with_remedy(format!(

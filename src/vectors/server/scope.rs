@@ -29,6 +29,26 @@ pub(super) struct Scope {
     shared: bool,
 }
 
+/// What physical collections are called.
+pub(super) struct Names {
+    prefix: String,
+    /// What those begin with that places share.
+    shared: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: String, instance: &str) -> Self {
+        let between = if instance.is_empty() { "" } else { "-" };
+        let shared = format!("{prefix}-shared-{instance}{between}");
+        Self { prefix, shared }
+    }
+
+    /// One for `place` alone.
+    pub(super) fn dedicated(&self, place: CollectionId) -> String {
+        format!("{}-{place}", self.prefix)
+    }
+}
+
 /// A message that has its place in it. Only this module makes one.
 #[derive(Clone)]
 pub(super) struct InScope<M>(M);
@@ -50,26 +70,21 @@ pub(super) enum Retrieve {
 
 impl Scope {
     pub(super) fn new(
-        prefix: &str,
+        names: &Names,
         place: CollectionId,
         placement: Placement,
         searchable: &[SearchableVector],
     ) -> Self {
         let physical = match placement {
-            Placement::Dedicated => Self::dedicated_name(prefix, place),
-            Placement::Shared => format!("{}{}", shared_prefix(prefix), shape(searchable)),
+            Placement::Dedicated => names.dedicated(place),
+            Placement::Shared => format!("{}{}", names.shared, shape(searchable)),
         };
         Self { physical, tag: place.to_string(), shared: placement == Placement::Shared }
     }
 
-    /// What a physical collection for `place` alone is called.
-    pub(super) fn dedicated_name(prefix: &str, place: CollectionId) -> String {
-        format!("{prefix}-{place}")
-    }
-
     /// `place` in the physical collection `physical`, if that is a shared one.
-    pub(super) fn of_shared(prefix: &str, physical: String, place: CollectionId) -> Option<Self> {
-        let shared = physical.starts_with(&shared_prefix(prefix));
+    pub(super) fn of_shared(names: &Names, physical: String, place: CollectionId) -> Option<Self> {
+        let shared = physical.starts_with(&names.shared);
         shared.then(|| Self { physical, tag: place.to_string(), shared })
     }
 
@@ -97,9 +112,9 @@ impl Scope {
         })
     }
 
-    /// Deletes those of `ids` that have no newer version than `newest`.
-    pub(super) fn delete(&self, ids: &[Uuid], newest: u64) -> InScope<DeletePoints> {
-        self.delete_where(self.with([has_id(ids), up_to(newest)]))
+    /// Deletes those of `ids` that have no newer version than `through`.
+    pub(super) fn delete(&self, ids: &[Uuid], through: u64) -> InScope<DeletePoints> {
+        self.delete_where(self.with([has_id(ids), up_to(through)]))
     }
 
     /// Deletes everything in the place.
@@ -205,10 +220,6 @@ impl Scope {
     fn tagged(&self) -> Condition {
         has(point::PLACE, is(self.tag.clone()))
     }
-}
-
-fn shared_prefix(prefix: &str) -> String {
-    format!("{prefix}-shared-")
 }
 
 /// What collections have in common that may share a physical one: size and metric of every vector.
@@ -317,8 +328,12 @@ mod tests {
         SearchableVector { position, size, metric: Metric::Cosine }
     }
 
+    fn names(instance: &str) -> Names {
+        Names::new("p".into(), instance)
+    }
+
     fn shared() -> Scope {
-        Scope::new("p", place(7), Placement::Shared, &[vector(0, 384)])
+        Scope::new(&names("i"), place(7), Placement::Shared, &[vector(0, 384)])
     }
 
     fn has_tag(filter: Option<&Filter>) -> bool {
@@ -357,18 +372,21 @@ mod tests {
     }
 
     #[test]
-    fn names_tell_places_and_shapes_apart_and_nothing_else() {
+    fn names_tell_stores_places_and_shapes_apart_and_nothing_else() {
         let name = |placement, byte, vectors: &[SearchableVector]| {
-            Scope::new("p", place(byte), placement, vectors).physical().to_owned()
+            Scope::new(&names("i"), place(byte), placement, vectors).physical().to_owned()
         };
         let id = "07".repeat(16);
         assert_eq!(name(Placement::Dedicated, 7, &[]), format!("p-{id}"));
-        assert_eq!(name(Placement::Shared, 7, &[]), "p-shared-none");
-        assert_eq!(name(Placement::Shared, 7, &[vector(0, 384)]), "p-shared-0-384-cosine");
-        assert_eq!(name(Placement::Shared, 8, &[vector(0, 384)]), "p-shared-0-384-cosine");
+        assert_eq!(name(Placement::Shared, 7, &[]), "p-shared-i-none");
+        assert_eq!(name(Placement::Shared, 7, &[vector(0, 384)]), "p-shared-i-0-384-cosine");
+        assert_eq!(name(Placement::Shared, 8, &[vector(0, 384)]), "p-shared-i-0-384-cosine");
         let many: Vec<_> = (0..16).map(|position| vector(position, 65_536)).collect();
         assert!(name(Placement::Shared, 7, &many).len() < 255);
-        assert!(Scope::of_shared("p", format!("p-{id}"), place(7)).is_none());
-        assert!(Scope::of_shared("p", "q-shared-none".into(), place(7)).is_none());
+        let of_shared = |instance, name: &str| Scope::of_shared(&names(instance), name.into(), place(7)).is_some();
+        assert!(of_shared("i", "p-shared-i-none") && of_shared("", "p-shared-none"));
+        for other in [&format!("p-{id}"), "q-shared-i-none", "p-shared-j-none", "p-shared-none"] {
+            assert!(!of_shared("i", other), "{other}");
+        }
     }
 }

@@ -27,13 +27,13 @@ impl Collection {
 
     /// Whether points carry tokens: in modes that the engine searches.
     pub fn has_tokens(&self) -> bool {
-        self.spec().mode != Mode::Sealed
+        self.mode() != Mode::Sealed
     }
 
     /// Takes over which fields are declared: what is sealed from now on has tokens by that.
     pub(in crate::vectors) fn set_declared(&self, indexes: &BTreeMap<String, FieldIndexSpec>) -> Result<()> {
         let declared = Arc::new(Declared::new(indexes)?);
-        *self.sealer.declared.write() = declared;
+        self.sealer.reshape(|shaping| shaping.declared = declared);
         *self.indexes.write() = indexes.clone();
         // Whoever seals by the fields that were declared before has the head until that is registered.
         drop(self.head.lock());
@@ -76,7 +76,7 @@ impl Collection {
             .collect::<Result<_>>()?;
         let names = self.spec().vectors.keys().chain(self.spec().sparse.keys());
         let vectors: Vec<&str> = names.map(String::as_str).collect();
-        let declared = self.sealer.declared.read().clone();
-        blind::token_filter(&declared, &keys, &vectors, filter)
+        let shaping = self.sealer.shaping();
+        blind::token_filter(&shaping.declared, &keys, &vectors, filter)
     }
 }

@@ -66,7 +66,7 @@ impl Collection {
         self.steadily(|| {
             let open = self.open()?;
             let nearest = self.nearest(request, None)?;
-            if self.spec().mode != Mode::Sealed {
+            if self.mode() != Mode::Sealed {
                 return self.sealed_points(&open, &nearest);
             }
             let provider = self.context.keyring.provider();

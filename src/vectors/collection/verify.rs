@@ -7,6 +7,7 @@ use crate::error::{ErrorKind, Result};
 use crate::vectors::Mode;
 use crate::vectors::engine::{EngineCollection as _, Fields, Point};
 use crate::vectors::registry::Entry;
+use crate::vectors::shaping::Shaping;
 
 use super::Collection;
 use super::read::Registered;
@@ -66,15 +67,20 @@ impl Collection {
     }
 
     pub(super) fn is_sound(&self, point: &Point, entry: &Entry) -> Result<bool> {
+        self.is_sound_as(&self.sealer.shaping(), point, entry)
+    }
+
+    /// Whether a point opens and what is derived from it is what `shaping` says, but for its tokens.
+    pub(super) fn is_sound_as(&self, shaping: &Shaping, point: &Point, entry: &Entry) -> Result<bool> {
         let vector = match self.sealer.open(point, entry) {
             Ok((vector, _)) => vector,
             Err(e) if matches!(e.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => return Ok(false),
             Err(e) => return Err(e),
         };
-        if self.spec().mode == Mode::Veiled {
-            return self.sealer.is_veiled_as(entry.epoch, &vector, point);
+        if shaping.mode == Mode::Veiled {
+            return self.sealer.is_veiled_as(shaping, entry.epoch, &vector, point);
         }
-        for search in self.searchable() {
+        for search in self.searchable(shaping.mode) {
             let stored = point.searchable.iter().find(|(position, _)| *position == search.position);
             let same = match (vector.vectors.at(search.position), stored) {
                 (Some(exact), Some((_, stored))) => search.metric.same_for_engine(exact, stored),

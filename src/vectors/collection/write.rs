@@ -144,9 +144,9 @@ impl Collection {
 
     /// How many parts a veiled collection has once `new` chunks are written.
     fn parts_for(&self, open: &Open, new: usize) -> Result<u16> {
-        match self.spec().mode {
+        match self.mode() {
             Mode::Veiled => self.sealer.parts.with(new, || Ok(open.engine.status()?.points)),
-            Mode::Sealed | Mode::Plain => Ok(1),
+            Mode::Sealed | Mode::Plain => Ok(self.sealer.parts.count()),
         }
     }
 

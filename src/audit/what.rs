@@ -372,6 +372,8 @@ pub enum CollectionChange {
     Indexed,
     /// It moved to another engine, or to another placement.
     Moved,
+    /// Its embeddings are protected by another mode.
+    ModeChanged,
     /// Aliases, declared fields or metadata of a tenant's collections were changed.
     Noted,
 }

@@ -162,9 +162,9 @@ pub(super) async fn ingest(global: &Global, args: IngestArgs, output: &Output) -
 }
 
 /// Flushes, and where the engine searches builds its search graph now: this process is about to end.
-async fn finish(collection: &Collection, output: &Output) -> Result<()> {
+pub(super) async fn finish(collection: &Collection, output: &Output) -> Result<()> {
     collection.flush().await?;
-    if collection.spec().mode != Mode::Sealed {
+    if collection.mode() != Mode::Sealed {
         let spinner = output.progress(None, "{spinner} building the search graph ({elapsed})");
         collection.optimize().await?;
         spinner.finish_and_clear();

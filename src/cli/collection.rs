@@ -1,8 +1,9 @@
-//! `collection create|list|show|migrate|drop|index`.
+//! `collection create|list|show|migrate|update|drop|index`.
 
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand, ValueEnum};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::output::{Output, bytes};
@@ -10,7 +11,9 @@ use super::{Global, TenantArg, index};
 use crate::error::{Error, Result};
 use crate::record::Packing;
 use crate::store::{Collection, Tenant};
-use crate::vectors::{CollectionSpec, Engine, Language, Metric, Mode, Modifier, Placement, SparseParams, VectorParams};
+use crate::vectors::{
+    CollectionSpec, Engine, Language, Metric, Migration, Mode, Modifier, Placement, SparseParams, VectorParams,
+};
 
 #[derive(Subcommand)]
 pub(super) enum CollectionCommand {
@@ -36,6 +39,16 @@ pub(super) enum CollectionCommand {
         name: String,
         #[command(flatten)]
         engine: EngineArgs,
+    },
+    /// Protect a collection by another mode while it is used; once more takes up what was interrupted
+    Update {
+        #[command(flatten)]
+        tenant: TenantArg,
+        /// Its name
+        name: String,
+        /// How embeddings are to be protected: sealed, veiled or plain, as `create --help` says
+        #[arg(long)]
+        mode: Mode,
     },
     /// Drop a collection and everything in it
     Drop {
@@ -136,6 +149,7 @@ pub(super) async fn run(global: &Global, command: CollectionCommand, output: &Ou
             output.answer(&found, describe)
         }
         CollectionCommand::Migrate { tenant, name, engine } => migrate(global, &tenant, &name, &engine, output).await,
+        CollectionCommand::Update { tenant, name, mode } => update(global, &tenant, &name, mode, output).await,
         CollectionCommand::Drop { tenant, name, yes } => {
             if !yes {
                 return Err(Error::invalid(format!("dropping `{}` deletes everything in it", crate::id::shown(&name)))
@@ -181,25 +195,53 @@ const MOVING: &str = "{bar:30} {pos}/{len} points, {msg}, {eta} left";
 
 async fn migrate(global: &Global, tenant: &TenantArg, name: &str, args: &EngineArgs, output: &Output) -> Result<()> {
     let engine = args.engine()?;
-    // Every point is looked at twice: when it is copied, and when it is opened in its new place.
     let bar = output.progress(Some(0), MOVING);
-    let shown = bar.clone();
+    let shown = told(&bar);
     let moved = global
         .with_tenant(tenant, async |tenant| {
-            let told = move |at: crate::vectors::Migration| {
-                shown.set_length(2 * at.points);
-                shown.set_position(at.copied + at.verified);
-                shown.set_message(if at.verified > 0 { "opening" } else { "copying" });
-            };
-            let moved = tenant.migrate_collection(name, engine, told).await?;
-            let collection = one(&tenant.collection(name)?).await?;
-            Ok((moved, collection))
+            let moved = tenant.migrate_collection(name, engine, shown).await?;
+            Ok((moved, one(&tenant.collection(name)?).await?))
         })
         .await;
     bar.finish_and_clear();
     let (moved, collection) = moved?;
     let answer = json!({ "moved": moved.points, "collection": collection });
     output.answer(&answer, |answer| format!("moved {} points: {}", answer["moved"], describe(&answer["collection"])))
+}
+
+async fn update(global: &Global, tenant: &TenantArg, name: &str, mode: Mode, output: &Output) -> Result<()> {
+    let bar = &output.progress(Some(0), MOVING);
+    let shown = told(bar);
+    let changed = global
+        .with_tenant(tenant, async |tenant| {
+            let collection = tenant.collection(name)?;
+            if let Some(leak) = leak(mode).filter(|_| collection.mode() != mode) {
+                output.remark(leak);
+            }
+            let changed = tenant.change_mode(name, mode, shown).await?;
+            bar.finish_and_clear();
+            if changed.points > 0 {
+                super::chunks::finish(&collection, output).await?;
+            }
+            Ok((changed, one(&collection).await?))
+        })
+        .await;
+    bar.finish_and_clear();
+    let (changed, collection) = changed?;
+    let answer = json!({ "changed": changed.points, "collection": collection });
+    output
+        .answer(&answer, |answer| format!("changed {} points: {}", answer["changed"], describe(&answer["collection"])))
+}
+
+/// Shows in `bar` how far a move is. Every point is looked at twice: when it is copied, and when it is opened in its new
+/// place.
+fn told(bar: &ProgressBar) -> impl FnMut(Migration) + Send + 'static {
+    let bar = bar.clone();
+    move |at| {
+        bar.set_length(2 * at.points);
+        bar.set_position(at.copied + at.verified);
+        bar.set_message(if at.verified > 0 { "opening" } else { "copying" });
+    }
 }
 
 /// What a mode gives away to who reads the engine's files. The figures are those of the manual's threat model.
@@ -254,7 +296,7 @@ async fn one(collection: &Collection) -> Result<Value> {
     let spec = collection.spec();
     let status = collection.status().await?;
     Ok(json!({
-        "name": collection.name(), "mode": spec.mode, "vectors": spec.vectors, "sparse": spec.sparse,
+        "name": collection.name(), "mode": collection.mode(), "vectors": spec.vectors, "sparse": spec.sparse,
         "language": spec.language, "packing": spec.packing, "indexes": index::list(collection),
         "engine": collection.engine(), "status": status,
     }))

@@ -60,7 +60,7 @@ pub(super) async fn run(global: &Global, command: IndexCommand, output: &Output)
                 .with_tenant(&args.tenant, async |tenant| {
                     let collection = tenant.collection(&args.collection)?;
                     let made = collection.create_index(&args.field, index).await?;
-                    Ok((made, collection.spec().mode))
+                    Ok((made, collection.mode()))
                 })
                 .await?;
             if mode != Mode::Sealed {

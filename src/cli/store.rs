@@ -131,7 +131,7 @@ pub(super) async fn status(global: &Global, output: &Output) -> Result<()> {
         let tenant = store.tenant(&id).await?;
         let mut collections = Vec::new();
         for collection in tenant.collections() {
-            let (name, mode) = (collection.name().to_owned(), collection.spec().mode.to_string());
+            let (name, mode) = (collection.name().to_owned(), collection.mode().to_string());
             collections.push(NamedStatus { collection: name, mode, status: collection.status().await? });
         }
         let active = keys.epochs.iter().find(|e| e.state == crate::keys::EpochState::Active);

@@ -149,6 +149,12 @@ pub trait KvBackend: Send + Sync {
     /// Makes the files of a copy of everything, as of one instant during the call, in `dir`, which must not exist but
     /// lie on the same file system. Writes go on meanwhile.
     fn checkpoint(&self, dir: &Path) -> Result<()>;
+
+    /// Rewrites the files so that they have nothing any more of rows that were removed or replaced and whose keys start
+    /// with `prefix`. Others read and write meanwhile. An engine without files has nothing to do.
+    fn purge(&self, _table: Table, _prefix: &[u8]) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The first key after all keys that start with `prefix`; `None` when there is no such key.

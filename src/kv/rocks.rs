@@ -7,8 +7,8 @@ use parking_lot::{Condvar, Mutex};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::compaction_filter::Decision;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
-    IteratorMode, Options, ReadOptions, WriteBatch,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
+    DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, ReadOptions, WriteBatch,
 };
 
 use super::{Batch, Change, KvBackend, Row, Table, prefix_end};
@@ -135,6 +135,17 @@ impl KvBackend for Rocks {
     fn checkpoint(&self, dir: &Path) -> Result<()> {
         // Flushed first, so that the copy consists of table files, which the next copy has too, and a short log.
         Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(dir)).map_err(failed)
+    }
+
+    fn purge(&self, table: Table, prefix: &[u8]) -> Result<()> {
+        // A file of the log goes when no table needs anything in it.
+        for table in Table::ALL {
+            self.db.flush_cf(self.table(table)?).map_err(failed)?;
+        }
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db.compact_range_cf_opt(self.table(table)?, Some(prefix), prefix_end(prefix), &options);
+        Ok(())
     }
 }
 

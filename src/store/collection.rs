@@ -8,7 +8,7 @@ use crate::audit::{Access, RecordDigest, RecordType, WriteKind, hex};
 use crate::error::Result;
 use crate::filter::Filter;
 use crate::id::RecordId;
-use crate::vectors::{self, Chunk, CollectionSpec, Engine, Hit, QueryRequest, SearchRequest, StoredChunk};
+use crate::vectors::{self, Chunk, CollectionSpec, Engine, Hit, Mode, QueryRequest, SearchRequest, StoredChunk};
 
 use super::audit::Desk;
 use super::foreground::Class;
@@ -51,9 +51,15 @@ impl Collection {
         self.inner.name()
     }
 
-    /// Its description.
+    /// Its description as it was opened; [`mode`](Self::mode), [`engine`](Self::engine) and [`indexes`](Self::indexes) tell
+    /// what may have been changed since.
     pub fn spec(&self) -> &CollectionSpec {
         self.inner.spec()
+    }
+
+    /// How its embeddings are protected now.
+    pub fn mode(&self) -> Mode {
+        self.inner.mode()
     }
 
     /// Which engine holds its points now.

@@ -43,8 +43,12 @@ impl Collection {
                 Some(_) => {}
                 None => own.declare(&field, Some(making))?,
             }
-            if !making.building {
+            if !own.inner.has_tokens() {
                 return Ok(0);
+            }
+            if !making.building {
+                // The mode was changed meanwhile.
+                own.declare(&field, Some(FieldIndexSpec { building: true, ..index }))?;
             }
             let made = own.inner.make_tokens(|_| {})?;
             own.tenant.catalog.declare(&own.inner_name()?, &field, Some(ready))?;

@@ -17,7 +17,7 @@ use crate::keys::{DataKeys, Keyring};
 use crate::memory::{Memories, MemoryContext, MemoryReport};
 use crate::rotation;
 use crate::scrub::scrub_workers;
-use crate::vectors::{self, Catalog, CollectionContext, CollectionReport, CollectionSpec, Engine, Migration};
+use crate::vectors::{self, Catalog, CollectionContext, CollectionReport, CollectionSpec, Engine, Migration, Mode};
 
 use super::audit::{Asker, Book, Desk};
 use super::foreground::Foreground;
@@ -217,6 +217,34 @@ impl Tenant {
                 || What::CollectionChanged { change: CollectionChange::Moved, place: place.clone(), mode: None };
             let migrate = || tenant.open.catalog.migrate(&name, engine, &mut progress);
             tenant.desk.change(moved(), migrate, |_| moved())
+        })
+        .await
+    }
+
+    /// Protects the embeddings of the collection called `name` by another mode, while everybody goes on reading and writing:
+    /// the engine is given another copy, with what it is to have in that mode, everything in it is opened, and then the
+    /// old one is removed, with what the journal has of it. Reads are answered by the old mode until then. A change that
+    /// was interrupted is taken up again by asking for the same; asking for the mode that the collection has ends it.
+    ///
+    /// While a backup is made the change waits at its end. What backups and snapshots made before have stays in them.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the collection cannot have that mode; otherwise as
+    /// [`migrate_collection`](Self::migrate_collection).
+    pub async fn change_mode(
+        &self,
+        name: &str,
+        mode: Mode,
+        mut progress: impl FnMut(Migration) + Send + 'static,
+    ) -> Result<Migration> {
+        let (tenant, name) = (self.clone(), name.parse::<Name>()?);
+        blocking(move || {
+            let place = Some(audit::hex(tenant.open.catalog.get(&name)?.id().as_bytes()));
+            let change = CollectionChange::ModeChanged;
+            let changed = || What::CollectionChanged { change, place: place.clone(), mode: Some(mode) };
+            let update = || tenant.open.catalog.change_mode(&name, mode, &mut progress);
+            tenant.desk.change(changed(), update, |_| changed())
         })
         .await
     }

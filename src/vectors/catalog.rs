@@ -16,8 +16,10 @@ use crate::record::{self, Field, Packing, Place, StoreKind};
 use crate::secret::SecretBytes;
 
 use super::blind::FieldIndexSpec;
+use super::collection::Describing;
 use super::notes::{self, Notes};
-use super::router::{self, Home, Router};
+use super::router::{self, Home, Router, Target};
+use super::shaping::NoiseKey;
 use super::{
     Collection, CollectionContext, CollectionId, CollectionKind, CollectionSpec, Engine, Metric, Migration, Mode,
     VectorParams,
@@ -51,15 +53,19 @@ struct Description {
     name: String,
     kind: CollectionKind,
     spec: CollectionSpec,
-    /// Where it is at a server, if it is at one.
+    /// Where it is at a server, if it is at one; or in this process, if it changed its mode there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     place: Option<Uuid>,
+    /// Once it was to become veiled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    noise: Option<NoiseKey>,
 }
 
 impl Description {
     fn home(&self) -> Result<Home> {
         match (self.spec.engine, self.place) {
             (Engine::Edge, None) => Ok(Home::Edge),
+            (Engine::Edge, Some(place)) => Ok(Home::Shard { place }),
             (Engine::Server(placement), Some(place)) => Ok(Home::Server { placement, place }),
             _ => Err(crypto::open_failed()),
         }
@@ -103,7 +109,7 @@ impl From<First> for Description {
             FirstMode::Plain => Mode::Plain,
         };
         let spec = CollectionSpec { vectors, ..CollectionSpec::without_vectors() }.mode(mode).packing(packing);
-        Self { name, kind, spec, place: None }
+        Self { name, kind, spec, place: None, noise: None }
     }
 }
 
@@ -120,8 +126,8 @@ impl Catalog {
             let id = CollectionId::try_from(key.get(16..).unwrap_or_default())?;
             let description = unseal(&context, id, &value)?;
             let home = description.home()?;
-            let Description { name, kind, spec, .. } = description;
-            let collection = Collection::new(id, name.clone(), kind, spec, home, context.clone())?;
+            let Description { name, kind, spec, noise, .. } = description;
+            let collection = Collection::new(id, name.clone(), kind, spec, home, noise.as_ref(), context.clone())?;
             collections.insert((kind as Kind, name), Arc::new(collection));
         }
         Ok(Self { tenant_tag, context, collections: RwLock::new(collections), notes: RwLock::new(Arc::new(said)) })
@@ -164,52 +170,94 @@ impl Catalog {
     /// Moves the points of the collection called `name` to another engine or placement, while everybody goes on reading
     /// and writing. A move that was interrupted is taken up again; one to where the collection is ends another.
     pub fn migrate(&self, name: &Name, engine: Engine, progress: &mut dyn FnMut(Migration)) -> Result<Migration> {
+        self.context.engine.check(engine)?;
+        self.move_on(name, Some(engine), None, progress)
+    }
+
+    /// Protects the embeddings of the collection called `name` by another mode, in the engine where it is, while everybody
+    /// goes on reading and writing. A change that was interrupted is taken up again; one to the mode that the collection
+    /// has ends another.
+    pub fn change_mode(&self, name: &Name, mode: Mode, progress: &mut dyn FnMut(Migration)) -> Result<Migration> {
+        self.move_on(name, None, Some(mode), progress)
+    }
+
+    /// Moves to this engine and mode; `None` is the one that the collection has.
+    fn move_on(
+        &self,
+        name: &Name,
+        engine: Option<Engine>,
+        mode: Option<Mode>,
+        progress: &mut dyn FnMut(Migration),
+    ) -> Result<Migration> {
         let collection = self.get(name)?;
         let (kv, id) = (&*self.context.kv, collection.id());
-        self.context.engine.check(engine)?;
         let _moving = collection.start_moving()?;
+        mode.map_or(Ok(()), |mode| collection.check_mode(mode))?;
         router::clear_leaving(kv, &self.context.engine, id)?;
-        let target = self.target(&collection, engine)?;
+        let mode = mode.filter(|mode| *mode != collection.mode());
+        let target = self.target(&collection, engine.unwrap_or(collection.engine()), mode)?;
         let Some(target) = target else { return Ok(Migration::default()) };
+        if mode == Some(Mode::Veiled) {
+            self.give_noise(name, &collection)?;
+        }
         let from = collection.home();
-        let commit = |writing: &Writing<'_>| {
-            // The description may have been sealed anew meanwhile: nobody does that now.
-            let _collections = self.collections.write();
+        // The description may be sealed anew meanwhile: nobody does that while this is held.
+        let hold = || self.collections.write();
+        let commit = |writing: &Writing<'_>, mut batch: Batch| {
             let sealed = kv.get(Table::Catalog, &self.key(id))?.ok_or_else(|| unknown(name))?;
             let mut description = unseal(&self.context, id, &sealed)?;
-            description.move_to(&target);
-            let mut batch = Batch::default();
+            description.move_to(&target.home);
+            description.spec.mode = target.mode.unwrap_or(description.spec.mode);
             batch.put(Table::Catalog, self.key(id), seal(&self.context, writing.epoch(), id, &description)?);
             router::leave(&mut batch, id, &from)?;
             // Who reads the database reads this from here on. Whether a power loss would undo it matters only before
             // what was left is removed: nothing that is acknowledged later is on disk before it.
             kv.write(batch)
         };
-        let moved = collection.migrate(target, commit, progress)?;
+        let moved = collection.migrate(target, &Describing { hold, commit }, progress)?;
         router::later_if_away(router::clear_leaving(kv, &self.context.engine, id))?;
         Ok(moved)
     }
 
-    /// Where a move to `engine` leads, noted; `None` when the collection is there. What moves elsewhere have made is
-    /// removed.
-    fn target(&self, collection: &Collection, engine: Engine) -> Result<Option<Home>> {
+    /// Where a move to `engine`, or to another mode, leads, noted; `None` when the collection is there. What moves
+    /// elsewhere have made is removed.
+    fn target(&self, collection: &Collection, engine: Engine, mode: Option<Mode>) -> Result<Option<Target>> {
         let (kv, id, home) = (&*self.context.kv, collection.id(), collection.home());
-        let before = router::moving(kv, id)?;
-        if let Some(before) = before.filter(|before| before.engine() == engine && *before != home) {
-            return Ok(Some(before));
-        }
-        if let Some(before) = before.filter(|before| *before != home) {
-            self.context.engine.remove(kv, id, &before)?;
+        if let Some(before) = router::moving(kv, id)?.filter(|before| before.home != home) {
+            if before.home.engine() == engine && before.mode == mode {
+                return Ok(Some(before));
+            }
+            self.context.engine.remove(kv, id, &before.home)?;
         }
         let mut batch = Batch::default();
         router::stay(&mut batch, id);
-        let target = if home.engine() == engine { None } else { Some(Home::new(engine)?) };
+        let is_there = home.engine() == engine && mode.is_none();
+        let target = if is_there { None } else { Some(Target::new(engine, mode)?) };
         if let Some(target) = &target {
             router::move_to(&mut batch, id, target)?;
         }
         kv.write(batch)?;
         kv.sync()?;
         Ok(target)
+    }
+
+    /// Gives a collection that is to become veiled a key for the noise of what it has, unless it has one.
+    fn give_noise(&self, name: &Name, collection: &Collection) -> Result<()> {
+        let writing = self.context.keyring.writing();
+        let _collections = self.collections.write();
+        let key = self.key(collection.id());
+        let sealed = self.context.kv.get(Table::Catalog, &key)?.ok_or_else(|| unknown(name))?;
+        let mut description = unseal(&self.context, collection.id(), &sealed)?;
+        if description.noise.is_some() {
+            return Ok(());
+        }
+        let noise = description.noise.insert(NoiseKey::random()?).key(self.context.keyring.provider());
+        let mut batch = Batch::default();
+        batch.put(Table::Catalog, key, seal(&self.context, writing.epoch(), collection.id(), &description)?);
+        self.context.kv.write(batch)?;
+        self.context.kv.sync()?;
+        collection.set_noise(noise);
+        Ok(())
     }
 
     /// Says of every collection that it is in the embedded engine: in a copy whose points are loaded there. None of them
@@ -228,8 +276,9 @@ impl Catalog {
             self.context.kv.write(batch)?;
             debug_assert_eq!(*kind, description.kind as Kind);
             let (id, name) = (collection.id(), name.clone());
-            let Description { kind, spec, .. } = description;
-            *collection = Arc::new(Collection::new(id, name, kind, spec, Home::Edge, self.context.clone())?);
+            let Description { kind, spec, noise, .. } = description;
+            let context = self.context.clone();
+            *collection = Arc::new(Collection::new(id, name, kind, spec, Home::Edge, noise.as_ref(), context)?);
         }
         Ok(())
     }
@@ -303,14 +352,14 @@ impl Catalog {
                 .with_remedy("use it, drop it first, or choose another name"));
         }
         let (id, home) = (CollectionId::random()?, Home::new(spec.engine)?);
-        let description = Description { name: name.to_owned(), kind, spec, place: home.place() };
+        let description = Description { name: name.to_owned(), kind, spec, place: home.place(), noise: None };
         let mut batch = Batch::default();
         home.note(&mut batch, id);
         batch.put(Table::Catalog, self.key(id), seal(&self.context, writing.epoch(), id, &description)?);
         self.context.kv.write(batch)?;
         self.context.kv.sync()?;
-        let collection = Collection::new(id, description.name, kind, description.spec, home, self.context.clone())?;
-        let collection = Arc::new(collection);
+        let context = self.context.clone();
+        let collection = Arc::new(Collection::new(id, description.name, kind, description.spec, home, None, context)?);
         collections.insert(key, collection.clone());
         Ok(collection)
     }
@@ -489,7 +538,7 @@ mod tests {
 
     fn description() -> Description {
         let spec = CollectionSpec::new(384, Metric::Cosine);
-        Description { name: "\"docs\"".into(), kind: CollectionKind::Chunks, spec, place: None }
+        Description { name: "\"docs\"".into(), kind: CollectionKind::Chunks, spec, place: None, noise: None }
     }
 
     fn first(name: &str) -> Vec<u8> {
@@ -567,7 +616,19 @@ mod tests {
         let read = decode(encode(&moved).unwrap().expose_secret()).unwrap();
         assert!(read.home().unwrap() == home);
         assert!(Description { place: None, ..read }.home().is_err());
-        assert!(Description { place: home.place(), ..description() }.home().is_err());
+    }
+
+    #[test]
+    fn a_description_keeps_what_a_change_of_mode_brought() {
+        let home = Target::new(Engine::Edge, Some(Mode::Veiled)).unwrap().home;
+        let mut changed = Description { noise: Some(NoiseKey::random().unwrap()), ..description() };
+        changed.move_to(&home);
+        let json = encode(&changed).unwrap();
+        let read = decode(json.expose_secret()).unwrap();
+        assert!(read.home().unwrap() == home && read.spec == description().spec);
+        assert!(encode(&read).unwrap().expose_secret() == json.expose_secret());
+        let without = encode(&description()).unwrap();
+        assert!(!String::from_utf8_lossy(without.expose_secret()).contains("noise"), "as before modes changed");
     }
 
     #[test]

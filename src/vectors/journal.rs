@@ -78,6 +78,15 @@ pub(super) fn trim(batch: &mut Batch, id: CollectionId, through: u64) {
     batch.delete_range(Table::Journal, key(id, 0), key(id, through.saturating_add(1)));
 }
 
+/// Adds the removal of every entry up to number `through`, the head, to `batch`, and moves the head as a write would: who
+/// compares heads sees that something was changed. Returns the new one.
+pub(super) fn start_anew(batch: &mut Batch, id: CollectionId, through: u64) -> Result<u64> {
+    let seq = through.checked_add(1).ok_or_else(|| Error::integrity("the head of a journal"))?;
+    trim(batch, id, through);
+    batch.put(Table::Journal, id.as_bytes().to_vec(), seq.to_be_bytes());
+    Ok(seq)
+}
+
 /// The last sequence number that was given out; 0 before the first.
 pub(super) fn head(kv: &dyn KvBackend, id: CollectionId) -> Result<u64> {
     let Some(row) = kv.get(Table::Journal, id.as_bytes())? else { return Ok(0) };

@@ -26,6 +26,7 @@ pub mod resident;
 mod router;
 mod seat;
 pub mod server;
+mod shaping;
 mod sparse;
 mod spec;
 mod vector_plain;

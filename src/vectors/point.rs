@@ -1,7 +1,7 @@
 //! Sealing a chunk into a point and opening it again: two sealed fields, each bound to its place and to the other.
 //!
-//! The plaintext of the vector field holds the record id and the exact embeddings, and where these are veiled the seeds of
-//! their noise; its SHA-256 is part of the payload field's associated data, so a payload opens only beside the embedding
+//! The plaintext of the vector field holds the record id and the exact embeddings, and where these were written as veiled
+//! ones the seeds of their noise; its SHA-256 is part of the payload field's associated data, so a payload opens only beside the embedding
 //! that it was stored with.
 
 use std::sync::Arc;
@@ -19,9 +19,10 @@ use crate::keys::{Keyring, Label};
 use crate::record::{self, Field, Place, StoreKind};
 use crate::secret::SecretBytes;
 
-use super::blind::{self, Declared};
+use super::blind;
 use super::engine::Point;
 use super::registry::{self, Entry};
+use super::shaping::Shaping;
 use super::vector_plain::{self, Embeddings};
 use super::veiling::Parts;
 use super::{Chunk, CollectionId, CollectionSpec, Mode, StoredChunk, Vectors, veil};
@@ -31,8 +32,8 @@ pub(super) struct PointSealer {
     pub(super) keyring: Arc<Keyring>,
     pub(super) id: CollectionId,
     pub(super) spec: CollectionSpec,
-    /// The fields that points have tokens of.
-    pub(super) declared: RwLock<Arc<Declared>>,
+    /// What engines are given of points. It has the mode as it is now, the description the one that it was opened with.
+    pub(super) shaping: RwLock<Arc<Shaping>>,
     /// The parts of a veiled collection.
     pub(super) parts: Parts,
 }
@@ -42,8 +43,8 @@ pub(super) struct Sealed {
     pub(super) point: Point,
     pub(super) entry: Entry,
     pub(super) embedding: Embedding,
-    /// What its tokens were made by.
-    pub(super) declared: Arc<Declared>,
+    /// What the rest of the point was derived by.
+    pub(super) shaping: Arc<Shaping>,
 }
 
 /// What an engine that searches is given besides the sealed fields.
@@ -52,8 +53,6 @@ struct Derived {
     /// The part of a veiled collection that it belongs to.
     tag: Option<[u8; 16]>,
     tokens: Vec<[u8; 16]>,
-    /// What the tokens were made by.
-    declared: Arc<Declared>,
 }
 
 /// Which version of a record's embeddings was sealed or opened. With it, that version's payload opens without the
@@ -65,6 +64,11 @@ pub(super) struct Embedding {
 }
 
 impl Embedding {
+    /// The digest.
+    pub(super) fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// The digest, if it is of this version of the record.
     pub(super) fn of_version(&self, version: u64) -> Result<[u8; 32]> {
         if self.version == version { Ok(self.digest) } else { Err(crypto::open_failed()) }
@@ -104,7 +108,7 @@ impl PointSealer {
     /// Seals `chunk` as `version` in `epoch`, in one of `parts` parts if it is veiled.
     pub(super) fn seal(&self, epoch: Epoch, chunk: &Chunk, version: u64, parts: u16) -> Result<Sealed> {
         let mut vectors = self.embeddings(chunk);
-        if self.spec.mode == Mode::Veiled {
+        if self.shaping().mode == Mode::Veiled {
             vectors.seeds = veil::seeds(vectors.dense.len())?;
         }
         let vector = vector_plain::encode(&chunk.id, &vectors)?;
@@ -132,24 +136,24 @@ impl PointSealer {
         let embedding = Embedding { version, digest: self.keyring.provider().sha256(&[vector]) };
         let vector = key.seal(&self.place(&id, version, Field::Vector, None), vector)?;
         let payload = key.seal(&self.place(&id, version, Field::Payload, Some(&embedding.digest)), payload)?;
-        let Derived { searchable, tag, tokens, declared } = self.derived(epoch, plain)?;
+        let shaping = self.shaping();
+        let Derived { searchable, tag, tokens } = self.derived(&shaping, epoch, plain, &embedding)?;
         let digest = registry::digest(self.keyring.provider(), &payload);
         let entry = Entry { expires_at_ms: 0, epoch, version, digest };
         let epoch = epoch.as_u32();
         let point = Point { id, epoch, version, payload, vector, searchable, tag, tokens };
-        Ok(Sealed { point, entry, embedding, declared })
+        Ok(Sealed { point, entry, embedding, shaping })
     }
 
     /// What is derived from the fields of a point.
-    fn derived(&self, epoch: Epoch, plain: &Plain<'_>) -> Result<Derived> {
-        let declared = self.declared.read().clone();
-        let (searchable, tag) = match self.spec.mode {
-            Mode::Sealed => {
-                return Ok(Derived { searchable: Vec::new(), tag: None, tokens: Vec::new(), declared });
-            }
+    fn derived(&self, shaping: &Shaping, epoch: Epoch, plain: &Plain<'_>, embedding: &Embedding) -> Result<Derived> {
+        let declared = &shaping.declared;
+        let (searchable, tag) = match shaping.mode {
+            Mode::Sealed => return Ok(Derived { searchable: Vec::new(), tag: None, tokens: Vec::new() }),
             Mode::Veiled => {
                 let part = self.part(epoch, plain.id, plain.parts)?;
-                (self.veiled(epoch, part, plain.vectors)?, Some(self.part_tag(epoch, part)?))
+                let seeds = shaping.seeds(plain.vectors, &embedding.digest)?;
+                (self.veiled(epoch, part, plain.vectors, &seeds)?, Some(self.part_tag(epoch, part)?))
             }
             Mode::Plain => {
                 let dense = plain.vectors.dense.iter();
@@ -157,42 +161,53 @@ impl PointSealer {
             }
         };
         if declared.is_empty() {
-            return Ok(Derived { searchable, tag, tokens: Vec::new(), declared });
+            return Ok(Derived { searchable, tag, tokens: Vec::new() });
         }
         let key = self.keyring.blinding(epoch, self.id.as_bytes())?;
         let tokens = record::with_payload(plain.payload, |text, metadata| {
             let mut metadata: Map<String, Value> = serde_json::from_str(metadata).map_err(|_| crypto::open_failed())?;
-            let tokens = blind::tokens(&*key, &declared, &metadata, text);
+            let tokens = blind::tokens(&*key, declared, &metadata, text);
             erase_fields(&mut metadata);
             Ok(tokens)
         })?;
-        Ok(Derived { searchable, tag, tokens, declared })
+        Ok(Derived { searchable, tag, tokens })
     }
 
     /// `point`, which must be what the registry's `entry` says, with what is derived from it made anew. Its sealed fields
     /// stay what they are: tokens that name it remain good.
     pub(super) fn rederive(&self, point: &Point, entry: &Entry) -> Result<Sealed> {
+        self.derive_anew(&self.shaping(), point, entry)
+    }
+
+    /// The same as `shaping` says.
+    pub(super) fn derive_anew(&self, shaping: &Arc<Shaping>, point: &Point, entry: &Entry) -> Result<Sealed> {
         let vector_plain = self.open_vector_plain(point, entry)?;
         let opened = self.parse_vector(point, entry, &vector_plain)?;
         let payload_plain = self.open_payload_plain(point, entry, &opened.embedding)?;
         let parts = self.parts.count();
         let OpenedVector { id, vectors, .. } = &opened;
         let plain = Plain { id, vectors, vector: &vector_plain, payload: &payload_plain, parts };
-        let Derived { searchable, tag, tokens, declared } = self.derived(entry.epoch, &plain)?;
+        let Derived { searchable, tag, tokens } = self.derived(shaping, entry.epoch, &plain, &opened.embedding)?;
         let point = Point { searchable, tag, tokens, ..point.clone() };
-        Ok(Sealed { point, entry: *entry, embedding: opened.embedding, declared })
+        Ok(Sealed { point, entry: *entry, embedding: opened.embedding, shaping: shaping.clone() })
     }
 
     /// Whether `point` has the tokens that were made of `chunk`. While those of a field are made or removed, nobody knows.
-    pub(super) fn has_its_tokens(&self, point: &Point, epoch: Epoch, chunk: &StoredChunk) -> Result<bool> {
-        let declared = self.declared.read().clone();
-        if self.spec.mode == Mode::Sealed || declared.is_changing() {
+    pub(super) fn has_its_tokens(
+        &self,
+        shaping: &Shaping,
+        point: &Point,
+        epoch: Epoch,
+        chunk: &StoredChunk,
+    ) -> Result<bool> {
+        let declared = &shaping.declared;
+        if shaping.mode == Mode::Sealed || declared.is_changing() {
             return Ok(true);
         }
         let key = self.keyring.blinding(epoch, self.id.as_bytes())?;
         let mut stored = point.tokens.clone();
         stored.sort_unstable();
-        Ok(stored == blind::tokens(&*key, &declared, &chunk.metadata, &chunk.text))
+        Ok(stored == blind::tokens(&*key, declared, &chunk.metadata, &chunk.text))
     }
 
     /// Opens the vector field of `point`, which must be what the registry's `entry` says.
@@ -214,10 +229,6 @@ impl PointSealer {
     fn parse_vector(&self, point: &Point, entry: &Entry, plain: &SecretBytes) -> Result<OpenedVector> {
         let digest = self.keyring.provider().sha256(&[plain.expose_secret()]);
         let (id, vectors) = vector_plain::decode(plain)?;
-        let seeds = if self.spec.mode == Mode::Veiled { vectors.dense.len() } else { 0 };
-        if vectors.seeds.len() != seeds {
-            return Err(crypto::open_failed());
-        }
         if self.blind(entry.epoch, &id)? != point.id {
             return Err(crypto::open_failed());
         }

@@ -11,6 +11,9 @@ use super::engine::{EngineCollection, EngineStatus, Fields, Nearest, Page, Point
 
 type Engine = Arc<dyn EngineCollection>;
 
+/// What the engine that it moves to is given in place of points.
+pub(super) type Derive = Arc<dyn Fn(Vec<Point>) -> Result<Vec<Point>> + Send + Sync>;
+
 pub(super) struct Seat {
     engine: RwLock<Engine>,
     /// Where it moves to.
@@ -19,6 +22,7 @@ pub(super) struct Seat {
 
 struct Next {
     engine: Engine,
+    derive: Derive,
     /// Why it misses a write. Whoever writes is not told: what counts is the engine that it still sits in.
     failed: Option<Error>,
 }
@@ -33,9 +37,9 @@ impl Seat {
         self.engine.read().clone()
     }
 
-    /// Gives `engine` every write from now on. Nobody may write meanwhile.
-    pub(super) fn begin(&self, engine: Engine) {
-        *self.next.write() = Some(Next { engine, failed: None });
+    /// Gives `engine` every write from now on, with what `derive` makes of points. Nobody may write meanwhile.
+    pub(super) fn begin(&self, engine: Engine, derive: Derive) {
+        *self.next.write() = Some(Next { engine, derive, failed: None });
     }
 
     /// Why the engine that it moves to misses a write, if it does.
@@ -51,17 +55,17 @@ impl Seat {
     /// Sits in the engine that it moves to, and returns the other. Nobody may write meanwhile.
     pub(super) fn change(&self) -> Result<Engine> {
         match self.next.write().take() {
-            Some(Next { engine, failed: None }) => Ok(std::mem::replace(&mut *self.engine.write(), engine)),
+            Some(Next { engine, failed: None, .. }) => Ok(std::mem::replace(&mut *self.engine.write(), engine)),
             Some(Next { failed: Some(e), .. }) => Err(e),
             None => Err(Error::internal("a collection that does not move")),
         }
     }
 
     /// The same write to the engine that it moves to, if it moves.
-    fn also(&self, write: impl FnOnce(&dyn EngineCollection) -> Result<()>) {
+    fn also(&self, write: impl FnOnce(&Next) -> Result<()>) {
         let mut next = self.next.write();
         if let Some(next) = next.as_mut().filter(|next| next.failed.is_none()) {
-            next.failed = write(&*next.engine).err();
+            next.failed = write(next).err();
         }
     }
 
@@ -74,13 +78,13 @@ impl EngineCollection for Seat {
     fn upsert(&self, points: Vec<Point>) -> Result<()> {
         let copy = if self.moves() { points.clone() } else { Vec::new() };
         self.current().upsert(points)?;
-        self.also(|next| next.upsert(copy));
+        self.also(|next| next.engine.upsert((next.derive)(copy)?));
         Ok(())
     }
 
     fn delete(&self, ids: &[Uuid], through: u64) -> Result<()> {
         self.current().delete(ids, through)?;
-        self.also(|next| next.delete(ids, through));
+        self.also(|next| next.engine.delete(ids, through));
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::kv::{Batch, KvBackend, Table};
 
 use super::engine::Point;
 use super::point::{OpenedVector, PointSealer};
+use super::shaping::Shaping;
 use super::vector_plain::Embeddings;
 use super::{CollectionId, Metric, veil};
 
@@ -57,6 +58,11 @@ impl Parts {
         };
         let records = known.saturating_add(new);
         Ok((veil::parts_for(records).max(self.count()), records))
+    }
+
+    /// How many there are to be where `points` points become veiled.
+    pub(super) fn for_points(&self, points: usize) -> u16 {
+        veil::parts_for(points).max(self.count())
     }
 
     /// Adds the number to the batch that first needs it.
@@ -109,24 +115,37 @@ impl PointSealer {
     }
 
     /// What the engine is given of `vectors` in a part.
-    pub(super) fn veiled(&self, epoch: Epoch, part: u16, vectors: &Embeddings) -> Result<Vec<(u8, Vec<f32>)>> {
-        if vectors.dense.len() != vectors.seeds.len() {
+    pub(super) fn veiled(
+        &self,
+        epoch: Epoch,
+        part: u16,
+        vectors: &Embeddings,
+        seeds: &[veil::Seed],
+    ) -> Result<Vec<(u8, Vec<f32>)>> {
+        if vectors.dense.len() != seeds.len() {
             return Err(crypto::open_failed());
         }
-        let each = vectors.dense.iter().zip(vectors.seeds.iter());
+        let each = vectors.dense.iter().zip(seeds);
         each.map(|((position, v), seed)| Ok((*position, self.veil(epoch, part, *position)?.veiled(v, seed)))).collect()
     }
 
     /// Whether tag and vectors of `point` are what was made of `opened`. It may have been written when there were fewer
     /// parts.
-    pub(super) fn is_veiled_as(&self, epoch: Epoch, opened: &OpenedVector, point: &Point) -> Result<bool> {
+    pub(super) fn is_veiled_as(
+        &self,
+        shaping: &Shaping,
+        epoch: Epoch,
+        opened: &OpenedVector,
+        point: &Point,
+    ) -> Result<bool> {
         let mut parts = (1..=self.parts.count()).map(|parts| self.part(epoch, &opened.id, parts));
         let part = parts.find_map(|part| {
             let tagged = part.and_then(|part| Ok((part, self.part_tag(epoch, part)?)));
             tagged.map(|(part, tag)| (point.tag == Some(tag)).then_some(part)).transpose()
         });
         let Some(part) = part.transpose()? else { return Ok(false) };
-        let expected = self.veiled(epoch, part, &opened.vectors)?;
+        let seeds = shaping.seeds(&opened.vectors, opened.embedding.digest())?;
+        let expected = self.veiled(epoch, part, &opened.vectors, &seeds)?;
         let is_there = |(position, veiled): &(u8, Vec<f32>)| {
             let stored = point.searchable.iter().find(|(at, _)| at == position);
             stored.is_some_and(|(_, stored)| Metric::Dot.same_for_engine(veiled, stored))

@@ -92,6 +92,7 @@ fn events() -> Vec<Event> {
         (CollectionChange::Made, Some(Mode::Sealed)),
         (CollectionChange::Dropped, None),
         (CollectionChange::Moved, None),
+        (CollectionChange::ModeChanged, Some(Mode::Veiled)),
         (CollectionChange::Indexed, None),
         (CollectionChange::Noted, None),
     ];

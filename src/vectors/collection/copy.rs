@@ -35,7 +35,7 @@ impl Collection {
         if slot.current.is_some() || super::is_closing(&slot) {
             return Err(Error::internal("points were loaded into an open collection"));
         }
-        let engine = self.context.engine.open(self.id(), &self.home(), &self.shape())?;
+        let engine = self.context.engine.open(self.id(), &self.home(), &self.shape(self.mode()))?;
         let mut points = 0;
         for bucket in buckets {
             let bucket = bucket?;

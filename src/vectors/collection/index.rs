@@ -31,7 +31,7 @@ impl Collection {
 
     /// Whether points carry tokens: in modes that the engine searches.
     pub fn has_tokens(&self) -> bool {
-        self.spec().mode != Mode::Sealed
+        self.mode() != Mode::Sealed
     }
 
     /// Waits until nobody else declares fields of it or makes their tokens, and holds others off: who makes tokens by one
@@ -44,7 +44,7 @@ impl Collection {
     /// see [`await_sealing`](Self::await_sealing).
     pub(in crate::vectors) fn set_declared(&self, indexes: &BTreeMap<String, FieldIndexSpec>) -> Result<()> {
         let declared = Arc::new(Declared::new(indexes)?);
-        *self.sealer.declared.write() = declared;
+        self.sealer.reshape(|shaping| shaping.declared = declared);
         *self.indexes.write() = indexes.clone();
         Ok(())
     }
@@ -105,7 +105,7 @@ impl Collection {
             .collect::<Result<_>>()?;
         let names = self.spec().vectors.keys().chain(self.spec().sparse.keys());
         let vectors: Vec<&str> = names.map(String::as_str).collect();
-        let declared = self.sealer.declared.read().clone();
-        blind::token_filter(&declared, &keys, &vectors, filter)
+        let shaping = self.sealer.shaping();
+        blind::token_filter(&shaping.declared, &keys, &vectors, filter)
     }
 }

@@ -149,7 +149,7 @@ impl Collection {
     /// The vectors that are searched in memory: the engine searches by itself in other modes, and then only the ids are
     /// wanted.
     fn indexed(&self) -> impl Iterator<Item = (u8, &VectorParams)> {
-        (0_u8..).zip(self.spec().vectors.values().filter(|_| self.spec().mode == Mode::Sealed))
+        (0_u8..).zip(self.spec().vectors.values().filter(|_| self.mode() == Mode::Sealed))
     }
 
     fn fill(&self, open: &Open, entries: &HashMap<Uuid, Entry>, keep: Keep) -> Result<Filling> {

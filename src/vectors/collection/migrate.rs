@@ -1,30 +1,43 @@
-//! Moving to another engine or placement, while everybody goes on reading and writing.
+//! Moving to another engine or placement, or to a home for another mode, while everybody goes on reading and writing.
 //!
 //! From the beginning both engines are given every write; reads stay with the old one. Page by page the new one is given
 //! what it lacks, then every record in it is opened against the registry, and then the description changes hands in one
 //! batch. A move that ends half-way leaves the old engine as it is; taken up again, it gives the new one what it lacks.
+//!
+//! With another mode, the new engine is given the same sealed fields and what is derived from them for that mode. The
+//! journal, which has points as the old mode derived them, is emptied by the batch that changes the description.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::MutexGuard;
+use rayon::prelude::*;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::crypto::MacKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::Writing;
-use crate::kv::Table;
+use crate::kv::{Batch, Table};
 use crate::limits;
 use crate::vectors::engine::{EngineCollection, Fields, Point};
+use crate::vectors::journal;
 use crate::vectors::registry::Entry;
-use crate::vectors::router::Home;
+use crate::vectors::router::Target;
+use crate::vectors::seat::Derive;
+use crate::vectors::shaping::Shaping;
+use crate::vectors::{Engine, Mode, Placement};
 
 use super::read::{Listed, registered_id};
 use super::{Collection, Open};
 
 /// How often is looked whether anybody still reads in the engine that was left.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// How often is looked whether a backup still needs the journal.
+const LOOK_FOR_BACKUP: Duration = Duration::from_millis(50);
 
 /// How far a move is, or was.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,10 +50,20 @@ pub struct Migration {
     pub verified: u64,
 }
 
+/// How the description changes hands.
+pub(in crate::vectors) struct Describing<H, C> {
+    /// Keeps everybody else from describing the collection, for as long as what it returns lives.
+    pub(in crate::vectors) hold: H,
+    /// Writes the description, together with a batch.
+    pub(in crate::vectors) commit: C,
+}
+
 struct Move<'a> {
     collection: &'a Collection,
+    target: Target,
     open: Arc<Open>,
     next: Arc<dyn EngineCollection>,
+    derive: Derive,
     done: Migration,
     progress: &'a mut dyn FnMut(Migration),
 }
@@ -53,36 +76,113 @@ impl Collection {
         })
     }
 
-    /// Moves to `target`, which `commit` writes down once everything is there.
-    pub(in crate::vectors) fn migrate(
+    /// Refuses a mode that the collection cannot have.
+    pub(in crate::vectors) fn check_mode(&self, mode: Mode) -> Result<()> {
+        self.spec().clone().mode(mode).validate()?;
+        let same_place = self.searchable(mode) == self.searchable(self.mode());
+        if mode != self.mode() && same_place && self.engine() == Engine::Server(Placement::Shared) {
+            // Points have the same ids, and would lie in the same physical collection.
+            return Err(Error::invalid("a collection without vectors cannot change its mode where it is shared")
+                .with_remedy(
+                    "move it with `strongroom collection migrate --engine server --placement dedicated` first",
+                ));
+        }
+        Ok(())
+    }
+
+    /// Takes over what gives noise to vectors that were not written as veiled ones.
+    pub(in crate::vectors) fn set_noise(&self, noise: Arc<dyn MacKey>) {
+        self.sealer.reshape(|shaping| shaping.noise = Some(noise));
+    }
+
+    /// Moves to `target`, which is written down by `describing` once everything is there.
+    pub(in crate::vectors) fn migrate<G>(
         &self,
-        target: Home,
-        commit: impl FnOnce(&Writing<'_>) -> Result<()>,
+        target: Target,
+        describing: &Describing<impl Fn() -> G, impl Fn(&Writing<'_>, Batch) -> Result<()>>,
         progress: &mut dyn FnMut(Migration),
     ) -> Result<Migration> {
         let open = self.open()?;
-        let next: Arc<dyn EngineCollection> = self.context.engine.open(self.id(), &target, &self.shape())?.into();
-        let points = open.engine.status()?.points as u64;
-        let done = Migration { points, ..Migration::default() };
-        let mut moving = Move { collection: self, open: open.clone(), next: next.clone(), done, progress };
+        let shape = self.shape(target.mode.unwrap_or(self.mode()));
+        let next: Arc<dyn EngineCollection> = self.context.engine.open(self.id(), &target.home, &shape)?.into();
+        let points = open.engine.status()?.points;
+        let derive = self.derive_for(target.mode);
+        let done = Migration { points: points as u64, ..Migration::default() };
+        let mut moving = Move {
+            collection: self,
+            target,
+            open: open.clone(),
+            next: next.clone(),
+            derive: derive.clone(),
+            done,
+            progress,
+        };
         {
             let _settled = self.settled();
-            open.engine.begin(next);
+            if target.mode == Some(Mode::Veiled) {
+                self.make_parts()?;
+            }
+            open.engine.begin(next, derive);
         }
-        let moved = moving.run(target, commit);
+        let moved = moving.run(describing);
         if moved.is_err() {
             open.engine.give_up();
         }
         moved
     }
+
+    /// What is made of points for an engine in another mode; without one they stay as they are.
+    fn derive_for(&self, mode: Option<Mode>) -> Derive {
+        match mode {
+            None => Arc::new(Ok),
+            Some(mode) => {
+                let sealer = self.sealer.clone();
+                Arc::new(move |points| sealer.in_mode(mode, points))
+            }
+        }
+    }
+
+    /// Makes as many parts as there are to be for what is registered. Nobody may write meanwhile.
+    fn make_parts(&self) -> Result<()> {
+        let parts = self.sealer.parts.for_points(self.registry_len()?);
+        let mut batch = Batch::default();
+        self.sealer.parts.put(&mut batch, self.id(), parts);
+        self.context.kv.write(batch)?;
+        self.context.kv.sync()?;
+        self.sealer.parts.stored(parts, None, 0);
+        Ok(())
+    }
+
+    /// `point` of the new engine as it is to be, if its tokens are other ones. Refuses one that is not what was written.
+    fn mended(&self, shaping: &Arc<Shaping>, point: &Point, entry: &Entry) -> Result<Option<Point>> {
+        if !self.is_sound_as(shaping, point, entry)? {
+            return Err(unsound());
+        }
+        if point.tokens.is_empty() && (shaping.mode == Mode::Sealed || shaping.declared.is_empty()) {
+            return Ok(None);
+        }
+        let right = self.sealer.derive_anew(shaping, point, entry)?.point;
+        let tokens = |point: &Point| point.tokens.iter().copied().collect::<BTreeSet<_>>();
+        Ok((tokens(&right) != tokens(point)).then_some(right))
+    }
 }
 
 impl Move<'_> {
-    fn run(&mut self, target: Home, commit: impl FnOnce(&Writing<'_>) -> Result<()>) -> Result<Migration> {
+    fn run<G>(
+        &mut self,
+        describing: &Describing<impl Fn() -> G, impl Fn(&Writing<'_>, Batch) -> Result<()>>,
+    ) -> Result<Migration> {
         self.copy()?;
         self.remove_strangers()?;
-        self.verify()?;
-        self.change(target, commit)?;
+        loop {
+            let shaping = self.collection.sealer.shaping();
+            self.verify(&shaping)?;
+            if self.change(&shaping, describing)? {
+                break;
+            }
+            // A field was declared meanwhile: everything is looked at again.
+            self.done.verified = 0;
+        }
         self.done.points = self.done.verified;
         Ok(self.done)
     }
@@ -109,7 +209,7 @@ impl Move<'_> {
             });
             let lacking: Vec<Point> = lacking.collect::<Result<_>>()?;
             if !lacking.is_empty() {
-                self.next.upsert(lacking)?;
+                self.next.upsert((self.derive)(lacking)?)?;
             }
             self.done.copied += ids.len() as u64;
             (self.progress)(self.done);
@@ -142,22 +242,27 @@ impl Move<'_> {
         }
     }
 
-    /// Opens every record in the new engine. What was looked at stays right: every write since goes there too.
-    fn verify(&mut self) -> Result<()> {
+    /// Opens every record in the new engine. What was looked at stays right: every write since goes there too. Tokens that
+    /// an earlier move has made when other fields were declared are made anew.
+    fn verify(&mut self, shaping: &Shaping) -> Result<()> {
+        let shaping = Arc::new(shaping.in_mode(self.target.mode.unwrap_or(shaping.mode)));
         let mut from = None;
         loop {
             let _settled = self.collection.settled();
             self.check()?;
             let (points, next) = self.next.scroll(from, limits::MIGRATE_POINTS, Fields::Both)?;
             let mut entries = self.registered(from, next)?;
-            for point in &points {
-                let entry = entries.remove(&point.id).ok_or_else(unsound)?;
-                if !self.collection.is_sound(point, &entry)? {
-                    return Err(unsound());
-                }
-            }
+            let registered = points.iter().map(|point| Some((point, entries.remove(&point.id)?)));
+            let registered: Vec<(&Point, Entry)> = registered.collect::<Option<_>>().ok_or_else(unsound)?;
             if !entries.is_empty() {
                 return Err(unsound());
+            }
+            let collection = self.collection;
+            let mended = registered.par_iter().with_min_len(16);
+            let mended = mended.map(|(point, entry)| collection.mended(&shaping, point, entry));
+            let mended: Vec<Point> = mended.filter_map(Result::transpose).collect::<Result<_>>()?;
+            if !mended.is_empty() {
+                self.next.upsert(mended)?;
             }
             self.done.verified += points.len() as u64;
             (self.progress)(self.done);
@@ -184,30 +289,81 @@ impl Move<'_> {
         Ok(entries)
     }
 
-    /// Makes the new engine the collection's.
-    fn change(&self, target: Home, commit: impl FnOnce(&Writing<'_>) -> Result<()>) -> Result<()> {
+    /// Makes the new engine the collection's. `false` when points are derived in another way than by `shaping` by now.
+    fn change<G>(
+        &self,
+        shaping: &Arc<Shaping>,
+        describing: &Describing<impl Fn() -> G, impl Fn(&Writing<'_>, Batch) -> Result<()>>,
+    ) -> Result<bool> {
         let collection = self.collection;
-        // Before any other: who writes takes these in the same order.
-        let writing = collection.context.keyring.writing();
-        let left = {
-            let _settled = collection.settled();
+        let left = loop {
+            // Who holds off writes for long is waited for before anybody else has to wait.
+            drop(collection.settled());
+            // Before any other, and in this order: as who writes and who describes take them.
+            let writing = collection.context.keyring.writing();
+            let held = (describing.hold)();
+            let (mut head, mut applied) = collection.settled();
             self.check()?;
+            // Nobody closes what is open, nor opens it again where it was.
+            let slot = collection.open.read();
+            if !slot.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.open)) {
+                return Err(failed_meanwhile());
+            }
+            if !Arc::ptr_eq(shaping, &collection.sealer.shaping()) {
+                return Ok(false);
+            }
             // The journal is trimmed when the new engine has everything on disk.
             collection.context.kv.sync()?;
             if !self.next.flush()? {
                 return Err(Error::new(ErrorKind::Busy, "the engine that the collection moves to is busy")
                     .with_remedy("try again"));
             }
-            commit(&writing)?;
-            *collection.home.write() = target;
-            self.open.engine.change()?
+            let commit = |batch| (describing.commit)(&writing, batch);
+            let Some(mode) = self.target.mode else {
+                commit(Batch::default())?;
+                break self.take_seat(None)?;
+            };
+            let changed = collection.context.pins.unless_any(|| {
+                let mut batch = Batch::default();
+                let seq = journal::start_anew(&mut batch, collection.id(), *head)?;
+                commit(batch)?;
+                (*head, *applied) = (seq, seq);
+                self.take_seat(Some(mode))
+            });
+            if let Some(left) = changed {
+                break left?;
+            }
+            // A backup has begun that needs the journal whole: it is of the old mode.
+            drop((slot, applied, head, held, writing));
+            std::thread::sleep(LOOK_FOR_BACKUP);
         };
-        drop(writing);
         // Its files may only go when nobody reads them any more; every call to it ends.
         while Arc::strong_count(&left) > 1 {
             std::thread::sleep(LOOK);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Sits in the new engine, and returns the other. Nobody may write meanwhile, and the description says so already.
+    fn take_seat(&self, mode: Option<Mode>) -> Result<Arc<dyn EngineCollection>> {
+        let collection = self.collection;
+        if mode.is_some() {
+            // Before the mode: who finds none loads them, and that waits until this is done.
+            *self.open.resident.write() = None;
+            collection.pending_entries.store(0, Ordering::SeqCst);
+            collection.pending_bytes.store(0, Ordering::SeqCst);
+            collection.wants_optimizing.store(true, Ordering::Relaxed);
+        }
+        let mut left = None;
+        collection.sealer.reshape(|shaping| {
+            // Who asks for the mode waits here: it is that of the engine that is asked.
+            left = Some(self.open.engine.change());
+            *collection.home.write() = self.target.home;
+            if let Some(mode) = mode {
+                (shaping.mode, shaping.changes) = (mode, shaping.changes + 1);
+            }
+        });
+        left.ok_or_else(|| Error::internal("a move that was not made"))?
     }
 
     /// That the collection is still open as it was, and the new engine has not missed a write. Called between writes.
@@ -218,9 +374,13 @@ impl Move<'_> {
         if self.collection.is_current(&self.open) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Unavailable, "the engine failed while the collection moved")
-            .with_remedy("try again: the move goes on where it was"))
+        Err(failed_meanwhile())
     }
+}
+
+fn failed_meanwhile() -> Error {
+    Error::new(ErrorKind::Unavailable, "the engine failed while the collection moved")
+        .with_remedy("try again: the move goes on where it was")
 }
 
 fn unsound() -> Error {

@@ -37,9 +37,11 @@ use super::point::{Embedding, PointSealer};
 use super::resident::{Lease, Resident, ResidentBudget};
 use super::router::{Home, Router};
 use super::seat::Seat;
+use super::shaping::{NoiseKey, Shaping};
 use super::veiling::Parts;
 use super::{CollectionId, CollectionKind, CollectionSpec, Engine, HandedOut, JournalPins, Metric, Mode};
 
+pub(in crate::vectors) use migrate::Describing;
 pub use migrate::Migration;
 pub use sealed::{SealedChunk, SealedHit};
 pub use verify::CollectionReport;
@@ -68,7 +70,7 @@ pub struct CollectionContext {
 pub struct Collection {
     name: String,
     kind: CollectionKind,
-    sealer: PointSealer,
+    sealer: Arc<PointSealer>,
     /// The declared fields as they are described now.
     indexes: RwLock<BTreeMap<String, FieldIndexSpec>>,
     context: CollectionContext,
@@ -142,16 +144,19 @@ impl Collection {
         kind: CollectionKind,
         spec: CollectionSpec,
         home: Home,
+        noise: Option<&NoiseKey>,
         context: CollectionContext,
     ) -> Result<Self> {
         let head = journal::head(&*context.kv, id)?;
         let parts = Parts::load(&*context.kv, id)?;
-        let declared = RwLock::new(Arc::new(Declared::new(&spec.indexes)?));
+        let declared = Arc::new(Declared::new(&spec.indexes)?);
+        let noise = noise.map(|noise| noise.key(context.keyring.provider()));
+        let shaping = RwLock::new(Arc::new(Shaping { mode: spec.mode, declared, noise, changes: 0 }));
         let indexes = RwLock::new(spec.indexes.clone());
         Ok(Self {
             name,
             kind,
-            sealer: PointSealer { keyring: context.keyring.clone(), id, spec, declared, parts },
+            sealer: Arc::new(PointSealer { keyring: context.keyring.clone(), id, spec, shaping, parts }),
             indexes,
             context,
             head: Mutex::new(head),
@@ -187,9 +192,15 @@ impl Collection {
         self.sealer.id
     }
 
-    /// Its description; [`Collection::indexes`] has the declared fields as they are now.
+    /// Its description as it was opened. What may have been changed since is told by [`mode`](Self::mode),
+    /// [`engine`](Self::engine) and [`indexes`](Self::indexes).
     pub fn spec(&self) -> &CollectionSpec {
         &self.sealer.spec
+    }
+
+    /// How its embeddings are protected now.
+    pub fn mode(&self) -> Mode {
+        self.sealer.shaping().mode
     }
 
     /// Which engine holds its points now.
@@ -330,7 +341,7 @@ impl Collection {
         if is_closing(&slot) {
             return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
         }
-        let engine = Seat::new(self.context.engine.open(self.id(), &self.home(), &self.shape())?);
+        let engine = Seat::new(self.context.engine.open(self.id(), &self.home(), &self.shape(self.mode()))?);
         let (mut entries, mut bytes) = (0, 0);
         for entry in journal::entries(&*self.context.kv, self.id()) {
             let (seq, writes) = entry?;
@@ -349,15 +360,23 @@ impl Collection {
     }
 
     /// Reads; a mismatch counts only if the engine did not fail meanwhile. One that failed misses what is registered and
-    /// in the journal, until that is replayed.
-    fn steadily<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
-        let before = self.failures.load(Ordering::SeqCst);
-        match read() {
-            Err(e) if e.kind() == ErrorKind::Integrity && self.failures.load(Ordering::SeqCst) != before => {
-                let failed = Error::new(ErrorKind::Unavailable, "the engine failed while it was read");
-                Err(failed.with_remedy("try again: it is brought up to date first").with_source(e))
+    /// in the journal, until that is replayed. When the mode is changed meanwhile it reads again: it may have asked both
+    /// engines.
+    fn steadily<T>(&self, mut read: impl FnMut() -> Result<T>) -> Result<T> {
+        loop {
+            let changes = self.sealer.shaping().changes;
+            let before = self.failures.load(Ordering::SeqCst);
+            let found = read();
+            if self.sealer.shaping().changes != changes {
+                continue;
             }
-            other => other,
+            return match found {
+                Err(e) if e.kind() == ErrorKind::Integrity && self.failures.load(Ordering::SeqCst) != before => {
+                    let failed = Error::new(ErrorKind::Unavailable, "the engine failed while it was read");
+                    Err(failed.with_remedy("try again: it is brought up to date first").with_source(e))
+                }
+                other => other,
+            };
         }
     }
 
@@ -382,13 +401,13 @@ impl Collection {
         (head, applied)
     }
 
-    /// What the engine is to know of the points.
-    fn shape(&self) -> Shape {
-        Shape { vectors: self.searchable(), tags: self.spec().mode == Mode::Veiled, tokens: self.has_tokens() }
+    /// What an engine is to know of the points in `mode`.
+    fn shape(&self, mode: Mode) -> Shape {
+        Shape { vectors: self.searchable(mode), tags: mode == Mode::Veiled, tokens: mode != Mode::Sealed }
     }
 
-    fn searchable(&self) -> Vec<SearchableVector> {
-        let metric = |metric| match self.spec().mode {
+    fn searchable(&self, mode: Mode) -> Vec<SearchableVector> {
+        let metric = |metric| match mode {
             Mode::Sealed => None,
             // Scaled to length 1 before they are veiled.
             Mode::Veiled => Some(Metric::Dot),

@@ -54,7 +54,7 @@ impl Collection {
         self.steadily(|| {
             let open = self.open()?;
             let found = self.answer(&open, request)?;
-            match self.spec().mode {
+            match self.mode() {
                 Mode::Sealed => self.open_hits(&open, found),
                 Mode::Veiled | Mode::Plain => self.fetch_hits(found, None),
             }
@@ -320,7 +320,7 @@ impl Collection {
                 Ok(indexes.embeddings.keys().filter(|id| filter.is_none_or(|pass| pass(id))).cloned().collect())
             })?,
         };
-        let in_memory: Option<Vec<Option<f64>>> = match self.spec().mode {
+        let in_memory: Option<Vec<Option<f64>>> = match self.mode() {
             Mode::Sealed => self.with_indexes(open, |indexes| {
                 let index = indexes.by_vector.get(&position);
                 let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;

@@ -108,6 +108,15 @@ impl Collection {
 }
 
 impl PointMover<'_> {
+    /// `sealed` as it is derived now: another field may have been declared since, or the mode changed. Nobody else writes.
+    fn up_to_date(&self, sealed: Sealed) -> Result<Sealed> {
+        let shaping = self.collection.sealer.shaping();
+        if Arc::ptr_eq(&sealed.shaping, &shaping) {
+            return Ok(sealed);
+        }
+        self.collection.sealer.derive_anew(&shaping, &sealed.point, &sealed.entry)
+    }
+
     /// Whether a point that did not open when it was read does now: the engine had not been given it yet, or had failed.
     /// Nobody else writes, and `head` is the last write.
     fn opens_by_now(&self, head: u64, open: &super::Open, id: &Uuid, registered: &[u8]) -> Result<bool> {
@@ -215,18 +224,14 @@ impl Mover for PointMover<'_> {
             }
             match moved.sealed {
                 Some(_) if self.orphans => tally.passed += 1,
-                // Another field has been declared since it was sealed: it is looked at again.
-                Some((sealed, _)) if !Arc::ptr_eq(&sealed.declared, &collection.sealer.declared.read()) => {
-                    tally.passed += 1;
-                    tally.again += 1;
-                    continue;
-                }
-                Some((Sealed { point, .. }, _)) if point.id == moved.id => {
+                Some((sealed, _)) if sealed.point.id == moved.id => {
+                    let Sealed { point, .. } = self.up_to_date(sealed)?;
                     tally.moved(point.payload.len() + point.vector.len());
                     points.push(point);
                     continue;
                 }
-                Some((Sealed { point, entry, .. }, was)) => {
+                Some((sealed, was)) => {
+                    let Sealed { point, entry, .. } = self.up_to_date(sealed)?;
                     tally.moved(point.payload.len() + point.vector.len());
                     let handed = &collection.context.handed;
                     handed.moves(collection.id(), moved.id, point.id, was.version, was.payload);

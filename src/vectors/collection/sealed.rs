@@ -70,7 +70,7 @@ impl Collection {
             let open = self.open()?;
             let nearest = self.nearest(request, None)?;
             let filter = request.filter.as_ref();
-            if self.spec().mode != Mode::Sealed || filter.is_some_and(asks_for_vectors) {
+            if self.mode() != Mode::Sealed || filter.is_some_and(asks_for_vectors) {
                 return self.sealed_points(&open, &nearest, filter);
             }
             let provider = self.context.keyring.provider();

@@ -43,7 +43,7 @@ impl Collection {
     pub(crate) fn search_tagged(&self, request: &SearchRequest) -> Result<Vec<(Uuid, Hit)>> {
         self.steadily(|| {
             let open = self.open()?;
-            match self.spec().mode {
+            match self.mode() {
                 Mode::Sealed => {
                     let nearest = self.nearest_in_memory(&open, request, None)?;
                     // What was written since the index was asked is looked at as it is now.
@@ -85,7 +85,7 @@ impl Collection {
         request: &SearchRequest,
         filter: Filter<'_>,
     ) -> Result<Vec<(RecordId, f32)>> {
-        match self.spec().mode {
+        match self.mode() {
             Mode::Sealed => self.nearest_in_memory(open, request, filter),
             Mode::Veiled => self.nearest_veiled(open, request, filter),
             Mode::Plain => {
@@ -98,7 +98,7 @@ impl Collection {
     /// Whether `request` takes so little that it may run where others wait: its indexes are there and small.
     /// Payloads of a server are not in this process.
     pub fn searches_at_once(&self, request: &SearchRequest) -> bool {
-        if self.spec().mode != Mode::Sealed || self.engine() != Engine::Edge {
+        if self.mode() != Mode::Sealed || self.engine() != Engine::Edge {
             return false;
         }
         let open = self.open.read();

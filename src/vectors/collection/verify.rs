@@ -4,9 +4,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::{ErrorKind, Result};
-use crate::vectors::Mode;
 use crate::vectors::engine::{EngineCollection as _, Fields, Point};
 use crate::vectors::registry::Entry;
+use crate::vectors::shaping::Shaping;
+use crate::vectors::{Mode, StoredChunk};
 
 use super::Collection;
 use super::read::{Listed, Registered};
@@ -67,18 +68,30 @@ impl Collection {
     }
 
     pub(super) fn is_sound(&self, point: &Point, entry: &Entry) -> Result<bool> {
+        let shaping = self.sealer.shaping();
+        match self.opened_as(&shaping, point, entry)? {
+            Some(chunk) => self.sealer.has_its_tokens(&shaping, point, entry.epoch, &chunk),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether a point opens and what is derived from it is what `shaping` says, but for its tokens.
+    pub(super) fn is_sound_as(&self, shaping: &Shaping, point: &Point, entry: &Entry) -> Result<bool> {
+        self.opened_as(shaping, point, entry).map(|opened| opened.is_some())
+    }
+
+    /// What is in such a point.
+    fn opened_as(&self, shaping: &Shaping, point: &Point, entry: &Entry) -> Result<Option<StoredChunk>> {
         let (vector, chunk) = match self.sealer.open(point, entry) {
             Ok(opened) => opened,
-            Err(e) if matches!(e.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => return Ok(false),
+            Err(e) if matches!(e.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => return Ok(None),
             Err(e) => return Err(e),
         };
-        if !self.sealer.has_its_tokens(point, entry.epoch, &chunk)? {
-            return Ok(false);
+        if shaping.mode == Mode::Veiled {
+            let sound = self.sealer.is_veiled_as(shaping, entry.epoch, &vector, point)?;
+            return Ok(sound.then_some(chunk));
         }
-        if self.spec().mode == Mode::Veiled {
-            return self.sealer.is_veiled_as(entry.epoch, &vector, point);
-        }
-        for search in self.searchable() {
+        for search in self.searchable(shaping.mode) {
             let stored = point.searchable.iter().find(|(position, _)| *position == search.position);
             let same = match (vector.vectors.at(search.position), stored) {
                 (Some(exact), Some((_, stored))) => search.metric.same_for_engine(exact, stored),
@@ -86,9 +99,9 @@ impl Collection {
                 _ => false,
             };
             if !same {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        Ok(true)
+        Ok(Some(chunk))
     }
 }

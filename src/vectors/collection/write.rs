@@ -145,8 +145,8 @@ impl Collection {
     /// How many parts a veiled collection has once `chunks` are written, and how many records if that
     /// counts. It is not for the engine to say: with too few parts it would find out more.
     fn parts_for(&self, live: &Live, chunks: &[Chunk]) -> Result<(u16, Option<usize>)> {
-        if self.spec().mode != Mode::Veiled {
-            return Ok((1, None));
+        if self.mode() != Mode::Veiled {
+            return Ok((self.sealer.parts.count(), None));
         }
         let rows = self.registry_rows(&self.candidates(live, chunks.iter().map(|chunk| &chunk.id))?)?;
         let lives = 1 + live.older().len();

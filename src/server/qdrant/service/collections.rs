@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Session, no_collection};
 use crate::error::{Error, ErrorKind};
@@ -44,6 +44,11 @@ impl Session {
         let status = collection.status().await?;
         let notes = self.tenant().await?.notes().of(collection.id());
         let spec = collection.spec();
+        let mut metadata = notes.metadata;
+        if let Some(own) = metadata.get_mut(OWN_METADATA) {
+            // It may have changed since that was said.
+            *own = json!({ "mode": collection.mode() });
+        }
         let dense = |params: &VectorParams| DenseParams { size: params.size, metric: params.metric };
         let sparse = |modifier: Modifier| SparseParams { idf: modifier == Modifier::Idf };
         let vectors = spec.vectors.len() + spec.sparse.len();
@@ -52,12 +57,12 @@ impl Session {
             sparse: spec.sparse.iter().map(|(name, params)| (name.clone(), sparse(params.modifier))).collect(),
             points: status.chunks,
             // What is searched in trusted memory needs no graph to be found.
-            indexed_vectors: match spec.mode {
+            indexed_vectors: match collection.mode() {
                 Mode::Veiled | Mode::Plain => status.indexed_vectors,
                 Mode::Sealed => status.chunks.saturating_mul(vectors),
             },
             indexes: notes.fields,
-            metadata: notes.metadata,
+            metadata,
         })
     }
 
@@ -99,10 +104,10 @@ impl Session {
     pub(in super::super) async fn update(&self, name: &str, change: Change) -> Answer<bool> {
         self.may_manage()?;
         let collection = self.readable(name).await?;
-        if mode(&change.metadata)?.is_some_and(|mode| mode != collection.spec().mode) {
+        if mode(&change.metadata)?.is_some_and(|mode| mode != collection.mode()) {
             return Err(Failure::unsupported(
-                "how a collection is protected is fixed when it is made: create one with the mode that you want, and \
-                 write the points into it",
+                "how a collection is protected is not changed here: its operator does that, with `strongroom collection \
+                 update --mode`",
             ));
         }
         if !change.metadata.is_empty() {

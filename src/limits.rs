@@ -234,6 +234,8 @@ pub const RPC_CONNECTIONS: usize = 4096;
 pub const RPC_STREAMS: u32 = 64;
 /// Longest time that a request to the key service may take, from its headers to its answer, in milliseconds.
 pub const RPC_REQUEST_MS: u64 = 60_000;
+/// Longest time that a call of the Qdrant-compatible endpoint may take, in milliseconds: less than the transport lets it.
+pub const QDRANT_REQUEST_MS: u64 = RPC_REQUEST_MS - 2_000;
 /// Longest time that a TLS handshake may take, in milliseconds.
 pub const TLS_HANDSHAKE_MS: u64 = 10_000;
 /// How long certificates of `strongroom pki` are valid unless told otherwise, in days.
@@ -437,8 +439,6 @@ pub const QDRANT_BODIES_BYTES: usize = 256 << 20;
 pub const QDRANT_GRPC_ANSWER_BYTES: usize = 256 << 20;
 /// Most points that it shows at once, and most groups times their size.
 pub const QDRANT_POINTS: usize = 10_000;
-/// Most candidates that it fetches for one question.
-pub const QDRANT_CANDIDATES: usize = 100_000;
 /// Most questions, and most operations, in one batch to it.
 pub const QDRANT_BATCH: usize = 256;
 /// How deep prefetches may lie in each other.
@@ -453,6 +453,9 @@ pub const ALIASES: usize = 1024;
 pub const DECLARED_FIELDS: usize = 256;
 /// Largest record of aliases, declared fields and metadata of a tenant's collections, in bytes.
 pub const NOTES_BYTES: usize = 1 << 20;
+/// How deep arrays and objects lie in each other in metadata and what else of JSON is kept: what is deeper cannot be read
+/// again.
+pub const JSON_DEPTH: usize = 64;
 /// Chunks that are opened at a time while all are looked through.
 pub const LOOK_CHUNKS: usize = 256;
 /// Chunks that are read, changed and written together.

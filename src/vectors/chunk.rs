@@ -155,6 +155,10 @@ impl Chunk {
         if let Some((name, _)) = self.vectors.iter_sparse().find(|(name, _)| !spec.sparse.contains_key(*name)) {
             return Err(self.unknown(name, spec));
         }
+        if !self.metadata.values().all(|value| is_nested_within(value, limits::JSON_DEPTH)) {
+            return Err(Error::invalid(format!("the metadata of record `{}` is nested too deeply", self.id))
+                .with_remedy(format!("nest objects and arrays at most {} deep", limits::JSON_DEPTH)));
+        }
         let bytes = self.text.len() + json_bytes(&self.metadata)?;
         if bytes > limits::PAYLOAD_BYTES {
             return Err(Error::invalid(format!("text and metadata of record `{}` have {bytes} bytes", self.id))
@@ -275,8 +279,17 @@ impl Drop for SearchRequest {
     }
 }
 
+/// Whether arrays and objects of `value` are in each other at most `depth` times.
+fn is_nested_within(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(values) => depth > 0 && values.iter().all(|value| is_nested_within(value, depth - 1)),
+        Value::Object(fields) => depth > 0 && fields.values().all(|value| is_nested_within(value, depth - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
 /// How long `metadata` is as JSON.
-fn json_bytes(metadata: &Map<String, Value>) -> Result<usize> {
+pub(crate) fn json_bytes(metadata: &Map<String, Value>) -> Result<usize> {
     /// Counts what is written to it.
     struct Count(usize);
     impl std::io::Write for Count {

@@ -34,6 +34,7 @@ mod veil;
 mod veiling;
 
 pub use catalog::Catalog;
+pub(crate) use chunk::json_bytes;
 pub use chunk::{Chunk, Hit, SearchRequest, StoredChunk, Vectors};
 pub use collection::{Collection, CollectionContext, CollectionReport, Migration, SealedChunk, SealedHit, Staged};
 pub use fusion::{Fusion, RRF_K};

@@ -138,6 +138,11 @@ pub(super) fn seal(context: &CollectionContext, epoch: Epoch, tenant_tag: &[u8; 
     let mut plain = zeroize::Zeroizing::new(vec![FORMAT]);
     serde_json::to_writer(&mut *plain, notes).map_err(|e| Error::internal("encoding").with_source(e))?;
     notes.validate(plain.len())?;
+    if serde_json::from_slice::<Notes>(plain.get(1..).unwrap_or_default()).is_err() {
+        // What cannot be read again would lock the tenant out.
+        return Err(Error::invalid("metadata or declared fields are nested too deeply")
+            .with_remedy(format!("nest them less than {} deep", limits::JSON_DEPTH)));
+    }
     context.keyring.sealing(Label::Catalog, epoch, b"")?.seal(&place(context, tenant_tag), &plain)
 }
 

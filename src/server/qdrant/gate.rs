@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use parking_lot::Mutex;
@@ -153,7 +153,7 @@ pub(super) async fn measure(State(door): State<Door>, request: Request, next: Ne
     let began = Instant::now();
     let _running = door.gate.metrics.running();
     let call = match (door.api, request.extensions().get::<MatchedPath>()) {
-        (Api::Rest, Some(path)) => format!("{} {}", request.method(), path.as_str()),
+        (Api::Rest, Some(path)) => format!("{} {}", verb(request.method()), path.as_str()),
         // The services that are there are few; anything else is one.
         (Api::Grpc, _) => super::grpc::known_call(request.uri().path()).unwrap_or("unknown").to_owned(),
         (Api::Rest, None) => "unknown".to_owned(),
@@ -169,6 +169,19 @@ pub(super) async fn measure(State(door): State<Door>, request: Request, next: Ne
     response
 }
 
+/// A method as metrics have it: others than these are anything that a client likes.
+fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "OTHER",
+    }
+}
+
 /// The code that a gRPC call ended with: in the headers when it failed, 0 otherwise.
 fn grpc_status(response: &Response) -> u16 {
     let status = response.headers().get("grpc-status");
@@ -179,7 +192,21 @@ fn grpc_status(response: &Response) -> u16 {
 pub(super) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     match door.gate.admit(request).await {
-        Ok(request) => next.run(request).await,
+        // Not given up when nobody waits for the answer any more: the call has its place until its work is done.
+        Ok(request) => {
+            let answered = tokio::spawn(next.run(request));
+            match tokio::time::timeout(Duration::from_millis(limits::QDRANT_REQUEST_MS), answered).await {
+                Ok(Ok(response)) => response,
+                Ok(Err(e)) => {
+                    tracing::error!(error = %e, "a call failed");
+                    door.api.refuse(Failure::new(Code::Internal, "the call failed"), began)
+                }
+                Err(_) => {
+                    let message = "the call takes too long: ask for less at once";
+                    door.api.refuse(Failure::new(Code::Unavailable, message), began)
+                }
+            }
+        }
         Err(failure) => door.api.refuse(failure, began),
     }
 }

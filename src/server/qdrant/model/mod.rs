@@ -10,8 +10,10 @@ pub(super) mod select;
 pub(super) mod vector;
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -90,12 +92,34 @@ impl Serialize for PointId {
     }
 }
 
-/// One or a list of them.
-#[derive(Deserialize)]
-#[serde(untagged)]
+/// One object, or a list of them.
 pub(super) enum OneOrMany<T> {
     Many(Vec<T>),
     One(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    /// By what comes first: whoever tries one and then the other, keeping what was read, takes for ever where these are
+    /// nested.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = OneOrMany<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object or a list of objects")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(OneOrMany::Many)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(object)).map(OneOrMany::One)
+            }
+        }
+        deserializer.deserialize_any(Either(PhantomData))
+    }
 }
 
 impl<T> OneOrMany<T> {
@@ -122,6 +146,33 @@ pub(super) fn no_shard_key<T>(key: &Option<T>) -> Answer<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Guards against a few bytes that take for ever, or more memory than there is.
+    #[test]
+    fn what_is_nested_is_read_once() {
+        #[derive(Deserialize)]
+        struct Nested {
+            #[serde(default)]
+            inner: Option<Box<OneOrMany<Nested>>>,
+        }
+        let depth = |nested: &str| {
+            serde_json::from_str::<OneOrMany<Nested>>(nested).map(|read| {
+                let mut list = OneOrMany::list(Some(read));
+                let mut depth = 0;
+                while let Some(next) = list.pop() {
+                    depth += 1;
+                    list = OneOrMany::list(next.inner.map(|inner| *inner));
+                }
+                depth
+            })
+        };
+        assert_eq!(depth(r#"[{"inner":{"inner":[{}]}}]"#).unwrap(), 3);
+        assert!(depth(&format!("{}1{}", "[".repeat(120), "]".repeat(120))).is_err());
+        assert_eq!(
+            depth(&format!("{}{}", r#"{"inner":"#.repeat(100), "{}".to_owned() + &"}".repeat(100))).unwrap(),
+            101
+        );
+    }
 
     #[test]
     fn ids_are_read_as_qdrant_reads_them() {

@@ -13,6 +13,7 @@ use crate::server::qdrant::failure::{Answer, Failure};
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct PointStruct {
     pub(in super::super) id: PointId,
+    #[serde(alias = "vectors")]
     pub(in super::super) vector: VectorStruct,
     #[serde(default)]
     pub(in super::super) payload: Option<Object>,
@@ -23,6 +24,7 @@ pub(in super::super) struct PointStruct {
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct PointVectors {
     pub(in super::super) id: PointId,
+    #[serde(alias = "vectors")]
     pub(in super::super) vector: VectorStruct,
 }
 
@@ -114,6 +116,7 @@ pub(in super::super) struct UpdateVectorsBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct DeleteVectorsBody {
+    #[serde(alias = "vectors")]
     vector: Vec<String>,
     #[serde(default)]
     points: Option<Vec<PointId>>,

@@ -289,7 +289,7 @@ pub(in super::super) struct QueryBody {
     limit: Option<usize>,
     #[serde(default)]
     offset: Option<usize>,
-    #[serde(default)]
+    #[serde(default, alias = "with_vectors")]
     with_vector: Option<WithVector>,
     #[serde(default)]
     with_payload: Option<WithPayload>,
@@ -314,7 +314,7 @@ pub(in super::super) struct QueryGroupsBody {
     params: Option<ParamsBody>,
     #[serde(default)]
     score_threshold: Option<f32>,
-    #[serde(default)]
+    #[serde(default, alias = "with_vectors")]
     with_vector: Option<WithVector>,
     #[serde(default)]
     with_payload: Option<WithPayload>,
@@ -367,7 +367,7 @@ pub(in super::super) struct SearchBody {
     offset: Option<usize>,
     #[serde(default)]
     with_payload: Option<WithPayload>,
-    #[serde(default)]
+    #[serde(default, alias = "with_vectors")]
     with_vector: Option<WithVector>,
     #[serde(default)]
     score_threshold: Option<f32>,
@@ -385,7 +385,7 @@ pub(in super::super) struct SearchGroupsBody {
     params: Option<ParamsBody>,
     #[serde(default)]
     with_payload: Option<WithPayload>,
-    #[serde(default)]
+    #[serde(default, alias = "with_vectors")]
     with_vector: Option<WithVector>,
     #[serde(default)]
     score_threshold: Option<f32>,
@@ -416,7 +416,7 @@ pub(in super::super) struct RecommendBody {
     offset: Option<usize>,
     #[serde(default)]
     with_payload: Option<WithPayload>,
-    #[serde(default)]
+    #[serde(default, alias = "with_vectors")]
     with_vector: Option<WithVector>,
     #[serde(default)]
     score_threshold: Option<f32>,
@@ -443,7 +443,7 @@ pub(in super::super) struct RecommendGroupsBody {
     params: Option<ParamsBody>,
     #[serde(default)]
     with_payload: Option<WithPayload>,
-    #[serde(default)]
+    #[serde(default, alias = "with_vectors")]
     with_vector: Option<WithVector>,
     #[serde(default)]
     score_threshold: Option<f32>,
@@ -471,7 +471,7 @@ pub(in super::super) struct ScrollBody {
     filter: Option<RawFilter>,
     #[serde(default)]
     with_payload: Option<WithPayload>,
-    #[serde(default)]
+    #[serde(default, alias = "with_vectors")]
     with_vector: Option<WithVector>,
     #[serde(default)]
     order_by: Option<OrderByBody>,
@@ -520,7 +520,7 @@ pub(in super::super) struct PointsBody {
     pub(in super::super) ids: Vec<PointId>,
     #[serde(default)]
     pub(in super::super) with_payload: Option<WithPayload>,
-    #[serde(default)]
+    #[serde(default, alias = "with_vectors")]
     pub(in super::super) with_vector: Option<WithVector>,
 }
 
@@ -835,6 +835,17 @@ pub(in super::super) enum FacetValue {
     Bool(bool),
     Int(i64),
     Words(String),
+}
+
+impl FacetValue {
+    /// About how many bytes of a record it tells.
+    pub(in super::super) fn len(&self) -> usize {
+        match self {
+            Self::Bool(_) => 1,
+            Self::Int(_) => 8,
+            Self::Words(words) => words.len(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -319,6 +319,10 @@ impl VectorColumns {
             Self::Named(columns) => {
                 let mut rows = vec![BTreeMap::new(); points];
                 for (name, column) in columns {
+                    // It is copied for every point.
+                    if name.len() > crate::limits::NAME_BYTES {
+                        return Err(Failure::bad("Wrong input: the name of a vector is too long"));
+                    }
                     if column.len() != points {
                         return Err(uneven());
                     }

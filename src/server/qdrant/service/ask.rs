@@ -78,6 +78,7 @@ impl Session {
         positive(limit, "limit")?;
         within(limit.saturating_add(offset), limits::QDRANT_POINTS, "results of a question")?;
         let tenant = self.tenant().await?;
+        within(prefetches(&prefetch), limits::QUERIES, "prefetches of a question")?;
         let prefetch = self.steps(&tenant, prefetch, 0).await?;
         let ask = match ask {
             Ask::Other(other) => return Err(other.refusal()),
@@ -193,6 +194,11 @@ impl Session {
         });
         dense.or(sparse).map(VectorInput::Vector).ok_or_else(|| no_vector(id, name))
     }
+}
+
+/// How many there are, with those in others.
+fn prefetches(list: &[Prefetch]) -> usize {
+    list.len() + list.iter().map(|one| prefetches(&one.prefetch)).sum::<usize>()
 }
 
 fn no_point(id: &PointId) -> Failure {

@@ -74,7 +74,7 @@ impl Session {
         let tenant = self.tenant().await?;
         let exists =
             || Failure::new(Code::Conflict, format!("Wrong input: Collection `{}` already exists!", shown(name)));
-        if tenant.notes().alias(name).is_some() {
+        if leads_somewhere(&tenant, name) {
             return Err(exists());
         }
         let NewCollection { dense, sparse, metadata } = new;
@@ -165,6 +165,7 @@ impl Session {
             changes.push(match action {
                 AliasAction::Create(create) => {
                     create.alias_name.parse::<Name>()?;
+                    self.may_name(&create.alias_name)?;
                     if tenant.collection(&create.alias_name).is_ok() {
                         let shown = shown(&create.alias_name);
                         return Err(Failure::new(Code::Conflict, format!("Wrong input: `{shown}` is a collection")));
@@ -182,6 +183,7 @@ impl Session {
                 }
                 AliasAction::Rename(rename) => {
                     rename.new_alias_name.parse::<Name>()?;
+                    self.may_name(&rename.new_alias_name)?;
                     if tenant.collection(&rename.new_alias_name).is_ok() {
                         let shown = shown(&rename.new_alias_name);
                         return Err(Failure::new(Code::Conflict, format!("Wrong input: `{shown}` is a collection")));
@@ -196,10 +198,17 @@ impl Session {
         Ok(true)
     }
 
+    /// Refuses a name that is none of those which the key is for: it would find out what others are taken.
+    fn may_name(&self, alias: &str) -> Answer<()> {
+        if self.key.covers(alias) {
+            return Ok(());
+        }
+        Err(self.refused("is for certain names only, and this is none of them"))
+    }
+
     /// Refuses an alias that leads to a collection which the key does not cover.
     fn covers_alias(&self, tenant: &crate::store::Tenant, alias: &str) -> Answer<()> {
-        let leads_somewhere = tenant.notes().alias(alias).is_some();
-        if !leads_somewhere || self.find(tenant, alias).is_some() {
+        if !leads_somewhere(tenant, alias) || self.find(tenant, alias).is_some() {
             return Ok(());
         }
         Err(no_alias(alias).into())
@@ -302,4 +311,11 @@ fn mode(metadata: &Object) -> Answer<Option<Mode>> {
         Some((1, Some(mode))) => Ok(Some(mode.parse()?)),
         _ => Err(wrong()),
     }
+}
+
+/// Whether a collection is also called `alias`. One that led to a collection which was dropped is free.
+fn leads_somewhere(tenant: &crate::store::Tenant, alias: &str) -> bool {
+    let notes = tenant.notes();
+    let of = notes.alias(alias);
+    of.is_some_and(|id| tenant.collections().iter().any(|collection| collection.id().to_string() == id))
 }

@@ -1,8 +1,8 @@
 //! Questions in groups: the best of each value of a field.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::read::{Shape, positive, within};
+use super::read::{Room, Shape, positive, within};
 use super::{Session, ask, payload, values};
 use crate::filter::JsonPath;
 use crate::id::RecordId;
@@ -31,6 +31,8 @@ impl Session {
         let ready = self.ready(&collection, question).await?;
         let mut order: Vec<GroupId> = Vec::new();
         let mut hits: HashMap<GroupId, Vec<ScoredPoint>> = HashMap::new();
+        // A point is in the group of each of its values.
+        let mut room = Room::default();
         for (chunk, score, value) in ask::answer(&collection, ready).await? {
             let payload = payload::of_chunk(chunk.metadata.clone(), chunk.text.clone());
             for id in group_ids(&payload, &path) {
@@ -44,6 +46,7 @@ impl Session {
                     }
                 };
                 if group.len() < size {
+                    room.take(&chunk)?;
                     group.push(shape.scored(chunk.clone(), score, value));
                 }
             }
@@ -76,10 +79,13 @@ impl Session {
 
 /// The groups of a point. One that has a value which is no group is in none.
 fn group_ids(payload: &crate::server::qdrant::model::Object, path: &JsonPath) -> Vec<GroupId> {
-    let (mut ids, mut whole) = (Vec::new(), true);
+    let (mut ids, mut seen, mut whole) = (Vec::new(), HashSet::new(), true);
     payload::each_at(payload, path, &mut |value| match values::group(value) {
-        Some(id) if ids.contains(&id) => {}
-        Some(id) => ids.push(id),
+        Some(id) if seen.contains(&id) => {}
+        Some(id) => {
+            seen.insert(id.clone());
+            ids.push(id);
+        }
         None => whole = false,
     });
     if whole { ids } else { Vec::new() }

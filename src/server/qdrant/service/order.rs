@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
+use super::read::Room;
 use super::{payload, values};
 use crate::audit::Access;
 use crate::filter::{Filter, JsonPath};
@@ -49,7 +50,15 @@ pub(super) async fn ordered(
         let bytes = chunks.iter().map(|chunk| chunk.text.len()).sum();
         // What was deleted meanwhile is left out.
         let chunk = |id: &RecordId| chunks.iter().find(|chunk| chunk.id == *id).cloned();
-        let value: Vec<_> = found.iter().filter_map(|(value, id)| Some((chunk(id)?, *value))).collect();
+        let mut room = Room::default();
+        let mut value = Vec::with_capacity(found.len());
+        for (of, id) in &found {
+            if let Some(chunk) = chunk(id) {
+                // A point is there once for each of its values.
+                room.take(&chunk)?;
+                value.push((chunk, *of));
+            }
+        }
         Ok(Looked { value, revealed: ids, bytes })
     };
     Ok(collection.look(Access::Scroll, look).await?)

@@ -126,26 +126,59 @@ impl Session {
         let path: JsonPath = key.parse()?;
         let look = move |looker: &crate::store::Looker| {
             let mut counts: HashMap<FacetValue, u64> = HashMap::new();
+            let (mut revealed, mut bytes) = (Vec::new(), 0);
             looker.each(None, filter.as_ref(), limits::LOOK_CHUNKS, |chunk| {
                 let payload = payload::of_chunk(chunk.metadata, chunk.text);
                 // Each value counts once for a point.
                 let mut of_point = HashSet::new();
                 payload::each_at(&payload, &path, &mut |value| of_point.extend(values::facet(value)));
-                of_point.into_iter().for_each(|value| *counts.entry(value).or_default() += 1);
+                if !of_point.is_empty() {
+                    revealed.push(chunk.id);
+                }
+                for value in of_point {
+                    let known = counts.entry(value).or_insert_with_key(|value| {
+                        bytes += value.len();
+                        0
+                    });
+                    *known += 1;
+                }
                 if counts.len() > limits::QDRANT_VALUES {
                     return Err(Error::invalid(format!("the field has more than {} values", limits::QDRANT_VALUES))
                         .with_remedy("count among fewer points, with a filter"));
                 }
                 Ok(true)
             })?;
-            // How many there are of a value reveals no record.
-            Ok(Looked { value: counts, revealed: Vec::new(), bytes: 0 })
+            // Each value is told once, of whatever records have it.
+            Ok(Looked { value: counts, revealed, bytes })
         };
         let counts = collection.look(Access::Scroll, look).await?;
         let mut hits: Vec<(FacetValue, u64)> = counts.into_iter().collect();
         hits.sort_by(|(a, a_count), (b, b_count)| b_count.cmp(a_count).then_with(|| a.cmp(b)));
         hits.truncate(limit);
         Ok(Facets { hits: hits.into_iter().map(|(value, count)| Facet { value, count }).collect() })
+    }
+}
+
+/// What is left of the room for what one answer holds: points that it has more than once count each time.
+pub(super) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(limits::QDRANT_GRPC_ANSWER_BYTES)
+    }
+}
+
+impl Room {
+    /// Takes what `chunk` needs.
+    pub(super) fn take(&mut self, chunk: &StoredChunk) -> Result<(), Error> {
+        let vectors = chunk.vectors.iter().map(|(_, vector)| vector.len() * 4);
+        let sparse = chunk.vectors.iter_sparse().map(|(_, vector)| vector.indices().len() * 8);
+        let bytes =
+            chunk.text.len() + crate::vectors::json_bytes(&chunk.metadata)? + vectors.chain(sparse).sum::<usize>();
+        self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
+            Error::invalid("the answer is too large").with_remedy("ask for fewer points, or for less of each")
+        })?;
+        Ok(())
     }
 }
 

@@ -25,15 +25,15 @@ fn veiled() -> CollectionSpec {
     CollectionSpec::new(384, Metric::Cosine).mode(Mode::Veiled)
 }
 
-/// Fills three parts as a collection does that grew: most records are in the first, where they were written when there was
-/// no other.
-async fn fill(docs: &Collection, chunks: &[Chunk]) {
+/// Fills three parts as a collection does that grew: records are in the first, where they were written when there was no
+/// other, but for the first `again`, which are written once more.
+async fn fill(docs: &Collection, chunks: &[Chunk], again: usize) {
     docs.ingest(chunks.to_vec()).await.unwrap();
     let ids = 1_000_000..1_003_000_u64;
     let vector = chunks[0].vectors.get("").unwrap();
     docs.ingest(ids.clone().map(|id| Chunk::new(id, "goes again", vector.to_vec())).collect()).await.unwrap();
     docs.delete(ids.map(Into::into).collect()).await.unwrap();
-    docs.ingest(chunks[..300].to_vec()).await.unwrap();
+    docs.ingest(chunks[..again].to_vec()).await.unwrap();
 }
 
 /// The ids of the ten nearest to each question by brute force.
@@ -93,7 +93,7 @@ async fn searches_keep_their_recall_while_a_rotation_runs() {
     let tenant = test.tenant("acme").await;
     let chunks = Arc::new(common::sample_chunks());
     let docs = tenant.create_collection("docs", veiled()).await.unwrap();
-    fill(&docs, &chunks).await;
+    fill(&docs, &chunks, chunks.len()).await;
     let truth = Arc::new(truth(&common::sample_vectors("query_vectors.f16.npy"), &chunks));
     let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
     let searchers: Vec<_> = (0..2)
@@ -168,7 +168,7 @@ async fn an_exact_search_is_exact() {
     let test = common::store().await;
     let chunks = common::sample_chunks();
     let docs = test.tenant("acme").await.create_collection("docs", veiled()).await.unwrap();
-    fill(&docs, &chunks).await;
+    fill(&docs, &chunks, 300).await;
     let queries = common::sample_vectors("query_vectors.f16.npy");
     for (query, truth) in queries.iter().zip(truth(&queries, &chunks)) {
         let mut request = SearchRequest::new(query.clone(), K);
@@ -189,7 +189,7 @@ async fn a_filter_leaves_the_best_of_those_that_pass() {
     let chunks: Vec<Chunk> = (0..).zip(common::sample_chunks()).map(marked).collect();
     let spec = veiled().index("declared", FieldIndexSpec::new(IndexKind::Integer));
     let docs = test.tenant("acme").await.create_collection("docs", spec).await.unwrap();
-    fill(&docs, &chunks).await;
+    fill(&docs, &chunks, 300).await;
     let passing: Vec<Chunk> = chunks.into_iter().filter(|chunk| chunk.metadata["declared"] == 3).collect();
     let ids: BTreeSet<RecordId> = passing.iter().map(|chunk| chunk.id.clone()).collect();
     let queries = common::sample_vectors("query_vectors.f16.npy");

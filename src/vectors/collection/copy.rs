@@ -31,6 +31,7 @@ impl Collection {
     /// Gives the engine the points of a copy, before the collection is first opened and its journal replayed on top of
     /// them. Returns how many there were.
     pub(crate) fn load(&self, buckets: impl Iterator<Item = Result<Vec<Point>>>) -> Result<u64> {
+        let _opening = self.opening.lock();
         let slot = self.open.write();
         if slot.current.is_some() || super::is_closing(&slot) {
             return Err(Error::internal("points were loaded into an open collection"));

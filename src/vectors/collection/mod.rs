@@ -80,6 +80,9 @@ pub struct Collection {
     applied: Mutex<u64>,
     turn: Condvar,
     open: RwLock<Slot>,
+    /// Held while the engine is opened, which may wait for a server; [`open`](Self::open) is free meanwhile. When that
+    /// failed last, and why.
+    opening: Mutex<Option<(Instant, Error)>>,
     home: RwLock<Home>,
     /// Held while it moves to another engine.
     moving: Mutex<()>,
@@ -163,6 +166,7 @@ impl Collection {
             applied: Mutex::new(head),
             turn: Condvar::new(),
             open: RwLock::default(),
+            opening: Mutex::default(),
             home: RwLock::new(home),
             moving: Mutex::new(()),
             indexing: Mutex::new(()),
@@ -300,9 +304,11 @@ impl Collection {
 
     /// Closes it for good, before everything in it is removed. [`Busy`](ErrorKind::Busy) while somebody reads or writes.
     pub(super) fn retire(&self) -> Result<()> {
+        let in_use = || Error::new(ErrorKind::Busy, "the collection is in use").with_remedy("try again");
+        let _opening = self.opening.try_lock().ok_or_else(in_use)?;
         let mut slot = self.open.write();
         if slot.current.as_ref().is_some_and(|open| Arc::strong_count(open) > 1) || is_closing(&slot) {
-            return Err(Error::new(ErrorKind::Busy, "the collection is in use").with_remedy("try again"));
+            return Err(in_use());
         }
         slot.current = None;
         slot.dropped = true;
@@ -331,16 +337,38 @@ impl Collection {
         if let Some(open) = self.open.read().current.clone() {
             return Ok(open);
         }
+        let came = Instant::now();
+        let mut failed = self.opening.lock();
+        {
+            let slot = self.open.read();
+            if let Some(open) = slot.current.clone() {
+                return Ok(open);
+            }
+            if slot.dropped {
+                return Err(Error::not_found("the collection was dropped"));
+            }
+            if is_closing(&slot) {
+                return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
+            }
+        }
+        // Who has waited for an attempt that failed does not wait for another of the same length.
+        if let Some((_, e)) = failed.as_ref().filter(|(at, _)| *at >= came) {
+            return Err(again(e));
+        }
+        let opened = self.open_engine();
+        *failed = opened.as_ref().err().map(|e| (Instant::now(), again(e)));
+        let open = opened?;
+        // Nobody has it open until here, so nobody has written since the journal was replayed.
         let mut slot = self.open.write();
-        if let Some(open) = slot.current.clone() {
-            return Ok(open);
-        }
-        if slot.dropped {
-            return Err(Error::not_found("the collection was dropped"));
-        }
-        if is_closing(&slot) {
-            return Err(Error::new(ErrorKind::Busy, "the collection is being closed").with_remedy("try again"));
-        }
+        slot.last = Arc::downgrade(&open.files);
+        slot.current = Some(open.clone());
+        drop(slot);
+        self.wants_optimizing.store(true, Ordering::Relaxed);
+        Ok(open)
+    }
+
+    /// The engine collection, brought up to date with the journal. Nobody else may have it open.
+    fn open_engine(&self) -> Result<Arc<Open>> {
         let engine = Seat::new(self.context.engine.open(self.id(), &self.home(), &self.shape(self.mode()))?);
         let (mut entries, mut bytes) = (0, 0);
         for entry in journal::entries(&*self.context.kv, self.id()) {
@@ -352,11 +380,7 @@ impl Collection {
         }
         self.pending_entries.store(entries, Ordering::SeqCst);
         self.pending_bytes.store(bytes, Ordering::SeqCst);
-        let open = Arc::new(Open { engine, resident: Arc::default(), files: Arc::new(()) });
-        slot.last = Arc::downgrade(&open.files);
-        slot.current = Some(open.clone());
-        self.wants_optimizing.store(true, Ordering::Relaxed);
-        Ok(open)
+        Ok(Arc::new(Open { engine, resident: Arc::default(), files: Arc::new(()) }))
     }
 
     /// Reads; a mismatch counts only if the engine did not fail meanwhile. One that failed misses what is registered and
@@ -442,6 +466,15 @@ impl Collection {
 /// Whether the engine's files are still being closed.
 fn is_closing(slot: &Slot) -> bool {
     slot.current.is_none() && slot.last.strong_count() > 0
+}
+
+/// The same for somebody else.
+fn again(e: &Error) -> Error {
+    let again = Error::new(e.kind(), e.to_string());
+    match e.remedy() {
+        Some(remedy) => again.with_remedy(remedy),
+        None => again,
+    }
 }
 
 /// Gives one write, which is of number `seq`, to the engine; returns about how many bytes it was.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use strongroom::vectors::blind::{FieldIndexSpec, IndexKind};
 use strongroom::{
     Chunk, Collection, CollectionSpec, Filter, Metric, Mode, RecordId, RotateOptions, SearchRequest, Store, Tenant,

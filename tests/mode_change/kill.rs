@@ -89,11 +89,12 @@ fn run(dir: &Path, mode: Mode, point: u64, written: &mut BTreeMap<u64, u64>) -> 
     }
     let mut late = point.saturating_sub(PAGES);
     if late > LATE - AFTER {
-        while !line.contains("changed") && {
-            line.clear();
-            lines.read_line(&mut line).unwrap() > 0
-        } {
+        while lines.read_line(&mut line).unwrap() > 0 {
             take(&line, &mut pages);
+            if line.contains("changed") {
+                break;
+            }
+            line.clear();
         }
         line.clear();
         late -= LATE - AFTER;

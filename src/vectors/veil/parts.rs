@@ -1,7 +1,7 @@
 //! The parts of a veiled collection: each has a rotation of its own and is searched alone, so that what somebody finds out
 //! about one says nothing of another.
 
-/// Points that a part has, about: an attack needs more of them.
+/// Points that a part has, about: an attack by who has other texts of the same kind needs more of them.
 const PART_POINTS: usize = 2500;
 /// Most parts of a collection: each is another search.
 pub(crate) const MOST_PARTS: u16 = 32;

@@ -156,7 +156,22 @@ fn keys_are_for_what_they_were_made_for() {
     assert_eq!(endpoint.call("POST", "/collections/aliases", &manage, &alias).0, 200);
     assert_eq!(endpoint.call("POST", "/collections/postern/points/count", &one, &json!({})).0, 404);
     let moved = json!({"actions": [{"create_alias": {"collection_name": "harbour", "alias_name": "postern"}}]});
-    assert_eq!(endpoint.call("POST", "/collections/aliases", &one, &moved).0, 404);
+    assert_eq!(endpoint.call("POST", "/collections/aliases", &one, &moved).0, 403);
+    // Nor does it tell what there is: a name is refused whether it is taken or not.
+    for name in ["cellar", "postern", "nothing"] {
+        let taken = json!({"actions": [{"create_alias": {"collection_name": "harbour", "alias_name": name}}]});
+        let (status, answer) = endpoint.call("POST", "/collections/aliases", &one, &taken);
+        assert_eq!(status, 403, "{name}: {answer}");
+    }
+    // One whose collection is gone leads nowhere, and is free again.
+    create(&endpoint, &manage, "wharf");
+    let lead = |name: &str| json!({"actions": [{"create_alias": {"collection_name": name, "alias_name": "berth"}}]});
+    assert_eq!(endpoint.call("POST", "/collections/aliases", &manage, &lead("wharf")).0, 200);
+    assert_eq!(endpoint.call("DELETE", "/collections/wharf", &manage, &Value::Null).0, 200);
+    assert_eq!(endpoint.call("POST", "/collections/berth/points/count", &manage, &json!({})).0, 404);
+    assert_eq!(endpoint.call("POST", "/collections/aliases", &manage, &lead("harbour")).0, 200);
+    let free = json!({"actions": [{"delete_alias": {"alias_name": "berth"}}]});
+    assert_eq!(endpoint.call("POST", "/collections/aliases", &manage, &free).0, 200);
     assert_eq!(list(&one).1["result"]["collections"], json!([{"name": "harbour"}]));
     assert_eq!(endpoint.call("GET", "/aliases", &one, &Value::Null).1["result"]["aliases"], json!([]));
     // The metrics are for those alone who have a key for them, and name nobody.

@@ -435,7 +435,9 @@ pub const QDRANT_REQUESTS_PER_KEY: usize = 64;
 pub const QDRANT_BODY_BYTES: usize = 32 << 20;
 /// Bytes of requests that it reads at a time, all together.
 pub const QDRANT_BODIES_BYTES: usize = 256 << 20;
-/// Largest answer of it over gRPC, in bytes.
+/// How many of these may be of one API key: twice the largest request.
+pub const QDRANT_BODIES_BYTES_PER_KEY: usize = 64 << 20;
+/// Largest answer of it over gRPC, and of what is in any answer more than once, in bytes.
 pub const QDRANT_GRPC_ANSWER_BYTES: usize = 256 << 20;
 /// Most points that it shows at once, and most groups times their size.
 pub const QDRANT_POINTS: usize = 10_000;

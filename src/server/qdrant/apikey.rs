@@ -194,6 +194,8 @@ pub(super) struct ApiKey {
     collections: BTreeSet<String>,
     caller: Caller,
     pub(super) requests: Arc<Semaphore>,
+    /// Bytes of its requests that may be read at a time, in KiB.
+    pub(super) room: Arc<Semaphore>,
 }
 
 impl ApiKeys {
@@ -216,7 +218,7 @@ impl ApiKeys {
         for entry in read(path)?.key {
             // One that stays goes on with what it has under way.
             let old = before.and_then(|before| before.by_id.get(&entry.id));
-            let key = ApiKey::new(entry, old.map(|old| old.requests.clone()))?;
+            let key = ApiKey::new(entry, old.map(|old| (old.requests.clone(), old.room.clone())))?;
             if let Some(twice) = by_id.insert(key.entry.id.clone(), Arc::new(key)) {
                 return Err(Error::invalid(format!("there are two API keys `{}`", twice.entry.id)));
             }
@@ -234,7 +236,7 @@ impl ApiKeys {
 }
 
 impl ApiKey {
-    fn new(entry: KeyEntry, requests: Option<Arc<Semaphore>>) -> Result<Self> {
+    fn new(entry: KeyEntry, used: Option<(Arc<Semaphore>, Arc<Semaphore>)>) -> Result<Self> {
         let about = |what: &str| Error::invalid(format!("API key `{}` has {what}", shown(&entry.id)));
         if entry.id.len() != 16 || !entry.id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(about("a name that is not 16 hexadecimal digits"));
@@ -250,12 +252,17 @@ impl ApiKey {
         }
         let scope = Scope::Tenants(tenant.iter().cloned().collect());
         let caller = Caller::new(format!("apikey-{}", entry.id), ServiceRole::Agent, scope);
+        let (requests, room) = used.unwrap_or_else(|| {
+            let of = |places| Arc::new(Semaphore::new(places));
+            (of(limits::QDRANT_REQUESTS_PER_KEY), of(limits::QDRANT_BODIES_BYTES_PER_KEY >> 10))
+        });
         Ok(Self {
             digest,
             tenant,
             collections: entry.collections.iter().cloned().collect(),
             caller,
-            requests: requests.unwrap_or_else(|| Arc::new(Semaphore::new(limits::QDRANT_REQUESTS_PER_KEY))),
+            requests,
+            room,
             entry,
         })
     }

@@ -120,7 +120,7 @@ impl Gate {
         let place = key.requests.clone().try_acquire_owned().map_err(|_| busy())?;
         let places = Places { _of_key: Arc::new(place), read: Arc::default() };
         let (mut parts, body) = request.into_parts();
-        let body = measured(body, self.room.clone(), places.clone());
+        let body = measured(body, [key.room.clone(), self.room.clone()], places.clone());
         parts.extensions.insert(Session::new(self.service.clone(), key, places));
         Ok(Request::from_parts(parts, body))
     }
@@ -137,13 +137,16 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// `body`, where what is read of it takes room until the call is answered.
-fn measured(body: Body, room: Arc<Semaphore>, places: Places) -> Body {
+fn measured(body: Body, rooms: [Arc<Semaphore>; 2], places: Places) -> Body {
     Body::from_stream(body.into_data_stream().map(move |frame| {
         let frame = frame.map_err(std::io::Error::other)?;
         let kib = u32::try_from(frame.len().div_ceil(1024)).unwrap_or(u32::MAX);
         let no_room = || std::io::Error::from(std::io::ErrorKind::QuotaExceeded);
-        let taken = room.clone().try_acquire_many_owned(kib).map_err(|_| no_room())?;
-        places.read.lock().push(taken);
+        // That of the key comes first: one that sends too much takes nothing of what there is for all.
+        for room in &rooms {
+            let taken = room.clone().try_acquire_many_owned(kib).map_err(|_| no_room())?;
+            places.read.lock().push(taken);
+        }
         Ok::<_, std::io::Error>(frame)
     }))
 }
@@ -222,6 +225,9 @@ pub(super) async fn metrics(State(door): State<Door>, headers: HeaderMap) -> Res
         )),
     });
     if let Err(failure) = allowed {
+        if failure.code() == Code::Unauthorized {
+            door.gate.note_refusal().await;
+        }
         return envelope::failed(&failure, began);
     }
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -253,5 +259,18 @@ pub(super) async fn keep_up(keys: watch::Sender<Arc<ApiKeys>>, mut followed: Fol
             Ok(false) => {}
             Err(e) => tracing::warn!(error = %e, "the API keys have changed and are no good: those before go on"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guards against metrics that grow with what callers invent.
+    #[test]
+    fn methods_that_callers_invent_are_one() {
+        let named = |method: &[u8]| verb(&Method::from_bytes(method).unwrap());
+        assert_eq!((named(b"GET"), named(b"PATCH")), ("GET", "PATCH"));
+        assert_eq!((named(b"INVENTED1"), named(b"get")), ("OTHER", "OTHER"));
     }
 }

@@ -152,8 +152,19 @@ fn killed_while_making_and_dropping_collections() {
     });
 }
 
+/// Environment: how many percent of the kills to make, for who has less time.
+const PERCENT: &str = "STRONGROOM_TEST_KILLS";
+
+fn share_of(kills: u32) -> u32 {
+    let percent = std::env::var(PERCENT).map_or(100, |percent| percent.parse().unwrap());
+    (kills * percent).div_ceil(100)
+}
+
 /// Returns what was optimized, how many vectors were indexed, and how many optimisations were left half made.
 fn run(campaign: Campaign) -> (u32, usize, u32) {
+    // Of few kills, none might come where something is to be seen.
+    let kills = if campaign.kills > 30 { share_of(campaign.kills) } else { campaign.kills };
+    let campaign = Campaign { kills, ..campaign };
     let outcome = campaign.run();
     let result = (outcome.optimized, outcome.indexed, outcome.half_optimized);
     let mut outcomes = OUTCOMES.lock().unwrap();
@@ -179,7 +190,8 @@ fn summarize(outcomes: &BTreeMap<&str, Outcome>) {
     for (kind, least) in
         [(Kind::Ingest, 50), (Kind::Memory, 50), (Kind::Flush, 30), (Kind::Optimize, 30), (Kind::Rotate, 200)]
     {
+        let least = share_of(least);
         assert!(inside.get(&kind).is_some_and(|kills| *kills >= least), "fewer than {least} kills inside {kind:?}");
     }
-    assert!(total >= KILLS, "only {total} kills");
+    assert!(total >= share_of(KILLS), "only {total} kills");
 }

@@ -12,13 +12,13 @@ async fn words(docs: &Collection, text: &str, limit: usize) -> Vec<String> {
     found.iter().map(|hit| hit.id.to_string()).collect()
 }
 
-/// The questions of the sample, and the ids of the entries that they were written for.
-fn questions(chunks: &[Chunk]) -> Vec<(String, RecordId)> {
+/// The questions of the sample, each with the id of the entry that it was written for, if the corpus has that.
+fn questions(chunks: &[Chunk]) -> Vec<(String, Option<RecordId>)> {
     let lines = std::fs::read_to_string(common::sample("queries.jsonl")).unwrap();
     let question = |line: &str| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        let about = chunks.iter().find(|chunk| chunk.metadata["term"] == line["about"]).unwrap();
-        (line["query"].as_str().unwrap().to_owned(), about.id.clone())
+        let about = chunks.iter().find(|chunk| chunk.metadata["term"] == line["about"]);
+        (line["query"].as_str().unwrap().to_owned(), about.map(|chunk| chunk.id.clone()))
     };
     lines.lines().map(question).collect()
 }
@@ -45,17 +45,18 @@ async fn known_items_of_the_sample_are_found() {
     let vectors = common::sample_vectors("query_vectors.f16.npy");
     let (mut by_words, mut by_vector, mut by_both) = (0, 0, 0);
     for ((text, about), vector) in questions(&chunks).into_iter().zip(vectors) {
+        let Some(about) = about else { continue };
         let has = |hits: &[strongroom::Hit]| usize::from(hits.iter().any(|hit| hit.id == about));
         by_words += has(&docs.query(QueryRequest::new(Query::Text(text.clone()), 10)).await.unwrap());
         by_vector += has(&docs.search(SearchRequest::new(vector.clone(), 10)).await.unwrap());
         by_both += has(&docs.query(QueryRequest::hybrid(vector, text, 50, 10)).await.unwrap());
     }
-    println!("of 40 questions, the entry is among ten by words {by_words}, by vector {by_vector}, by both {by_both}");
+    println!("of 32 questions, the entry is among ten by words {by_words}, by vector {by_vector}, by both {by_both}");
     assert!(by_words >= WORDS_FIND && by_both >= by_vector.min(by_words), "{by_words}, {by_vector}, {by_both}");
 }
 
-/// Of the sample's 40 questions, so many find their entry by words alone among the first ten.
-const WORDS_FIND: usize = 20;
+/// Of the 32 questions whose entry the corpus has, so many at least find it by words alone among the first ten.
+const WORDS_FIND: usize = 16;
 
 #[tokio::test]
 async fn the_index_follows_every_write() {

@@ -133,6 +133,8 @@ impl Run<'_> {
         self.outcome.half_optimized += u32::from(half.count() > 0);
         let in_flight: Vec<_> = std::mem::take(&mut self.in_flight).into_iter().collect();
         let (query, close) = (self.rng.random(), self.rng.random_bool(0.5));
+        // A store that is dropped while it optimises has its directory until that is done.
+        let close = close || self.campaign.target == Kind::Optimize;
         let indexed = runtime.block_on(check(self.dir, &mut self.model, &in_flight, query, close));
         self.outcome.indexed = self.outcome.indexed.max(indexed);
     }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,12 +27,20 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 const REAP_INTERVAL: Duration = Duration::from_secs(60);
 const REAP_AT_A_TIME: usize = 4096;
 
+/// How long closing waits for the optimisation of a collection, which cannot be stopped: less than systemd waits.
+const OPTIMIZED_WITHIN: Duration = Duration::from_secs(60);
+const OPTIMIZED_LOOKS: Duration = Duration::from_millis(10);
+
 type Tenants = Arc<Mutex<HashMap<TenantId, Arc<Open>>>>;
+
+/// The thread that optimises a collection, one at a time: building a graph takes minutes, and flushing must go on.
+type Optimizing = Arc<Mutex<Option<JoinHandle<()>>>>;
 
 /// The thread that maintains a store.
 pub(super) struct Maintenance {
     stopping: Arc<(Mutex<bool>, Condvar)>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    optimizing: Optimizing,
 }
 
 impl Maintenance {
@@ -48,9 +55,10 @@ impl Maintenance {
         let flush_interval = Duration::from_secs(options.config.flush_interval_s.into());
         let idle_close = Duration::from_secs(options.config.idle_close_s.into());
         let stop = stopping.clone();
+        let optimizing = Optimizing::default();
+        let optimizer = optimizing.clone();
         let thread = std::thread::Builder::new().name("strongroom-maintenance".into()).spawn(move || {
             let (mut flushed, mut reaped, mut refreshed) = (Instant::now(), Instant::now(), Instant::now());
-            let optimizing = Arc::new(AtomicBool::new(false));
             loop {
                 {
                     let (stopped, wake) = &*stop;
@@ -71,14 +79,14 @@ impl Maintenance {
                     reaped = Instant::now();
                     finish();
                 }
-                tend(&tenants, flush_all, reap, idle_close, &optimizing);
+                tend(&tenants, flush_all, reap, idle_close, &optimizer);
                 if refreshed.elapsed() >= REFRESH_INTERVAL {
                     refresh(&tenants, &*keys);
                     refreshed = Instant::now();
                 }
             }
         })?;
-        Ok(Self { stopping, thread: Mutex::new(Some(thread)) })
+        Ok(Self { stopping, thread: Mutex::new(Some(thread)), optimizing })
     }
 
     /// Returns once the thread has ended.
@@ -92,6 +100,25 @@ impl Maintenance {
             let _ = thread.join();
         }
     }
+
+    /// Waits until no collection is being optimised, after [`stop`](Self::stop): until then the thread that does it has
+    /// the store's directory. One that goes on for long is left to itself: a kill does it no harm.
+    pub(super) fn wait_for_optimizing(&self) {
+        let began = Instant::now();
+        while is_running(&self.optimizing.lock()) {
+            if began.elapsed() > OPTIMIZED_WITHIN {
+                tracing::warn!(
+                    "a collection is still being optimised: the directory stays in use until that has ended"
+                );
+                return;
+            }
+            std::thread::sleep(OPTIMIZED_LOOKS);
+        }
+    }
+}
+
+fn is_running(optimizing: &Option<JoinHandle<()>>) -> bool {
+    optimizing.as_ref().is_some_and(|thread| !thread.is_finished())
 }
 
 /// Takes over which epochs there are by now: somebody else may have changed them at the key service.
@@ -104,7 +131,7 @@ fn refresh(tenants: &Tenants, keys: &dyn DataKeys) {
     }
 }
 
-fn tend(tenants: &Tenants, flush_all: bool, reap: bool, idle_close: Duration, optimizing: &Arc<AtomicBool>) {
+fn tend(tenants: &Tenants, flush_all: bool, reap: bool, idle_close: Duration, optimizing: &Optimizing) {
     let open: Vec<_> = tenants.lock().values().cloned().collect();
     for tenant in &open {
         if let Err(e) = tenant.book.flush() {
@@ -133,7 +160,7 @@ fn tend_collection(
     collection: &Arc<Collection>,
     flush_all: bool,
     idle_close: Duration,
-    optimizing: &Arc<AtomicBool>,
+    optimizing: &Optimizing,
 ) -> Result<()> {
     if collection.idle() > idle_close {
         return collection.close().map(|_| ());
@@ -141,16 +168,17 @@ fn tend_collection(
     if collection.has_pending() && (flush_all || collection.flush_is_due()) {
         collection.flush()?;
     }
-    if collection.wants_optimizing() && collection.unwritten_for() > QUIET && !optimizing.swap(true, Ordering::SeqCst) {
-        // On a thread of its own, one at a time: building a graph takes minutes, and flushing must go on.
-        let (collection, optimizing) = (collection.clone(), optimizing.clone());
-        std::thread::Builder::new().name("strongroom-optimize".into()).spawn(move || {
-            if let Err(e) = collection.optimize() {
-                tracing::warn!(collection = %collection.id(), error = %e, "optimizing failed and will be tried again");
-            }
-            drop(collection);
-            optimizing.store(false, Ordering::SeqCst);
-        })?;
+    if collection.wants_optimizing() && collection.unwritten_for() > QUIET {
+        let mut optimizing = optimizing.lock();
+        if !is_running(&optimizing) {
+            let collection = collection.clone();
+            let thread = std::thread::Builder::new().name("strongroom-optimize".into());
+            *optimizing = Some(thread.spawn(move || {
+                if let Err(e) = collection.optimize() {
+                    tracing::warn!(collection = %collection.id(), error = %e, "optimizing failed and will be tried again");
+                }
+            })?);
+        }
     }
     Ok(())
 }

@@ -265,7 +265,8 @@ impl Store {
         self.inner.provider.name()
     }
 
-    /// Flushes and closes everything. Tenants and collections that are still held stop being maintained.
+    /// Flushes and closes everything, and waits up to a minute for an optimisation under way. Tenants and collections that
+    /// are still held stop being maintained.
     pub async fn close(self) -> Result<()> {
         let inner = self.inner;
         blocking(move || {
@@ -277,6 +278,8 @@ impl Store {
             let closed: Vec<Result<()>> = open.iter().map(|tenant| tenant.close()).collect();
             let synced = inner.kv.sync();
             let stopped = inner.recorder.stopped();
+            drop(open);
+            inner.maintenance.wait_for_optimizing();
             synced?;
             closed.into_iter().collect::<Result<()>>()?;
             stopped

@@ -205,6 +205,19 @@ fn keys_are_for_what_they_were_made_for() {
     let listed = cli.ok(&["apikey", "list"]);
     assert!(listed.contains("read for acme") && !listed.contains(&read), "{listed}");
     endpoint.stop();
+    // What became of keys is in the log, once, whether they were made while somebody served or not.
+    let changes = || {
+        let log = cli.ok(&["audit", "tail", "-n", "1000", "--json"]);
+        ["added", "changed", "removed"]
+            .map(|change| log.matches(&format!("\"type\":\"api-key-changed\",\"change\":\"{change}\"")).count())
+    };
+    assert_eq!(changes(), [6, 0, 1]);
+    cli.ok(&["apikey", "revoke", &read]);
+    assert_eq!(changes(), [6, 0, 1], "nobody serves");
+    Endpoint::start(&cli).stop();
+    assert_eq!(changes(), [6, 0, 2]);
+    Endpoint::start(&cli).stop();
+    assert_eq!(changes(), [6, 0, 2], "a start is no change");
 }
 
 #[test]

@@ -144,6 +144,7 @@ impl Event {
             | What::KeystoreChanged { .. }
             | What::NamespacesForgotten { .. }
             | What::CollectionChanged { .. }
+            | What::ApiKeyChanged { .. }
             | What::Rotation { .. }
             | What::BackupMade { .. }
             | What::BackupRestored { .. }

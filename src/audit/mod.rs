@@ -28,7 +28,7 @@ pub(crate) use digest::hex;
 pub use digest::{RecordDigest, Tag};
 pub use event::{Arrival, EVENT_VERSION, Event, Outcome};
 pub use log::{Log, LogOptions};
-pub use what::{Access, CollectionChange, Reason, RecordType, RotationStep, What, WriteKind};
+pub use what::{Access, CollectionChange, KeyChange, Reason, RecordType, RotationStep, What, WriteKind};
 
 /// Where events go.
 pub trait AuditSink: Send + Sync {

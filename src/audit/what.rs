@@ -190,6 +190,19 @@ pub enum What {
         /// Its mode; none of one that is not made.
         mode: Option<Mode>,
     },
+    /// An API key of the Qdrant-compatible endpoint is good from now on, no more, or for something else.
+    ApiKeyChanged {
+        /// Which of these.
+        change: KeyChange,
+        /// Its name: its calls stand under `apikey-` and this.
+        key: String,
+        /// What it may: `read`, `write`, `manage` or `metrics`.
+        grants: &'static str,
+        /// How many collections it is for; 0 is all.
+        collections: u64,
+        /// Until when it is good: Unix time in milliseconds; 0 is until it is revoked.
+        expires_at_ms: u64,
+    },
     /// Stored bytes did not open.
     OpenFailed {
         /// What they should have been.
@@ -376,6 +389,18 @@ pub enum CollectionChange {
     ModeChanged,
     /// Aliases, declared fields or metadata of a tenant's collections were changed.
     Noted,
+}
+
+/// What became of an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyChange {
+    /// It is good from now on.
+    Added,
+    /// It is another: for something else, or until another time.
+    Changed,
+    /// It is good no more.
+    Removed,
 }
 
 /// A kind of stored record.

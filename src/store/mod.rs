@@ -260,6 +260,11 @@ impl Store {
         Ok(())
     }
 
+    /// Where its data is, in a directory that nobody else may use.
+    pub(crate) fn data_dir(&self) -> std::path::PathBuf {
+        self.inner.options.data_dir()
+    }
+
     /// The implementation of the algorithms in use.
     pub fn provider(&self) -> &'static str {
         self.inner.provider.name()

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::*;
-use crate::audit::{Access, CollectionChange, Reason, RecordType, RotationStep, WriteKind, actions};
+use crate::audit::{Access, CollectionChange, KeyChange, Reason, RecordType, RotationStep, WriteKind, actions};
 use crate::crypto::default_provider;
 use crate::envelope;
 use crate::id::Epoch;
@@ -98,6 +98,10 @@ fn events() -> Vec<Event> {
     ];
     for (change, mode) in changes {
         kinds.push(What::CollectionChanged { change, place: place.clone(), mode });
+    }
+    for change in [KeyChange::Added, KeyChange::Changed, KeyChange::Removed] {
+        let key = "0".repeat(16);
+        kinds.push(What::ApiKeyChanged { change, key, grants: "read", collections: 0, expires_at_ms: 0 });
     }
     for record in [RecordType::Chunk, RecordType::Memory, RecordType::Catalog] {
         kinds.push(What::OpenFailed { record, place: None, id: Some(id.clone()) });

@@ -2,6 +2,8 @@
 //!
 //! A key is 256 random bits, so SHA-256 is enough to keep what is stored from telling it.
 
+mod noted;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -20,6 +22,8 @@ use crate::keys::kms::{Caller, Role as ServiceRole, Scope};
 use crate::limits;
 use crate::secret::{Secret, SecretBytes};
 use crate::server::files;
+
+pub(super) use noted::Noted;
 
 /// What a key begins with, so that one that leaked is found by those who look for such.
 const PREFIX: &str = "srk_";
@@ -224,6 +228,12 @@ impl ApiKeys {
             }
         }
         Ok(Self { by_id, path: path.to_owned() })
+    }
+
+    /// The same without those of which `good` does not hold.
+    pub(super) fn only(&self, good: impl Fn(&KeyEntry) -> bool) -> Self {
+        let kept = self.by_id.iter().filter(|(_, key)| good(&key.entry));
+        Self { by_id: kept.map(|(id, key)| (id.clone(), key.clone())).collect(), path: self.path.clone() }
     }
 
     /// The key that `presented` is, if it is known and good at `now_ms`.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::codegen::tokio_stream::StreamExt as _;
 
-use super::apikey::{ApiKey, ApiKeys, KeyRole};
+use super::apikey::{ApiKey, ApiKeys, KeyRole, Noted};
 use super::failure::{Answer, Code, Failure};
 use super::metrics::Metrics;
 use super::rest::envelope;
@@ -237,8 +237,16 @@ pub(super) async fn metrics(State(door): State<Door>, headers: HeaderMap) -> Res
     (StatusCode::OK, [(header::CONTENT_TYPE, kind)], ours + &door.gate.service.store_metrics()).into_response()
 }
 
-/// Keeps the keys as their file is, until nobody asks for them any more. A file that is no good changes nothing.
-pub(super) async fn keep_up(keys: watch::Sender<Arc<ApiKeys>>, mut followed: Followed<ApiKeys>) {
+/// Keeps the keys as their file is, until nobody asks for them any more. A file that is no good changes nothing; while
+/// the audit log cannot be written, keys are taken away and none is added.
+pub(super) async fn keep_up(
+    keys: watch::Sender<Arc<ApiKeys>>,
+    mut followed: Followed<ApiKeys>,
+    mut noted: Noted,
+    service: Arc<Service>,
+) {
+    // Whether the log has yet to know them as they are.
+    let mut behind = false;
     let mut ticks = tokio::time::interval(Duration::from_millis(limits::RELOAD_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -246,18 +254,33 @@ pub(super) async fn keep_up(keys: watch::Sender<Arc<ApiKeys>>, mut followed: Fol
             _ = ticks.tick() => {}
             () = keys.closed() => return,
         }
+        let own = service.clone();
         let looked = tokio::task::spawn_blocking(move || {
             let files = [followed.made().path().to_owned()];
             let looked = followed.look(&files, ApiKeys::reload);
-            (looked, followed)
+            let due = behind || matches!(looked, Ok(true));
+            let told = due.then(|| own.note_keys(&mut noted, followed.made()));
+            (looked, told, followed, noted)
         });
         // An error means that the runtime ends.
-        let Ok((looked, back)) = looked.await else { return };
-        followed = back;
-        match looked {
-            Ok(true) => _ = keys.send_replace(followed.made().clone()),
-            Ok(false) => {}
-            Err(e) => tracing::warn!(error = %e, "the API keys have changed and are no good: those before go on"),
+        let Ok((looked, told, followed_back, noted_back)) = looked.await else { return };
+        (followed, noted) = (followed_back, noted_back);
+        if let Err(e) = looked {
+            tracing::warn!(error = %e, "the API keys have changed and are no good: those before go on");
+        }
+        match told {
+            None => {}
+            Some(Ok(())) => {
+                behind = false;
+                keys.send_replace(followed.made().clone());
+            }
+            Some(Err(e)) => {
+                if !behind {
+                    tracing::error!(error = %e, "new API keys are not good yet: the audit log has to know them");
+                }
+                behind = true;
+                keys.send_replace(Arc::new(followed.made().only(|entry| noted.knows(entry))));
+            }
         }
     }
 }

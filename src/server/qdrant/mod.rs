@@ -20,6 +20,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::error::Result;
+use crate::scrub::blocking;
 use crate::server::files::Followed;
 use crate::store::Store;
 use apikey::ApiKeys;
@@ -42,13 +43,25 @@ pub struct Sockets {
     pub grpc: Option<Socket>,
 }
 
-/// Serves `store` to whoever has a key of the file `keys`, until `stop` says so.
+/// Serves `store` to whoever has a key of the file `keys`, until `stop` says so. The audit log knows of every key before it
+/// is good.
 pub async fn serve(sockets: Sockets, store: Store, keys: &Path, stop: watch::Receiver<bool>) -> Result<()> {
-    let followed = Followed::new(ApiKeys::load(keys)?);
+    if sockets.rest.is_none() && sockets.grpc.is_none() {
+        // No key is good for anything.
+        return Ok(());
+    }
+    let (service, keys) = (Arc::new(Service::new(store)), keys.to_owned());
+    let own = service.clone();
+    let (followed, noted) = blocking(move || {
+        let (keys, mut noted) = (ApiKeys::load(&keys)?, own.noted_keys());
+        own.note_keys(&mut noted, &keys)?;
+        Ok((Followed::new(keys), noted))
+    })
+    .await?;
     let (sender, known) = watch::channel(followed.made().clone());
-    tokio::spawn(gate::keep_up(sender, followed));
+    tokio::spawn(gate::keep_up(sender, followed, noted, service.clone()));
     let metrics = Arc::new(Metrics::new());
-    let gate = Arc::new(Gate::new(Arc::new(Service::new(store)), metrics.clone(), known));
+    let gate = Arc::new(Gate::new(service, metrics.clone(), known));
     let door = |api| Door { gate: gate.clone(), api };
     let rest = async {
         match sockets.rest {

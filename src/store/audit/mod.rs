@@ -149,6 +149,24 @@ impl Store {
         recorder.record(&Asker::of(caller), tenant.as_deref(), What::Refused { reason }, Outcome::Refused)
     }
 
+    /// What the log calls a tenant.
+    pub(crate) fn pseudonym(&self, tenant: &TenantId) -> Result<String> {
+        self.inner.recorder.pseudonym(tenant)
+    }
+
+    /// Writes down all of what has changed of what serves this store, each with the pseudonym of the tenant that it is about.
+    pub(crate) fn changed(&self, changes: &[(Option<String>, What)]) -> Result<()> {
+        let recorder = &self.inner.recorder;
+        let event = |(tenant, what): &(Option<String>, What)| {
+            let own = Asker::own();
+            let mut event = Event::new(recorder.clock.now_ms(), &own.service, what.clone(), Outcome::Done);
+            event.role = Some(own.role);
+            event.tenant.clone_from(tenant);
+            event
+        };
+        recorder.watching.sink.record_all(&changes.iter().map(event).collect::<Vec<_>>())
+    }
+
     /// The audit log: for what serves this store.
     pub fn audit(&self) -> Arc<dyn AuditSink> {
         self.inner.recorder.sink().clone()

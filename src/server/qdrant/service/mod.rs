@@ -19,12 +19,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::apikey::{ApiKey, KeyRole};
+use super::apikey::{ApiKey, ApiKeys, KeyRole, Noted};
 use super::failure::{Answer, Code, Failure};
 use super::gate::Places;
 use super::model::points::{UpdateResult, UpdateStatus};
 use crate::audit::{AuditSink, Reason};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Result};
 use crate::id::shown;
 use crate::store::{Collection, Store, Tenant};
 use crate::vectors::CollectionId;
@@ -54,6 +54,16 @@ impl Service {
 
     pub(super) fn audit(&self) -> Arc<dyn AuditSink> {
         self.store.audit()
+    }
+
+    /// What the audit log knows of the API keys.
+    pub(super) fn noted_keys(&self) -> Noted {
+        Noted::load(&self.store.data_dir())
+    }
+
+    /// Has the audit log know `keys` as they are, before they open anything.
+    pub(super) fn note_keys(&self, noted: &mut Noted, keys: &ApiKeys) -> Result<()> {
+        noted.note(keys, |tenant| self.store.pseudonym(tenant), |changes| self.store.changed(changes))
     }
 
     pub(super) fn store_metrics(&self) -> String {

@@ -139,6 +139,9 @@ def payloads(client):
 def names(client):
     client.create_payload_index(NAME, field_name="city", field_schema=models.PayloadSchemaType.KEYWORD)
     assert client.get_collection(NAME).payload_schema["city"].data_type == models.PayloadSchemaType.KEYWORD
+    params = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+    client.create_payload_index(NAME, field_name="city", field_schema=params)
+    assert client.get_collection(NAME).payload_schema["city"].params.is_tenant
     client.delete_payload_index(NAME, field_name="city")
     assert client.get_collection(NAME).payload_schema == {}
     client.update_collection_aliases(

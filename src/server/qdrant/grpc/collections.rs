@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use qdrant_client::qdrant as wire;
 use tonic::{Request, Response, Status};
 
-use super::{Call, Grpc, finish, input, refuse, value};
+use super::{Call, Grpc, fields, finish, input, refuse, value};
 use crate::server::qdrant::failure::{Answer, Failure};
 use crate::server::qdrant::model::collections::{
     Alias, AliasAction, Change, CreateAlias, DeleteAlias, Demands, DenseParams, Distance, Info, NewCollection,
@@ -228,7 +228,7 @@ fn described(info: Info) -> wire::CollectionInfo {
     let wide = |n: usize| n as u64;
     let schema = |declared: &serde_json::Value| wire::PayloadSchemaInfo {
         data_type: schema_type(index_kind(declared)).into(),
-        params: None,
+        params: fields::params(declared),
         points: Some(wide(info.points)),
     };
     let payload_schema = info.indexes.iter().map(|(field, declared)| (field.clone(), schema(declared))).collect();

@@ -1,6 +1,7 @@
 //! Qdrant's gRPC interface, by the traits that its own client generates. It only translates.
 
 mod collections;
+mod fields;
 mod filter;
 mod input;
 mod output;

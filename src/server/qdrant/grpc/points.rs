@@ -3,7 +3,7 @@
 use qdrant_client::qdrant as wire;
 use tonic::{Request, Response, Status};
 
-use super::{Call, Grpc, filter, finish, input, output, questions, refuse};
+use super::{Call, Grpc, fields, filter, finish, input, output, questions, refuse};
 use crate::server::qdrant::failure::Answer;
 use crate::server::qdrant::model::collections::{fixed_vectors, index_declaration};
 use crate::server::qdrant::model::no_shard_key;
@@ -141,9 +141,7 @@ impl wire::points_server::Points for Grpc {
     async fn create_field_index(&self, request: Request<wire::CreateFieldIndexCollection>) -> Changed {
         let Call { session, asked, began } = Call::new(request)?;
         let call = async {
-            let kind = asked.field_type.map(wire::FieldType::try_from).transpose();
-            let kind = kind.map_err(|_| input::missing("a type of field that is known"))?;
-            let declared = index_declaration(kind.map(|kind| kind_name(kind).into()))?;
+            let declared = index_declaration(fields::declared(asked.field_type, asked.field_index_params)?)?;
             let status = input::status(asked.wait);
             let result = session.declare(&asked.collection_name, &asked.field_name, declared, status).await?;
             Ok(wire::PointsOperationResponse { result: Some(output::update_result(result)), time: 0.0, usage: None })
@@ -354,18 +352,5 @@ impl wire::points_server::Points for Grpc {
         _: Request<wire::SearchMatrixPoints>,
     ) -> Result<Response<wire::SearchMatrixOffsetsResponse>, Status> {
         refuse(unoffered::MATRIX)
-    }
-}
-
-fn kind_name(kind: wire::FieldType) -> &'static str {
-    match kind {
-        wire::FieldType::Keyword => "keyword",
-        wire::FieldType::Integer => "integer",
-        wire::FieldType::Float => "float",
-        wire::FieldType::Geo => "geo",
-        wire::FieldType::Text => "text",
-        wire::FieldType::Bool => "bool",
-        wire::FieldType::Datetime => "datetime",
-        wire::FieldType::Uuid => "uuid",
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Object;
 use crate::server::qdrant::failure::{Answer, Failure};
 use crate::vectors::Metric;
+use crate::vectors::blind::{FieldIndexSpec, IndexKind};
 
 /// A new collection.
 pub(in super::super) struct NewCollection {
@@ -408,10 +409,35 @@ pub(in super::super) fn index_declaration(schema: Option<Value>) -> Answer<Value
             ));
         }
     };
+    if is_set(declared.get("nested")) {
+        return Err(Failure::unsupported(
+            "fields have the meaning of those without an index, and `nested` would give `is_empty` another: leave it \
+             out, and ask by a `nested` condition what has to hold for one object",
+        ));
+    }
     match declared.get("type").and_then(Value::as_str) {
         Some(kind) if INDEX_KINDS.contains(&kind) => Ok(declared),
         _ => Err(wrong()),
     }
+}
+
+/// How the engine has to know a declared field, in a mode in which it decides filters.
+pub(in super::super) fn index_spec(declared: &Value) -> Answer<FieldIndexSpec> {
+    let kind = match index_kind(declared) {
+        // Places are values of another kind in any: the engine finds all that have one, and memory decides the rest. Of
+        // truth values it learns the least where a field is something else.
+        "geo" => IndexKind::Bool,
+        kind => kind.parse::<IndexKind>()?,
+    };
+    let said = |key: &str| declared.get(key).filter(|value| !value.is_null());
+    let mut spec = FieldIndexSpec::new(kind);
+    if kind == IndexKind::Keyword && said("prefix").is_some_and(|prefix| *prefix != Value::Bool(false)) {
+        spec = spec.with_prefix();
+    }
+    if kind == IndexKind::Integer && said("range") == Some(&Value::Bool(false)) {
+        spec = spec.without_range();
+    }
+    Ok(spec)
 }
 
 #[cfg(test)]
@@ -462,8 +488,34 @@ mod tests {
     fn fields_are_declared_by_a_known_type() {
         assert_eq!(index_declaration(Some(json!("keyword"))).unwrap(), json!({"type": "keyword"}));
         assert!(index_declaration(Some(json!({"type": "text", "lowercase": true}))).is_ok());
-        for bad in [None, Some(json!("x")), Some(json!({"lowercase": true})), Some(json!(7))] {
+        assert!(index_declaration(Some(json!({"type": "keyword", "nested": null}))).is_ok());
+        let nested = json!({"type": "keyword", "nested": "offers"});
+        for bad in [None, Some(json!("x")), Some(json!({"lowercase": true})), Some(json!(7)), Some(nested)] {
             assert!(index_declaration(bad).is_err());
         }
+    }
+
+    /// Guards against an engine that knows more of a field than was asked for, or cannot answer what was.
+    #[test]
+    fn the_engine_gets_to_know_what_was_declared() {
+        let spec = |declared: Value| index_spec(&index_declaration(Some(declared)).unwrap());
+        let plain = FieldIndexSpec::new;
+        for (declared, expected) in [
+            (json!("keyword"), plain(IndexKind::Keyword)),
+            (json!({"type": "keyword", "is_tenant": true, "prefix": null}), plain(IndexKind::Keyword)),
+            (json!({"type": "keyword", "prefix": false}), plain(IndexKind::Keyword)),
+            (json!({"type": "keyword", "prefix": {}}), plain(IndexKind::Keyword).with_prefix()),
+            (json!("integer"), plain(IndexKind::Integer)),
+            (json!({"type": "integer", "lookup": true, "range": true}), plain(IndexKind::Integer)),
+            (json!({"type": "integer", "range": false}), plain(IndexKind::Integer).without_range()),
+            (json!({"type": "float", "range": false}), plain(IndexKind::Float)),
+            (json!("bool"), plain(IndexKind::Bool)),
+            (json!("datetime"), plain(IndexKind::Datetime)),
+            (json!("uuid"), plain(IndexKind::Uuid)),
+            (json!("geo"), plain(IndexKind::Bool)),
+        ] {
+            assert_eq!(spec(declared).unwrap(), expected);
+        }
+        assert!(index_spec(&json!({"type": "text"})).is_err());
     }
 }

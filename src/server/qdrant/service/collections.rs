@@ -12,9 +12,10 @@ use crate::id::{Name, shown};
 use crate::server::qdrant::failure::{Answer, Code, Failure};
 use crate::server::qdrant::model::Object;
 use crate::server::qdrant::model::collections::{
-    Alias, AliasAction, Change, DenseParams, Info, NewCollection, SparseParams, index_kind,
+    Alias, AliasAction, Change, DenseParams, Info, NewCollection, SparseParams, index_kind, index_spec,
 };
 use crate::server::qdrant::model::points::{UpdateResult, UpdateStatus};
+use crate::store::Collection;
 use crate::vectors::{CollectionSpec, Mode, Modifier, VectorParams};
 
 /// What of the metadata says how a collection is protected: `{"strongroom": {"mode": "plain"}}`.
@@ -231,6 +232,10 @@ impl Session {
             ));
         }
         let collection = self.readable(name).await?;
+        // In `sealed` mode filters are decided in memory, and nothing needs to be declared for that.
+        if collection.mode() != Mode::Sealed {
+            tell_engine(&collection, field, &declared).await?;
+        }
         let (id, field) = (collection.id(), field.to_owned());
         let note = move |notes: &mut crate::vectors::Notes| {
             notes.of_mut(id).fields.insert(field, declared);
@@ -249,6 +254,8 @@ impl Session {
     ) -> Answer<UpdateResult> {
         self.may_manage()?;
         let collection = self.readable(name).await?;
+        // Also in `sealed` mode: the collection may have been in another when the field was declared.
+        collection.drop_index(field).await?;
         let (id, field) = (collection.id(), field.to_owned());
         let note = move |notes: &mut crate::vectors::Notes| {
             notes.of_mut(id).fields.remove(&field);
@@ -257,6 +264,19 @@ impl Session {
         self.tenant().await?.change_notes(note).await?;
         Ok(self.service.done(status))
     }
+}
+
+/// Has the engine filter by a field. What was declared in another way before is so no more.
+async fn tell_engine(collection: &Collection, field: &str, declared: &Value) -> Answer<()> {
+    let spec = index_spec(declared)?;
+    match collection.create_index(field, spec).await {
+        Err(e) if e.kind() == ErrorKind::Conflict => {
+            collection.drop_index(field).await?;
+            collection.create_index(field, spec).await?;
+        }
+        told => _ = told?,
+    }
+    Ok(())
 }
 
 /// A change of aliases that may be made.

@@ -259,6 +259,12 @@ fn bodies_have_bounds_and_hostile_ones_do_no_harm() {
         assert!((400..500).contains(&status), "{path} {body}: {status} {answer}");
         assert!(answer["status"]["error"].is_string() && answer["time"].is_number(), "{answer}");
     }
+    // A deadline that is over must not look like an answer.
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let hurried = agent.get(format!("http://{}/collections", endpoint.rest)).header("api-key", &key);
+    let mut hurried = hurried.header("grpc-timeout", "0n").call().unwrap();
+    let said: Value = serde_json::from_str(&hurried.body_mut().read_to_string().unwrap()).unwrap();
+    assert!(hurried.status().as_u16() == 400 && said["status"]["error"].is_string(), "{said}");
     let (status, answer) = endpoint.call("GET", "/no/such/thing", &key, &Value::Null);
     assert_eq!(status, 404, "{answer}");
     let (status, answer) = endpoint.call("POST", "/collections/docs/snapshots", &key, &json!({}));

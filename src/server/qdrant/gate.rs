@@ -161,7 +161,9 @@ pub(super) async fn measure(State(door): State<Door>, request: Request, next: Ne
         (Api::Grpc, _) => super::grpc::known_call(request.uri().path()).unwrap_or("unknown").to_owned(),
         (Api::Rest, None) => "unknown".to_owned(),
     };
-    let response = next.run(request).await;
+    // At once, since the transport keeps such a deadline by an answer of gRPC, which is a 200 without a body over REST.
+    let deadline = door.api == Api::Rest && request.headers().contains_key("grpc-timeout");
+    let response = if deadline { door.api.refuse(no_deadline(), began) } else { next.run(request).await };
     let status = match door.api {
         Api::Rest => response.status().as_u16(),
         Api::Grpc => grpc_status(&response),
@@ -170,6 +172,10 @@ pub(super) async fn measure(State(door): State<Door>, request: Request, next: Ne
     door.gate.metrics.ended(door.api.as_str(), &call, status, took);
     tracing::info!(api = door.api.as_str(), call, status, ms = took.as_secs_f64() * 1000.0, "answered");
     response
+}
+
+fn no_deadline() -> Failure {
+    Failure::bad("Wrong input: `grpc-timeout` is for calls over gRPC: leave it out, and stop waiting when you like")
 }
 
 /// A method as metrics have it: others than these are anything that a client likes.

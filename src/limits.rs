@@ -437,7 +437,7 @@ pub const QDRANT_BODY_BYTES: usize = 32 << 20;
 pub const QDRANT_BODIES_BYTES: usize = 256 << 20;
 /// How many of these may be of one API key: twice the largest request.
 pub const QDRANT_BODIES_BYTES_PER_KEY: usize = 64 << 20;
-/// Largest answer of it over gRPC, and of what is in any answer more than once, in bytes.
+/// Largest answer of it over gRPC, to a batch of questions, and of what is in any answer more than once, in bytes.
 pub const QDRANT_GRPC_ANSWER_BYTES: usize = 256 << 20;
 /// Most points that it shows at once, and most groups times their size.
 pub const QDRANT_POINTS: usize = 10_000;

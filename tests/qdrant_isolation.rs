@@ -259,6 +259,17 @@ fn bodies_have_bounds_and_hostile_ones_do_no_harm() {
         assert!((400..500).contains(&status), "{path} {body}: {status} {answer}");
         assert!(answer["status"]["error"].is_string() && answer["time"].is_number(), "{answer}");
     }
+    // Each of many questions may ask for much: not all of them together.
+    let blob = json!({"blob": "x".repeat(15 << 20)});
+    upsert(&endpoint, &key, "docs", &json!(9), &blob);
+    let batch = |many: usize, payload: bool| {
+        let question = json!({"query": [1, 2], "limit": 1, "with_payload": payload});
+        let body = json!({ "searches": vec![question; many] });
+        endpoint.call("POST", "/collections/docs/points/query/batch", &key, &body)
+    };
+    let (status, answer) = batch(20, true);
+    assert!(status == 413 && answer["status"]["error"].as_str().unwrap().contains("fewer"), "{status}");
+    assert_eq!(batch(20, false).0, 200);
     // A deadline that is over must not look like an answer.
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let hurried = agent.get(format!("http://{}/collections", endpoint.rest)).header("api-key", &key);

@@ -28,7 +28,7 @@ pub(super) enum Code {
     NotFound,
     /// It is there already, or was changed meanwhile.
     Conflict,
-    /// The request is larger than may be.
+    /// The request, or the answer to it, is larger than may be.
     TooLarge,
     /// Too much at once.
     Busy,
@@ -119,8 +119,7 @@ impl From<Failure> for Status {
             Code::Forbidden => Status::permission_denied(message),
             Code::NotFound => Status::not_found(message),
             Code::Conflict => Status::already_exists(message),
-            Code::TooLarge => Status::out_of_range(message),
-            Code::Busy | Code::StorageFull => Status::resource_exhausted(message),
+            Code::TooLarge | Code::Busy | Code::StorageFull => Status::resource_exhausted(message),
             Code::Unsupported => Status::unimplemented(message),
             Code::Unavailable => Status::unavailable(message),
             Code::Internal => Status::internal(message),

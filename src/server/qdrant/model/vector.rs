@@ -63,6 +63,19 @@ pub(in super::super) enum VectorStruct {
 }
 
 impl VectorStruct {
+    /// How many bytes their values take.
+    pub(in super::super) fn bytes(&self) -> usize {
+        let bytes = |vector: &VectorValue| match vector {
+            VectorValue::Dense(values) => values.len() * 4,
+            VectorValue::Sparse(sparse) => sparse.indices.len() * 8,
+            VectorValue::Other(_) => 0,
+        };
+        match self {
+            Self::Single(vector) => bytes(vector),
+            Self::Named(vectors) => vectors.values().map(bytes).sum(),
+        }
+    }
+
     /// By name; the unnamed one is called the empty string.
     pub(in super::super) fn by_name(self) -> BTreeMap<String, VectorValue> {
         match self {

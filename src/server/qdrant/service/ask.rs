@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::read::{Shape, positive, within};
+use super::read::{Room, Shape, positive, too_large, within};
 use super::{Session, order};
 use crate::audit::Access;
 use crate::error::Result;
@@ -58,8 +58,15 @@ impl Session {
         within(questions.len(), limits::QDRANT_BATCH, "questions at once")?;
         let collection = self.readable(name).await?;
         let mut answers = Vec::with_capacity(questions.len());
+        let mut room = Room::default();
         for question in questions {
-            answers.push(Found { points: self.ask(&collection, question).await? });
+            let points = self.ask(&collection, question).await?;
+            for point in &points {
+                if !room.show(point)? {
+                    return Err(too_large());
+                }
+            }
+            answers.push(Found { points });
         }
         Ok(answers)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::read::{Room, Shape, positive, within};
+use super::read::{Room, Shape, positive, too_large, within};
 use super::{Session, ask, payload, values};
 use crate::filter::JsonPath;
 use crate::id::RecordId;
@@ -46,7 +46,9 @@ impl Session {
                     }
                 };
                 if group.len() < size {
-                    room.take(&chunk)?;
+                    if !room.take(&chunk)? {
+                        return Err(too_large());
+                    }
                     group.push(shape.scored(chunk.clone(), score, value));
                 }
             }

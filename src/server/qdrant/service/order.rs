@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use super::read::Room;
+use super::read::{Room, too_large};
 use super::{payload, values};
 use crate::audit::Access;
 use crate::filter::{Filter, JsonPath};
@@ -55,13 +55,15 @@ pub(super) async fn ordered(
         for (of, id) in &found {
             if let Some(chunk) = chunk(id) {
                 // A point is there once for each of its values.
-                room.take(&chunk)?;
+                if !room.take(&chunk)? {
+                    return Ok(Looked { value: None, revealed: Vec::new(), bytes: 0 });
+                }
                 value.push((chunk, *of));
             }
         }
-        Ok(Looked { value, revealed: ids, bytes })
+        Ok(Looked { value: Some(value), revealed: ids, bytes })
     };
-    Ok(collection.look(Access::Scroll, look).await?)
+    collection.look(Access::Scroll, look).await?.ok_or_else(too_large)
 }
 
 /// The first values that were seen.

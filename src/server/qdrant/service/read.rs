@@ -9,11 +9,12 @@ use crate::error::Error;
 use crate::filter::{Filter, JsonPath};
 use crate::id::RecordId;
 use crate::limits;
-use crate::server::qdrant::failure::{Answer, Failure};
+use crate::server::qdrant::failure::{Answer, Code, Failure};
 use crate::server::qdrant::model::PointId;
 use crate::server::qdrant::model::points::{OrderValue, Record, ScoredPoint};
 use crate::server::qdrant::model::query::{Facet, FacetValue, Facets, LIMIT, Page, Scroll};
 use crate::server::qdrant::model::select::{Wanted, WithVector};
+use crate::server::qdrant::model::vector::VectorStruct;
 use crate::store::{Collection, Looked};
 use crate::vectors::{CollectionSpec, StoredChunk};
 
@@ -159,7 +160,8 @@ impl Session {
     }
 }
 
-/// What is left of the room for what one answer holds: points that it has more than once count each time.
+/// What is left of the room for what one answer holds, those to all questions of a batch together: points that it has more
+/// than once count each time.
 pub(super) struct Room(usize);
 
 impl Default for Room {
@@ -169,17 +171,37 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Takes what `chunk` needs.
-    pub(super) fn take(&mut self, chunk: &StoredChunk) -> Result<(), Error> {
+    /// Takes what `chunk` needs, and says whether there was as much.
+    pub(super) fn take(&mut self, chunk: &StoredChunk) -> Result<bool, Error> {
         let vectors = chunk.vectors.iter().map(|(_, vector)| vector.len() * 4);
         let sparse = chunk.vectors.iter_sparse().map(|(_, vector)| vector.indices().len() * 8);
         let bytes =
             chunk.text.len() + crate::vectors::json_bytes(&chunk.metadata)? + vectors.chain(sparse).sum::<usize>();
-        self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
-            Error::invalid("the answer is too large").with_remedy("ask for fewer points, or for less of each")
-        })?;
-        Ok(())
+        Ok(self.take_bytes(bytes))
     }
+
+    /// The same for what of a point is shown.
+    pub(super) fn show(&mut self, point: &ScoredPoint) -> Result<bool, Error> {
+        let payload = point.payload.as_ref().map(crate::vectors::json_bytes).transpose()?.unwrap_or(0);
+        let vectors = point.vector.as_ref().map_or(0, VectorStruct::bytes);
+        Ok(self.take_bytes(size_of::<ScoredPoint>() + payload + vectors))
+    }
+
+    fn take_bytes(&mut self, bytes: usize) -> bool {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
+/// There is no room for the answer.
+pub(super) fn too_large() -> Failure {
+    let mib = limits::QDRANT_GRPC_ANSWER_BYTES >> 20;
+    let message = format!(
+        "the answer has more than {mib} MiB: ask fewer questions at once, for fewer points, or for less of their payloads \
+         and vectors"
+    );
+    Failure::new(Code::TooLarge, message)
 }
 
 pub(super) fn positive(n: usize, what: &str) -> Answer<()> {
@@ -188,4 +210,31 @@ pub(super) fn positive(n: usize, what: &str) -> Answer<()> {
 
 pub(super) fn within(n: usize, most: usize, what: &str) -> Answer<()> {
     if n <= most { Ok(()) } else { Err(Failure::bad(format!("Wrong input: there are at most {most} {what}"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Guards against an answer that is as large as the questions in a batch are many.
+    #[test]
+    fn what_is_shown_takes_room_each_time() {
+        let point = ScoredPoint {
+            id: PointId(RecordId::Number(1)),
+            version: 1,
+            score: 1.0,
+            payload: json!({"blob": "x".repeat(1_000)}).as_object().cloned(),
+            vector: None,
+            order_value: None,
+        };
+        let fits = |point: &ScoredPoint, room: usize| Room(room).show(point).unwrap();
+        assert!(!fits(&point, 1_000) && fits(&point, 2_000));
+        let mut room = Room(2_000);
+        assert_eq!([room.show(&point).unwrap(), room.show(&point).unwrap()], [true, false]);
+        let bare = ScoredPoint { payload: None, ..point };
+        assert!(!fits(&bare, 0) && fits(&bare, 1_000), "one without a payload takes little, and not nothing");
+        assert_eq!(too_large().http().as_u16(), 413);
+        assert_eq!(tonic::Status::from(too_large()).code(), tonic::Code::ResourceExhausted);
+    }
 }

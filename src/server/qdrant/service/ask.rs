@@ -74,7 +74,7 @@ impl Session {
     async fn ask(&self, collection: &Collection, question: Question) -> Answer<Vec<ScoredPoint>> {
         let shape = Shape::new(&question.wanted, collection)?;
         let ready = self.ready(collection, question).await?;
-        let found = answer(collection, ready).await?;
+        let found = answer(collection, ready, Every).await?;
         Ok(found.into_iter().map(|(chunk, score, value)| shape.scored(chunk, score, value)).collect())
     }
 
@@ -257,28 +257,61 @@ fn to_vector(input: VectorInput) -> Answer<vectors::VectorInput> {
 /// A point that was found, its score, and what it was ordered by.
 pub(super) type Hit = (StoredChunk, f32, Option<OrderValue>);
 
-/// Puts a question to a collection.
-pub(super) async fn answer(collection: &Collection, ready: Ready) -> Answer<Vec<Hit>> {
+/// Which of the points that are found are shown: asked of each, the best first.
+pub(super) trait Pick: Send + 'static {
+    /// How many are opened at a time.
+    const PAGE: usize;
+
+    /// Whether it is.
+    fn takes(&mut self, chunk: &StoredChunk) -> bool;
+
+    /// Whether none is that comes after.
+    fn is_done(&self) -> bool;
+}
+
+/// All of them.
+pub(super) struct Every;
+
+impl Pick for Every {
+    const PAGE: usize = limits::QDRANT_POINTS;
+
+    fn takes(&mut self, _: &StoredChunk) -> bool {
+        true
+    }
+
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
+/// Puts a question to a collection. The audit log has what is picked.
+pub(super) async fn answer<P: Pick>(collection: &Collection, ready: Ready, mut pick: P) -> Answer<Vec<Hit>> {
     let Ready { ask, limit, offset, filter } = ready;
     if let ReadyAsk::Order { by, prefetch } = ask {
         let filter = match prefetch.is_empty() {
             true => filter,
             false => Some(among_prefetched(collection, prefetch, filter).await?),
         };
-        let ordered = order::ordered(collection, by, filter, limit.saturating_add(offset)).await?;
+        let ordered = order::ordered(collection, by, filter, limit.saturating_add(offset), pick).await?;
         return Ok(ordered.into_iter().skip(offset).map(|(chunk, value)| (chunk, 1.0, Some(value))).collect());
     }
     let look = move |looker: &Looker| {
         let found = run(looker, ask, limit, offset, filter.as_ref())?;
-        let ids: Vec<RecordId> = found.iter().map(|(id, _)| id.clone()).collect();
-        let mut chunks = looker.get(&ids)?.into_iter().peekable();
-        let mut hits: Vec<Hit> = Vec::with_capacity(found.len());
-        for (id, score) in found {
-            // What was deleted or changed since the index was asked is looked at as it is now.
-            if let Some(chunk) = chunks.next_if(|chunk| chunk.id == id)
-                && filter.as_ref().is_none_or(|filter| looker.passes(filter, &chunk))
-            {
-                hits.push((chunk, score, None));
+        let mut hits: Vec<Hit> = Vec::new();
+        for found in found.chunks(P::PAGE) {
+            if pick.is_done() {
+                break;
+            }
+            let ids: Vec<RecordId> = found.iter().map(|(id, _)| id.clone()).collect();
+            let mut chunks = looker.get(&ids)?.into_iter().peekable();
+            for (id, score) in found {
+                // What was deleted or changed since the index was asked is looked at as it is now.
+                if let Some(chunk) = chunks.next_if(|chunk| chunk.id == *id)
+                    && filter.as_ref().is_none_or(|filter| looker.passes(filter, &chunk))
+                    && pick.takes(&chunk)
+                {
+                    hits.push((chunk, *score, None));
+                }
             }
         }
         let revealed = hits.iter().map(|(chunk, ..)| chunk.id.clone()).collect();

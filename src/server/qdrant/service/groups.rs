@@ -8,13 +8,15 @@ use crate::filter::JsonPath;
 use crate::id::RecordId;
 use crate::limits;
 use crate::server::qdrant::failure::{Answer, Failure};
-use crate::server::qdrant::model::PointId;
 use crate::server::qdrant::model::points::{Record, ScoredPoint};
 use crate::server::qdrant::model::query::{Group, GroupId, GroupQuestion, Groups, WithLookup};
+use crate::server::qdrant::model::{Object, PointId};
 use crate::store::Collection;
+use crate::vectors::StoredChunk;
 
 impl Session {
-    /// The answer to a question, in groups. As many of the best points as may be asked for are looked at.
+    /// The answer to a question, in groups. As many of the best points as may be asked for are looked at, until all groups
+    /// are full.
     pub(in super::super) async fn groups(&self, name: &str, asked: GroupQuestion) -> Answer<Groups> {
         let collection = self.readable(name).await?;
         let GroupQuestion { mut question, by, groups, size, lookup } = asked;
@@ -31,26 +33,20 @@ impl Session {
         let ready = self.ready(&collection, question).await?;
         let mut order: Vec<GroupId> = Vec::new();
         let mut hits: HashMap<GroupId, Vec<ScoredPoint>> = HashMap::new();
-        // A point is in the group of each of its values.
         let mut room = Room::default();
-        for (chunk, score, value) in ask::answer(&collection, ready).await? {
-            let payload = payload::of_chunk(chunk.metadata.clone(), chunk.text.clone());
-            for id in group_ids(&payload, &path) {
-                let group = match hits.get_mut(&id) {
-                    Some(group) => group,
-                    // Points come best first: a group that is not among the first by now will not be.
-                    None if order.len() >= groups => continue,
-                    None => {
-                        order.push(id.clone());
-                        hits.entry(id).or_default()
-                    }
-                };
-                if group.len() < size {
-                    if !room.take(&chunk)? {
-                        return Err(too_large());
-                    }
-                    group.push(shape.scored(chunk.clone(), score, value));
+        // Those that are in no group are not among what is found, and would take no place in one.
+        let places = || Places { by: path.clone(), groups, size, taken: HashMap::new() };
+        let found = ask::answer(&collection, ready, places()).await?;
+        let mut places = places();
+        for (chunk, score, value) in found {
+            for id in places.take(&payload::of_chunk(chunk.metadata.clone(), chunk.text.clone())) {
+                if !room.take(&chunk)? {
+                    return Err(too_large());
                 }
+                if !hits.contains_key(&id) {
+                    order.push(id.clone());
+                }
+                hits.entry(id).or_default().push(shape.scored(chunk.clone(), score, value));
             }
         }
         let mut lookups = match lookup {
@@ -79,8 +75,46 @@ impl Session {
     }
 }
 
+/// The places in groups, which points take that come best first.
+struct Places {
+    by: JsonPath,
+    groups: usize,
+    size: usize,
+    taken: HashMap<GroupId, usize>,
+}
+
+impl Places {
+    /// Takes those of a point with this payload: one in the group of each of its values, where there is one left.
+    fn take(&mut self, payload: &Object) -> Vec<GroupId> {
+        let mut ids = group_ids(payload, &self.by);
+        ids.retain(|id| {
+            // A group that is not among the first by now will not be.
+            if !self.taken.contains_key(id) && self.taken.len() >= self.groups {
+                return false;
+            }
+            let taken = self.taken.entry(id.clone()).or_default();
+            let is_left = *taken < self.size;
+            *taken += usize::from(is_left);
+            is_left
+        });
+        ids
+    }
+}
+
+impl ask::Pick for Places {
+    const PAGE: usize = limits::LOOK_CHUNKS;
+
+    fn takes(&mut self, chunk: &StoredChunk) -> bool {
+        !self.take(&payload::of_chunk(chunk.metadata.clone(), chunk.text.clone())).is_empty()
+    }
+
+    fn is_done(&self) -> bool {
+        self.taken.len() >= self.groups && self.taken.values().all(|taken| *taken >= self.size)
+    }
+}
+
 /// The groups of a point. One that has a value which is no group is in none.
-fn group_ids(payload: &crate::server::qdrant::model::Object, path: &JsonPath) -> Vec<GroupId> {
+fn group_ids(payload: &Object, path: &JsonPath) -> Vec<GroupId> {
     let (mut ids, mut seen, mut whole) = (Vec::new(), HashSet::new(), true);
     payload::each_at(payload, path, &mut |value| match values::group(value) {
         Some(id) if seen.contains(&id) => {}
@@ -103,8 +137,22 @@ fn point_id(group: &GroupId) -> Option<RecordId> {
 
 #[cfg(test)]
 mod tests {
+    use super::ask::Pick as _;
     use super::*;
     use serde_json::json;
+
+    /// Guards against points that are in no group that is shown, and are read and written down all the same.
+    #[test]
+    fn a_point_takes_a_place_where_one_is_left() {
+        let mut places = Places { by: "a".parse().unwrap(), groups: 2, size: 2, taken: HashMap::new() };
+        let mut take = |payload: serde_json::Value| places.take(payload.as_object().unwrap()).len();
+        assert_eq!([take(json!({"a": 1})), take(json!({"b": 1})), take(json!({"a": [1, 2]}))], [1, 0, 2]);
+        assert_eq!([take(json!({"a": 1})), take(json!({"a": 3}))], [0, 0], "it is full, and one too many");
+        let mut again = places;
+        assert!(!again.is_done());
+        assert_eq!(again.take(json!({"a": [1, 2, 3]}).as_object().unwrap()).len(), 1);
+        assert!(again.is_done());
+    }
 
     #[test]
     fn a_point_is_in_the_group_of_each_of_its_values_or_in_none() {

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
+use super::ask::Pick;
 use super::read::{Room, too_large};
 use super::{payload, values};
 use crate::audit::Access;
@@ -18,13 +19,14 @@ use crate::vectors::StoredChunk;
 /// Values beyond those wanted that are kept before they are sorted out.
 const SLACK: usize = 4096;
 
-/// The first `limit` values of a field among the points that pass `filter`, each with its point: one that has several
-/// values is there several times.
+/// The first `limit` values of a field among the points that pass `filter`, each with its point if that is picked: one that
+/// has several values is there several times.
 pub(super) async fn ordered(
     collection: &Collection,
     order: OrderBy,
     filter: Option<Filter>,
     limit: usize,
+    mut pick: impl Pick,
 ) -> Answer<Vec<(StoredChunk, OrderValue)>> {
     let path: JsonPath = order.key.parse()?;
     let descending = order.direction == Some(Direction::Desc);
@@ -47,21 +49,23 @@ pub(super) async fn ordered(
         let ids: Vec<RecordId> =
             found.iter().map(|(_, id)| id).filter(|id| seen.insert((*id).clone())).cloned().collect();
         let chunks = looker.get(&ids)?;
-        let bytes = chunks.iter().map(|chunk| chunk.text.len()).sum();
         // What was deleted meanwhile is left out.
         let chunk = |id: &RecordId| chunks.iter().find(|chunk| chunk.id == *id).cloned();
-        let mut room = Room::default();
-        let mut value = Vec::with_capacity(found.len());
+        let (mut room, mut shown) = (Room::default(), HashSet::new());
+        let (mut value, mut revealed, mut bytes) = (Vec::with_capacity(found.len()), Vec::new(), 0);
         for (of, id) in &found {
-            if let Some(chunk) = chunk(id) {
-                // A point is there once for each of its values.
-                if !room.take(&chunk)? {
-                    return Ok(Looked { value: None, revealed: Vec::new(), bytes: 0 });
-                }
-                value.push((chunk, *of));
+            let Some(chunk) = chunk(id).filter(|chunk| pick.takes(chunk)) else { continue };
+            // A point is there once for each of its values.
+            if !room.take(&chunk)? {
+                return Ok(Looked { value: None, revealed: Vec::new(), bytes: 0 });
             }
+            if shown.insert(id) {
+                revealed.push(id.clone());
+                bytes += chunk.text.len();
+            }
+            value.push((chunk, *of));
         }
-        Ok(Looked { value: Some(value), revealed: ids, bytes })
+        Ok(Looked { value: Some(value), revealed, bytes })
     };
     collection.look(Access::Scroll, look).await?.ok_or_else(too_large)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::ask::Every;
 use super::payload::{self, Cut};
 use super::{Session, order, values, vectors};
 use crate::audit::Access;
@@ -82,7 +83,7 @@ impl Session {
                      `order_by.start_from` value",
                 ));
             }
-            let ordered = order::ordered(&collection, order_by, filter, limit).await?;
+            let ordered = order::ordered(&collection, order_by, filter, limit, Every).await?;
             let points = ordered.into_iter().map(|(chunk, value)| shape.record(chunk, Some(value))).collect();
             return Ok(Page { points, next_page_offset: None });
         }

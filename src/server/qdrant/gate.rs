@@ -151,7 +151,7 @@ fn measured(body: Body, rooms: [Arc<Semaphore>; 2], places: Places) -> Body {
     }))
 }
 
-/// Measures a call.
+/// Measures a call, and ends it when it takes too long: before the transport does, which would answer as gRPC does.
 pub(super) async fn measure(State(door): State<Door>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let _running = door.gate.metrics.running();
@@ -163,7 +163,12 @@ pub(super) async fn measure(State(door): State<Door>, request: Request, next: Ne
     };
     // At once, since the transport keeps such a deadline by an answer of gRPC, which is a 200 without a body over REST.
     let deadline = door.api == Api::Rest && request.headers().contains_key("grpc-timeout");
-    let response = if deadline { door.api.refuse(no_deadline(), began) } else { next.run(request).await };
+    let response = if deadline {
+        door.api.refuse(no_deadline(), began)
+    } else {
+        let most = Duration::from_millis(limits::QDRANT_REQUEST_MS);
+        tokio::time::timeout(most, next.run(request)).await.unwrap_or_else(|_| door.api.refuse(too_slow(), began))
+    };
     let status = match door.api {
         Api::Rest => response.status().as_u16(),
         Api::Grpc => grpc_status(&response),
@@ -176,6 +181,10 @@ pub(super) async fn measure(State(door): State<Door>, request: Request, next: Ne
 
 fn no_deadline() -> Failure {
     Failure::bad("Wrong input: `grpc-timeout` is for calls over gRPC: leave it out, and stop waiting when you like")
+}
+
+fn too_slow() -> Failure {
+    Failure::new(Code::Unavailable, "the call takes too long: ask for less at once")
 }
 
 /// A method as metrics have it: others than these are anything that a client likes.
@@ -202,20 +211,10 @@ pub(super) async fn admit(State(door): State<Door>, request: Request, next: Next
     let began = Instant::now();
     match door.gate.admit(request).await {
         // Not given up when nobody waits for the answer any more: the call has its place until its work is done.
-        Ok(request) => {
-            let answered = tokio::spawn(next.run(request));
-            match tokio::time::timeout(Duration::from_millis(limits::QDRANT_REQUEST_MS), answered).await {
-                Ok(Ok(response)) => response,
-                Ok(Err(e)) => {
-                    tracing::error!(error = %e, "a call failed");
-                    door.api.refuse(Failure::new(Code::Internal, "the call failed"), began)
-                }
-                Err(_) => {
-                    let message = "the call takes too long: ask for less at once";
-                    door.api.refuse(Failure::new(Code::Unavailable, message), began)
-                }
-            }
-        }
+        Ok(request) => tokio::spawn(next.run(request)).await.unwrap_or_else(|e| {
+            tracing::error!(error = %e, "a call failed");
+            door.api.refuse(Failure::new(Code::Internal, "the call failed"), began)
+        }),
         Err(failure) => door.api.refuse(failure, began),
     }
 }

@@ -97,6 +97,8 @@ impl Tally {
 pub(crate) struct Drive<'a> {
     /// The threads that open and seal.
     pub(crate) pool: &'a rayon::ThreadPool,
+    /// Has the calling thread give way to others. The one that writes does not: others wait for what it holds.
+    pub(crate) give_way: &'a (dyn Fn() + Sync),
     /// The key after which to begin.
     pub(crate) after: Option<Vec<u8>>,
     /// How many records the next load has at most.
@@ -119,10 +121,16 @@ type Received<T> = Receiver<(T, Vec<u8>, usize)>;
 pub(crate) fn run<M: Mover>(mover: &M, drive: Drive<'_>) -> Result<()> {
     let (read, rows) = sync_channel(QUEUED);
     let (sealed, ready) = sync_channel(QUEUED);
-    let Drive { pool, after, rows: most, before, note, done } = drive;
+    let Drive { pool, give_way, after, rows: most, before, note, done } = drive;
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read_all(mover, after, most, &read));
-        let sealer = scope.spawn(move || seal_all(mover, pool, &rows, &sealed));
+        let reader = scope.spawn(move || {
+            give_way();
+            read_all(mover, after, most, &read)
+        });
+        let sealer = scope.spawn(move || {
+            give_way();
+            seal_all(mover, pool, &rows, &sealed)
+        });
         let written = write_all(mover, ready, before, note, done);
         // A stage that finds nobody to hand on to has ended without an error of its own.
         let sealed = sealer.join().map_err(|_| panicked())?;

@@ -43,6 +43,8 @@ pub(crate) struct Rotating<'a> {
     pub(crate) admin: &'a dyn Keys,
     /// The threads that open and seal.
     pub(crate) pool: &'a rayon::ThreadPool,
+    /// Has the calling thread give way to those who use the store.
+    pub(crate) give_way: &'a (dyn Fn() + Sync),
     /// How long an epoch is kept after nothing is sealed in it, in milliseconds.
     pub(crate) retention_ms: u64,
     /// How many records the next write has at most.
@@ -53,6 +55,20 @@ pub(crate) struct Rotating<'a> {
     pub(crate) watch: &'a (dyn Fn(&RotationStatus) + Sync),
     /// Told before a step is made, and after the last. What cannot be noted is not done.
     pub(crate) note: &'a (dyn Fn(Step<'_>) -> Result<()> + Sync),
+}
+
+impl Rotating<'_> {
+    /// Does what takes long and what nobody waits for, on a thread that gives way.
+    fn aside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let give_way = self.give_way;
+        std::thread::scope(|scope| {
+            let working = scope.spawn(move || {
+                give_way();
+                work()
+            });
+            working.join().map_err(|_| Error::internal("a rotation ended unexpectedly"))?
+        })
+    }
 }
 
 /// A step of a rotation.
@@ -239,7 +255,7 @@ impl Tenant<'_> {
         set_phase(stored, Phase::Reencrypting);
         self.save(stored)?;
         self.catalog.rotate()?;
-        let total = self.count(live.older())?;
+        let total = with.aside(|| self.count(live.older()))?;
         for pass in 1.. {
             let damaged = self.move_all(stored, live.older(), total, with)?;
             // What was passed over is looked at again: nothing may be left.
@@ -248,7 +264,7 @@ impl Tenant<'_> {
             }
             set_phase(stored, Phase::Verifying);
             self.save(stored)?;
-            let left = live.older().iter().map(|epoch| self.left_in(*epoch)).sum::<Result<u64>>()?;
+            let left = with.aside(|| live.older().iter().map(|epoch| self.left_in(*epoch)).sum::<Result<u64>>())?;
             let discarded = stored.job.as_ref().is_some_and(|job| job.discard_damaged);
             if left == 0 {
                 return Ok(());
@@ -320,7 +336,15 @@ impl Tenant<'_> {
                 (with.watch)(&status);
             }
         };
-        let drive = Drive { pool: with.pool, after, rows: with.rows, before: with.before, note: &note, done: &done };
+        let drive = Drive {
+            pool: with.pool,
+            give_way: with.give_way,
+            after,
+            rows: with.rows,
+            before: with.before,
+            note: &note,
+            done: &done,
+        };
         let ran = pipeline::run(mover, drive);
         *stored = shared.into_inner();
         ran

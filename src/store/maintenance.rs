@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::Result;
 use crate::id::TenantId;
@@ -41,6 +41,8 @@ pub(super) struct Maintenance {
     stopping: Arc<(Mutex<bool>, Condvar)>,
     thread: Mutex<Option<JoinHandle<()>>>,
     optimizing: Optimizing,
+    /// Held while it looks after tenants, and has a hold of them.
+    passing: Arc<Mutex<()>>,
 }
 
 impl Maintenance {
@@ -57,6 +59,8 @@ impl Maintenance {
         let stop = stopping.clone();
         let optimizing = Optimizing::default();
         let optimizer = optimizing.clone();
+        let passing = Arc::new(Mutex::new(()));
+        let pass = passing.clone();
         let thread = std::thread::Builder::new().name("strongroom-maintenance".into()).spawn(move || {
             let (mut flushed, mut reaped, mut refreshed) = (Instant::now(), Instant::now(), Instant::now());
             loop {
@@ -79,6 +83,7 @@ impl Maintenance {
                     reaped = Instant::now();
                     finish();
                 }
+                let _passing = pass.lock();
                 tend(&tenants, flush_all, reap, idle_close, &optimizer);
                 if refreshed.elapsed() >= REFRESH_INTERVAL {
                     refresh(&tenants, &*keys);
@@ -86,7 +91,7 @@ impl Maintenance {
                 }
             }
         })?;
-        Ok(Self { stopping, thread: Mutex::new(Some(thread)), optimizing })
+        Ok(Self { stopping, thread: Mutex::new(Some(thread)), optimizing, passing })
     }
 
     /// Returns once the thread has ended.
@@ -99,6 +104,11 @@ impl Maintenance {
         {
             let _ = thread.join();
         }
+    }
+
+    /// Waits until it has a hold of no tenant; as long as what is returned lives it takes hold of none.
+    pub(super) fn keep_out(&self) -> MutexGuard<'_, ()> {
+        self.passing.lock()
     }
 
     /// Waits until no collection is being optimised, after [`stop`](Self::stop): until then the thread that does it has

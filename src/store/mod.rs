@@ -236,6 +236,7 @@ impl Store {
     pub async fn close_tenant(&self, id: &TenantId) -> Result<()> {
         let (inner, id) = (self.inner.clone(), id.clone());
         blocking(move || {
+            let _kept_out = inner.maintenance.keep_out();
             let Some(open) = inner.tenants.lock().get(&id).cloned() else {
                 // One that maintenance has closed may still be ready in the key service.
                 inner.keys.data.forget(&id);
@@ -245,7 +246,7 @@ impl Store {
             let mut tenants = inner.tenants.lock();
             // Maintenance may have let go of it meanwhile, and somebody have opened it again.
             let reopened = tenants.get(&id).is_some_and(|listed| !Arc::ptr_eq(listed, &open));
-            // The list's and ours: any more is somebody's handle, or maintenance passing by.
+            // The list's and ours: any more is somebody's handle.
             if reopened || Arc::strong_count(&open) > 2 {
                 return Err(Error::new(ErrorKind::Busy, "the tenant is in use")
                     .with_remedy("drop its tenant and collection handles first, then try again"));

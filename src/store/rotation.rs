@@ -172,6 +172,7 @@ impl Inner {
         let with = Rotating {
             admin: &*self.keys.admin,
             pool: &pool,
+            give_way: &|| give_way(if urgent { 0 } else { NICE }),
             retention_ms: self.options.policy().retention_ms,
             rows: &|| {
                 let alone = urgent || rotations.foreground.is_slow().is_none();
@@ -185,19 +186,7 @@ impl Inner {
             },
             note: &|step| self.note(open, &step),
         };
-        if urgent {
-            return tenant.rotate(options, &with);
-        }
-        // On a thread of its own, which can be made to give way; those that it starts are as it is.
-        std::thread::scope(|scope| {
-            let rotating = std::thread::Builder::new().name("strongroom-rotate".into());
-            let rotating = rotating.spawn_scoped(scope, || {
-                give_way(NICE);
-                tenant.rotate(options, &with)
-            });
-            let rotating = rotating.map_err(|e| Error::internal("a thread for a rotation").with_source(e))?;
-            rotating.join().map_err(|_| Error::internal("a rotation ended unexpectedly"))?
-        })
+        tenant.rotate(options, &with)
     }
 
     /// Writes a step into the audit log.

@@ -23,7 +23,7 @@ const SIZE: usize = 64;
 /// A store whose indexes may take one MiB together.
 async fn store() -> (Store, Tenant, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let options = common::options(dir.path()).config(Config { resident_mib: 1, ..Config::default() });
+    let options = common::options(dir.path()).config(Config { resident_mib: 1, ..common::config() });
     Store::init(&options, common::passphrase()).await.unwrap();
     let store = Store::open(options, common::passphrase()).await.unwrap();
     let tenant = store.create_tenant(&"acme".parse().unwrap()).await.unwrap();

@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cryptoki::object::Attribute;
 use serde_json::json;
 use strongroom::clock::ManualClock;
-use strongroom::config::Config;
 use strongroom::keys::keystore::custody::CustodyKind;
 use strongroom::keys::keystore::pkcs11::TokenConfig;
 use strongroom::keys::{EpochState, RootKeyState, TenantRecord};
@@ -72,7 +71,7 @@ impl Test {
     async fn new(token: Option<TokenConfig>) -> Self {
         let whole = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(NOW_MS);
-        let mut config = Config::default();
+        let mut config = common::config();
         if let Some(token) = &token {
             config.keystore = if token.label == SOFTHSM { CustodyKind::Pkcs11Wrapped } else { CustodyKind::Pkcs11 };
             config.pkcs11_module = token.module.clone();

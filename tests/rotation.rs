@@ -316,7 +316,7 @@ const NOON_MS: u64 = 1_795_521_600_000;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_ends_no_retention_early_and_keeps_nothing_for_years() {
     let clock = ManualClock::at(NOON_MS);
-    let test = store_at(&clock, Config::default()).await;
+    let test = store_at(&clock, common::config()).await;
     let tenant = test.tenant("acme").await;
     tenant.remember(Memory::new(notes(0), "k", &json!(1)).unwrap()).await.unwrap();
     let status = test.store.rotate(&acme(), RotateOptions::default(), |_| ()).await.unwrap();
@@ -358,7 +358,7 @@ async fn serve_rotates_what_is_due_within_its_windows_and_destroys_what_was_kept
         rotation_interval_s: 1,
         rotation_windows: "22:00-06:00".into(),
         epoch_retention_min: 0,
-        ..Config::default()
+        ..common::config()
     };
     let test = store_at(&clock, config).await;
     let names: Vec<TenantId> = (0..5).map(|n| format!("tenant-{n}").parse().unwrap()).collect();

@@ -64,6 +64,8 @@ impl Cli {
             }
         }
         command.env("STRONGROOM_DIR", &self.dir).env("STRONGROOM_PASSPHRASE", &self.passphrase);
+        // As `common::config` has it.
+        command.env("STRONGROOM_CONFIG_AUDIT_SIGNATURE", "ml-dsa-87");
         command.stdin(Stdio::null()).args(args);
         command
     }

@@ -11,8 +11,9 @@ pub mod upstream;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use strongroom::audit::log::SignatureChoice;
 use strongroom::keys::keystore::file::KdfCost;
-use strongroom::{Chunk, Engine, Passphrase, Store, StoreOptions, Tenant};
+use strongroom::{Chunk, Config, Engine, Passphrase, Store, StoreOptions, Tenant};
 
 /// A store that is removed with its directory.
 pub struct TestStore {
@@ -25,8 +26,14 @@ pub fn passphrase() -> Passphrase {
     Passphrase::new(b"a passphrase for tests".to_vec()).unwrap()
 }
 
+/// The defaults, but for the signature under checkpoints of the audit log: one of SLH-DSA takes a third of a second at each
+/// close of a store. Tests of the log itself make both.
+pub fn config() -> Config {
+    Config { audit_signature: SignatureChoice::MlDsa, ..Config::default() }
+}
+
 pub fn options(dir: &Path) -> StoreOptions {
-    let options = StoreOptions::new(dir).kdf_cost(KdfCost::INSECURE_FAST);
+    let options = StoreOptions::new(dir).config(config()).kdf_cost(KdfCost::INSECURE_FAST);
     match std::fs::read_to_string(dir.join(QDRANT_URL)) {
         Ok(url) => options.qdrant_url(url),
         Err(_) => options,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
+use strongroom::audit::log::SignatureChoice;
 use strongroom::keys::keystore::file::KdfCost;
 use strongroom::limits;
 use strongroom::{
@@ -26,7 +27,9 @@ const LARGE: u64 = 3000;
 const BULK: u64 = 1600;
 
 pub fn options(dir: &Path) -> StoreOptions {
-    let config = Config { flush_interval_s: 1, min_free_mib: 16, ..Config::default() };
+    // As `common::config` has it: signing takes longer than what is killed here.
+    let audit_signature = SignatureChoice::MlDsa;
+    let config = Config { flush_interval_s: 1, min_free_mib: 16, audit_signature, ..Config::default() };
     StoreOptions::new(dir).config(config).kdf_cost(KdfCost::INSECURE_FAST)
 }
 

@@ -17,7 +17,7 @@ const TIMEOUT_MS: u32 = 700;
 /// A store that does not wait long for the server.
 async fn impatient(upstream: &Upstream) -> (Store, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config { qdrant_url: upstream.url(), qdrant_timeout_ms: TIMEOUT_MS, ..Config::default() };
+    let config = Config { qdrant_url: upstream.url(), qdrant_timeout_ms: TIMEOUT_MS, ..common::config() };
     let options = common::options(dir.path()).config(config);
     Store::init(&options, passphrase()).await.unwrap();
     (Store::open(options, passphrase()).await.unwrap(), dir)
@@ -221,7 +221,7 @@ async fn a_collection_that_is_dropped_while_the_server_is_away_goes_when_it_is_b
     store.close().await.unwrap();
     upstream.order("ok");
     assert_eq!(names(&url).await.len(), 2);
-    let config = Config { qdrant_url: url.clone(), ..Config::default() };
+    let config = Config { qdrant_url: url.clone(), ..common::config() };
     let options = common::options(dir.path()).config(config);
     // A server that refuses to remove it does not keep the store from being opened.
     upstream.order("fail invalid 1");

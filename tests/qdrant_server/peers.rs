@@ -25,7 +25,7 @@ async fn open(dir: &Path, config: Config) -> strongroom::Result<Store> {
 async fn a_server_that_is_too_old_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut upstream = Upstream::start(&["--says-version", "1.15.5"]);
-    let config = Config { qdrant_url: upstream.url(), ..Config::default() };
+    let config = Config { qdrant_url: upstream.url(), ..common::config() };
     let e = open(dir.path(), config.clone()).await.err().unwrap();
     assert_eq!(e.kind(), ErrorKind::InvalidInput);
     assert!(e.to_string().contains("1.15.5") && e.remedy().unwrap().contains("1.16"), "{e}");
@@ -42,7 +42,7 @@ async fn a_server_that_is_too_old_is_refused() {
 async fn an_api_key_comes_from_a_file_and_is_never_shown() {
     let upstream = Upstream::start(&["--api-key", KEY]);
     let dir = tempfile::tempdir().unwrap();
-    let config = Config { qdrant_url: upstream.url(), ..Config::default() };
+    let config = Config { qdrant_url: upstream.url(), ..common::config() };
     for (content, works) in [(None, false), (Some("another-key"), false), (Some(KEY), true)] {
         let mut config = config.clone();
         if let Some(content) = content {
@@ -83,7 +83,7 @@ async fn over_tls_only_servers_that_are_believed_with_a_hybrid_key_exchange_or_a
     let classical = Upstream::start(&[&tls[..], &["--classical"]].concat());
     let ca = pki.join("ca.pem");
     let pinned = issued.sha256.clone();
-    let base = |upstream: &Upstream| Config { qdrant_url: upstream.url(), ..Config::default() };
+    let base = |upstream: &Upstream| Config { qdrant_url: upstream.url(), ..common::config() };
     let place = |upstream: &Upstream| upstream.url().replace("https://", "tcp:");
     let cases = [
         ("pinned", Config { qdrant_server_sha256: pinned.clone(), ..base(&hybrid) }, true),

@@ -101,7 +101,7 @@ fn process() {
 
 /// Fills all tenants, then works with each window of them, twice round. The last window is still open.
 async fn use_all(dir: &Path) -> (Store, Vec<(usize, Tenant)>) {
-    let options = common::options(dir).config(Config { resident_mib: 1, ..Config::default() });
+    let options = common::options(dir).config(Config { resident_mib: 1, ..common::config() });
     Store::init(&options, common::passphrase()).await.unwrap();
     let store = Store::open(options, common::passphrase()).await.unwrap();
     let windows = || (0..tenants()).collect::<Vec<_>>().chunks(ACTIVE).map(<[usize]>::to_vec).collect::<Vec<_>>();

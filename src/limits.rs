@@ -65,7 +65,7 @@ pub const MEMORY_BATCH: usize = 1024;
 /// Journal bytes that may wait for a flush of the engine before one is made.
 pub const JOURNAL_BYTES: usize = 64 << 20;
 /// Journal entries that may wait for a flush of the engine before one is made.
-pub const JOURNAL_ENTRIES: usize = 1024;
+pub const JOURNAL_ENTRIES: usize = 4096;
 /// Longest line of an input file, in bytes.
 pub const INPUT_LINE_BYTES: usize = 64 << 20;
 /// Most bytes of input lines and attached vectors held for one batch, unless one record alone is larger.

@@ -84,7 +84,7 @@ impl Collection {
                         let _timed = own.tenant.foreground.time(Class::Write);
                         own.inner.upsert(std::mem::replace(&mut chunks, rest))?;
                     }
-                    if own.inner.flush_is_due() {
+                    if own.inner.flush_is_overdue() {
                         own.inner.flush()?;
                     }
                 }

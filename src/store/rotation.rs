@@ -18,7 +18,7 @@ use crate::limits;
 use crate::rotation::{self, Phase, RotateOptions, Rotating, RotationStatus, Step, Throttle, Windows};
 
 /// How much less often than others the threads of a rotation run.
-const NICE: i32 = 10;
+const NICE: i32 = 19;
 
 /// What all rotations of a store have together.
 pub(super) struct Rotations {

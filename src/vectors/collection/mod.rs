@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::keys::Keyring;
 use crate::kv::{Batch, KvBackend};
+use crate::limits;
 use crate::locked::LockPolicy;
 
 use super::blind::{Declared, FieldIndexSpec};
@@ -242,10 +243,18 @@ impl Collection {
         self.pending_entries.load(Ordering::Relaxed) > 0 || self.untrimmed.load(Ordering::Relaxed)
     }
 
-    /// Whether the journal has grown so long that a flush is due.
+    /// Whether the journal has grown so long that a flush is due. Maintenance makes it, and rotations.
     pub fn flush_is_due(&self) -> bool {
-        self.pending_bytes() > crate::limits::JOURNAL_BYTES
-            || self.pending_entries.load(Ordering::Relaxed) > crate::limits::JOURNAL_ENTRIES
+        self.is_pending_beyond(limits::JOURNAL_BYTES, limits::JOURNAL_ENTRIES)
+    }
+
+    /// Whether it has grown so far beyond that who writes has to wait for a flush.
+    pub(crate) fn flush_is_overdue(&self) -> bool {
+        self.is_pending_beyond(2 * limits::JOURNAL_BYTES, 2 * limits::JOURNAL_ENTRIES)
+    }
+
+    fn is_pending_beyond(&self, bytes: usize, entries: usize) -> bool {
+        self.pending_bytes() > bytes || self.pending_entries.load(Ordering::Relaxed) > entries
     }
 
     /// Bytes of the resident indexes.

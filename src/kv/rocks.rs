@@ -8,7 +8,7 @@ use rocksdb::checkpoint::Checkpoint;
 use rocksdb::compaction_filter::Decision;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
-    DBCompressionType, DBRecoveryMode, Direction, Env, IteratorMode, Options, ReadOptions, WriteBatch,
+    DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, ReadOptions, WriteBatch,
 };
 
 use super::{Batch, Change, KvBackend, Row, Table, prefix_end};
@@ -46,10 +46,6 @@ impl Rocks {
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_max_background_jobs(2);
-        // What nobody waits for, compaction, gives way to those who read and write.
-        let mut env = Env::new().map_err(failed)?;
-        env.lower_thread_pool_cpu_priority();
-        options.set_env(&env);
         options.set_max_open_files(512);
         options.set_keep_log_file_num(2);
         options.set_max_total_wal_size(256 << 20);

@@ -264,7 +264,8 @@ impl Tenant<'_> {
             }
             set_phase(stored, Phase::Verifying);
             self.save(stored)?;
-            let left = with.aside(|| live.older().iter().map(|epoch| self.left_in(*epoch)).sum::<Result<u64>>())?;
+            // Writers wait for this: it does not give way.
+            let left = live.older().iter().map(|epoch| self.left_in(*epoch)).sum::<Result<u64>>()?;
             let discarded = stored.job.as_ref().is_some_and(|job| job.discard_damaged);
             if left == 0 {
                 return Ok(());
@@ -293,6 +294,8 @@ impl Tenant<'_> {
             self.run(stored, Stage::History(*epoch), &history, total, with)?;
         }
         for collection in self.catalog.all() {
+            // Here, since others may wait for it: what reads gives way.
+            collection.make_ready()?;
             let mover = match collection.kind() {
                 CollectionKind::Chunks => collection.point_mover(to, discard),
                 // Embeddings have moved with their memories.

@@ -142,7 +142,7 @@ impl Collection {
             let part = |ids: &[RecordId], change: &mut F| -> Result<usize> {
                 let _timed = own.tenant.foreground.time(Class::Write);
                 let changed = own.change_part(ids, change)?;
-                if own.inner.flush_is_due() {
+                if own.inner.flush_is_overdue() {
                     own.inner.flush()?;
                 }
                 Ok(changed)

@@ -1,17 +1,20 @@
 //! What every call goes through: it is measured, its API key is looked at, and it gets a place; then it is answered.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tonic::codegen::tokio_stream::StreamExt as _;
+use tokio::time::Sleep;
+use tonic::codegen::tokio_stream::{Stream, StreamExt as _};
 
 use super::apikey::{ApiKey, ApiKeys, KeyRole, Noted};
 use super::failure::{Answer, Code, Failure};
@@ -136,10 +139,28 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// The frames of a body, and an error once they have taken too long to come: until the end they keep their room.
+struct Timely {
+    frames: BodyDataStream,
+    ends: Pin<Box<Sleep>>,
+}
+
+impl Stream for Timely {
+    type Item = std::io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ends.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(std::io::ErrorKind::TimedOut.into())));
+        }
+        Pin::new(&mut self.frames).poll_next(context).map_err(std::io::Error::other)
+    }
+}
+
 /// `body`, where what is read of it takes room until the call is answered.
 fn measured(body: Body, rooms: [Arc<Semaphore>; 2], places: Places) -> Body {
-    Body::from_stream(body.into_data_stream().map(move |frame| {
-        let frame = frame.map_err(std::io::Error::other)?;
+    let ends = Box::pin(tokio::time::sleep(Duration::from_millis(limits::QDRANT_REQUEST_MS)));
+    Body::from_stream(Timely { frames: body.into_data_stream(), ends }.map(move |frame| {
+        let frame = frame?;
         let kib = u32::try_from(frame.len().div_ceil(1024)).unwrap_or(u32::MAX);
         let no_room = || std::io::Error::from(std::io::ErrorKind::QuotaExceeded);
         // That of the key comes first: one that sends too much takes nothing of what there is for all.

@@ -340,6 +340,11 @@ impl Collection {
         Ok(!in_use)
     }
 
+    /// Opens it, if need be.
+    pub(crate) fn make_ready(&self) -> Result<()> {
+        self.open().map(|_| ())
+    }
+
     /// The open engine collection, opened and brought up to date with the journal if need be.
     fn open(&self) -> Result<Arc<Open>> {
         self.touch();

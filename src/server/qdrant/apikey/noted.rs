@@ -21,6 +21,8 @@ const VERSION: u8 = 1;
 pub(in super::super) struct Noted {
     path: PathBuf,
     known: BTreeMap<String, Known>,
+    /// Whether the file has yet to be written.
+    unwritten: bool,
 }
 
 /// What became of a key, and the pseudonym of its tenant.
@@ -53,7 +55,7 @@ impl Noted {
         let path = dir.join(FILE);
         let read = |bytes: Vec<u8>| serde_json::from_slice::<Form<BTreeMap<String, Known>>>(&bytes).ok();
         let form = fs::read(&path).ok().and_then(read).filter(|form| form.v == VERSION);
-        Self { path, known: form.map(|form| form.keys).unwrap_or_default() }
+        Self { path, known: form.map(|form| form.keys).unwrap_or_default(), unwritten: false }
     }
 
     /// Has the log know `keys` as they are: `record` writes into it, where a tenant is called as `pseudonym` says.
@@ -72,15 +74,20 @@ impl Noted {
             Ok::<_, Error>((key.entry.id.clone(), Known::of(&key.entry, tenant)?))
         };
         let now: BTreeMap<_, _> = keys.by_id.values().map(|key| known(key)).collect::<Result<_>>()?;
-        if now == self.known {
+        if now != self.known {
+            record(&changes(&self.known, &now))?;
+            // Before the file: when that cannot be written, the next start writes the same down once more.
+            self.known = now;
+            self.unwritten = true;
+        }
+        if !self.unwritten {
             return Ok(());
         }
-        record(&changes(&self.known, &now))?;
-        // Before the file: when that cannot be written, the next start writes the same down once more.
-        self.known = now;
         let form = Form { v: VERSION, keys: &self.known };
         let json = serde_json::to_vec(&form).map_err(|e| Error::internal("encoding API keys").with_source(e))?;
-        disk::replace(&self.path, &json)
+        disk::replace(&self.path, &json)?;
+        self.unwritten = false;
+        Ok(())
     }
 
     /// Whether the log knows the key as it is.

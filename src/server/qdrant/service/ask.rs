@@ -273,7 +273,7 @@ pub(super) trait Pick: Send + 'static {
 pub(super) struct Every;
 
 impl Pick for Every {
-    const PAGE: usize = limits::QDRANT_POINTS;
+    const PAGE: usize = limits::LOOK_CHUNKS;
 
     fn takes(&mut self, _: &StoredChunk) -> bool {
         true
@@ -298,6 +298,7 @@ pub(super) async fn answer<P: Pick>(collection: &Collection, ready: Ready, mut p
     let look = move |looker: &Looker| {
         let found = run(looker, ask, limit, offset, filter.as_ref())?;
         let mut hits: Vec<Hit> = Vec::new();
+        let mut room = Room::default();
         for found in found.chunks(P::PAGE) {
             if pick.is_done() {
                 break;
@@ -310,15 +311,18 @@ pub(super) async fn answer<P: Pick>(collection: &Collection, ready: Ready, mut p
                     && filter.as_ref().is_none_or(|filter| looker.passes(filter, &chunk))
                     && pick.takes(&chunk)
                 {
+                    if !room.take(&chunk)? {
+                        return Ok(Looked { value: None, revealed: Vec::new(), bytes: 0 });
+                    }
                     hits.push((chunk, *score, None));
                 }
             }
         }
         let revealed = hits.iter().map(|(chunk, ..)| chunk.id.clone()).collect();
         let bytes = hits.iter().map(|(chunk, ..)| chunk.text.len()).sum();
-        Ok(Looked { value: hits, revealed, bytes })
+        Ok(Looked { value: Some(hits), revealed, bytes })
     };
-    Ok(collection.look(Access::Search, look).await?)
+    collection.look(Access::Search, look).await?.ok_or_else(too_large)
 }
 
 /// The ids and scores of what is asked for, best first.

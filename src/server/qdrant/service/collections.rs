@@ -224,7 +224,7 @@ impl Session {
         status: UpdateStatus,
     ) -> Answer<UpdateResult> {
         self.may_manage()?;
-        field.parse::<JsonPath>()?;
+        let field = field.parse::<JsonPath>()?.to_string();
         if index_kind(&declared) == "text" {
             return Err(Failure::unsupported(
                 "texts are not taken apart into words here, since an index of words would have to be kept in clear or in \
@@ -232,11 +232,12 @@ impl Session {
             ));
         }
         let collection = self.readable(name).await?;
+        let _turn = self.service.declaring.take(collection.id()).await;
         // In `sealed` mode filters are decided in memory, and nothing needs to be declared for that.
         if collection.mode() != Mode::Sealed {
-            tell_engine(&collection, field, &declared).await?;
+            tell_engine(&collection, &field, &declared).await?;
         }
-        let (id, field) = (collection.id(), field.to_owned());
+        let id = collection.id();
         let note = move |notes: &mut crate::vectors::Notes| {
             notes.of_mut(id).fields.insert(field, declared);
             Ok(())
@@ -253,10 +254,12 @@ impl Session {
         status: UpdateStatus,
     ) -> Answer<UpdateResult> {
         self.may_manage()?;
+        let field = field.parse::<JsonPath>()?.to_string();
         let collection = self.readable(name).await?;
+        let _turn = self.service.declaring.take(collection.id()).await;
         // Also in `sealed` mode: the collection may have been in another when the field was declared.
-        collection.drop_index(field).await?;
-        let (id, field) = (collection.id(), field.to_owned());
+        collection.drop_index(&field).await?;
+        let id = collection.id();
         let note = move |notes: &mut crate::vectors::Notes| {
             notes.of_mut(id).fields.remove(&field);
             Ok(())

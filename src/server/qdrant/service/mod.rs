@@ -36,7 +36,27 @@ pub(super) struct Service {
     operations: AtomicU64,
     /// Held by whoever changes points of a collection by what they are: not needed for that to be right, but so that two
     /// of them need not try again and again.
-    changing: Mutex<HashMap<CollectionId, Arc<tokio::sync::Mutex<()>>>>,
+    changing: Turns,
+    /// Held by whoever declares a field of a collection: engine and notes say the same, and who waits holds no thread.
+    declaring: Turns,
+}
+
+/// Who comes first at a collection.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<CollectionId, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    async fn take(&self, id: CollectionId) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock();
+            // Those that nobody holds or waits for are made again.
+            if turns.len() > 1024 {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            turns.entry(id).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
 }
 
 /// An API key at work.
@@ -49,7 +69,7 @@ pub(super) struct Session {
 
 impl Service {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, operations: AtomicU64::new(0), changing: Mutex::default() }
+        Self { store, operations: AtomicU64::new(0), changing: Turns::default(), declaring: Turns::default() }
     }
 
     pub(super) fn audit(&self) -> Arc<dyn AuditSink> {
@@ -73,18 +93,6 @@ impl Service {
     /// The answer to a write that was made.
     fn done(&self, status: UpdateStatus) -> UpdateResult {
         UpdateResult { operation_id: self.operations.fetch_add(1, Ordering::Relaxed), status }
-    }
-
-    async fn turn(&self, id: CollectionId) -> tokio::sync::OwnedMutexGuard<()> {
-        let turns = {
-            let mut changing = self.changing.lock();
-            // Those that nobody holds or waits for are made again.
-            if changing.len() > 1024 {
-                changing.retain(|_, turns| Arc::strong_count(turns) > 1);
-            }
-            changing.entry(id).or_default().clone()
-        };
-        turns.lock_owned().await
     }
 }
 

@@ -90,16 +90,21 @@ impl Session {
         let from = offset.map(|id| id.0);
         let look = move |looker: &crate::store::Looker| {
             let mut found: Vec<StoredChunk> = Vec::new();
+            let (mut room, mut fits) = (Room::default(), true);
             looker.each(from.as_ref(), filter.as_ref(), limit + 1, |chunk| {
+                fits = room.take(&chunk)?;
                 found.push(chunk);
-                Ok(found.len() <= limit)
+                Ok(fits && found.len() <= limit)
             })?;
+            if !fits {
+                return Ok(Looked { value: None, revealed: Vec::new(), bytes: 0 });
+            }
             let next = if found.len() > limit { found.pop().map(|chunk| chunk.id) } else { None };
             let revealed = found.iter().map(|chunk| chunk.id.clone()).collect();
             let bytes = found.iter().map(|chunk| chunk.text.len()).sum();
-            Ok(Looked { value: (found, next), revealed, bytes })
+            Ok(Looked { value: Some((found, next)), revealed, bytes })
         };
-        let (found, next) = collection.look(Access::Scroll, look).await?;
+        let (found, next) = collection.look(Access::Scroll, look).await?.ok_or_else(too_large)?;
         let points = found.into_iter().map(|chunk| shape.record(chunk, None)).collect();
         Ok(Page { points, next_page_offset: next.map(PointId) })
     }

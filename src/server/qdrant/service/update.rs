@@ -142,7 +142,7 @@ impl Session {
     ) -> Answer<()> {
         let chunks: BTreeMap<RecordId, Chunk> = chunks.into_iter().map(|chunk| (chunk.id.clone(), chunk)).collect();
         let ids = chunks.keys().cloned().collect();
-        let _turn = self.service.turn(collection.id()).await;
+        let _turn = self.service.changing.take(collection.id()).await;
         let decide = move |id: &RecordId, found: Option<StoredChunk>| {
             let lets = match (&found, mode) {
                 (Some(_), UpdateMode::InsertOnly) | (None, UpdateMode::UpdateOnly) => false,
@@ -175,7 +175,7 @@ impl Session {
         only: Option<Filter>,
         edit: impl Fn(&RecordId, StoredChunk) -> crate::error::Result<Chunk> + Send + 'static,
     ) -> Answer<()> {
-        let _turn = self.service.turn(collection.id()).await;
+        let _turn = self.service.changing.take(collection.id()).await;
         let (ids, only, by_id) = match points {
             Selection::Ids(ids) => (unique(ids), only, true),
             Selection::Filter(filter) => {

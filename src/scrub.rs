@@ -46,9 +46,10 @@ fn overwrite_registers() {
         black_box(key.open(&NONCE, &[], &sealed).is_ok());
     }
     black_box(crypto::default_provider().sha256(&[&NOTHING]));
-    // Copies go through other registers, which depend on the length.
+    // Copies go through other registers, which depend on the length. Of zeros that are known to be some no copy is made.
+    let nothing = black_box(&NOTHING[..]);
     for length in [24, 48, 96, 192, NOTHING.len()] {
-        black_box(NOTHING.get(..black_box(length)).map(<[u8]>::to_vec));
+        black_box(nothing.get(..black_box(length)).map(<[u8]>::to_vec));
     }
 }
 

@@ -45,13 +45,13 @@ pub const FILTER_KEY_STEPS: usize = 32;
 /// Most fields of a collection that an index in memory is kept for; filters on others look at every record.
 pub const FILTER_FIELDS: usize = 64;
 /// Which part of a collection may pass a filter at most to be looked at record by record: one in so many.
-pub const FILTER_FEW: u64 = 16;
+pub const FILTER_FEW: u64 = 4;
 /// Most declared fields of a collection that the engine filters by.
 pub const FIELD_INDEXES: usize = 64;
 /// Most tokens that a point has of one field; of more values it is only known that there are many.
 pub const FIELD_TOKENS: usize = 1024;
-/// Most values that a search looks through on the caller's own thread: about 0.2 milliseconds of work.
-pub const SEARCH_AT_ONCE_VALUES: usize = 8 << 20;
+/// Most values of vectors that a search looks through on the caller's own thread: about 0.2 milliseconds of work.
+pub const SEARCH_AT_ONCE_VALUES: usize = 16 << 20;
 /// How long a search waits for memory that others use for their indexes, in milliseconds.
 pub const RESIDENT_WAIT_MS: u64 = 30_000;
 /// Most records on one page of a listing.

@@ -27,6 +27,7 @@ mod router;
 mod seat;
 pub mod server;
 mod shaping;
+pub mod slots;
 mod sparse;
 mod spec;
 mod vector_plain;

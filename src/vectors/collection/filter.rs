@@ -17,6 +17,7 @@ use crate::vectors::engine::{EngineCollection as _, Fields, Point};
 use crate::vectors::payload::{self, PayloadIndex};
 use crate::vectors::point::{OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
+use crate::vectors::slots::{Slot, Slots};
 use crate::vectors::{Hit, StoredChunk};
 
 use super::load::{give_back, make_room};
@@ -28,7 +29,7 @@ const OPENED: usize = 256;
 
 /// The records that pass a filter, at one moment.
 pub(super) struct Passing<'a> {
-    payload: &'a PayloadIndex,
+    records: &'a Slots,
     slots: RoaringBitmap,
 }
 
@@ -38,14 +39,19 @@ impl Passing<'_> {
         self.slots.len()
     }
 
-    /// Whether `id` is one of them.
-    pub(super) fn has(&self, id: &RecordId) -> bool {
-        self.payload.is_in(id, &self.slots)
+    /// Whether the record in `slot` is one of them.
+    pub(super) fn has(&self, slot: Slot) -> bool {
+        self.slots.contains(slot)
+    }
+
+    /// Their slots.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.slots.iter()
     }
 
     /// Their ids, in no particular order.
     pub(super) fn ids(&self) -> impl Iterator<Item = &RecordId> {
-        self.payload.ids(&self.slots)
+        self.slots.iter().filter_map(|slot| self.records.id(slot))
     }
 }
 
@@ -83,8 +89,8 @@ impl Collection {
             loop {
                 let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
                 let mut ids: Vec<RecordId> = self.with_passing(&open, filter, |indexes, passing| {
-                    let ids = indexes.embeddings.range::<RecordId, _>((from, Bound::Unbounded)).map(|(id, _)| id);
-                    Ok(ids.filter(|id| passing.has(id)).take(limit + 1).cloned().collect())
+                    let passing = indexes.records.from(from).filter(|(_, slot)| passing.has(*slot));
+                    Ok(passing.take(limit + 1).map(|(id, _)| id.clone()).collect())
                 })?;
                 let more = ids.len() > limit;
                 ids.truncate(limit);
@@ -153,11 +159,13 @@ impl Collection {
     ) -> Result<T> {
         let by_text = if payload::asks_for_text(filter) { Some(self.passing_by_text(open, filter)?) } else { None };
         self.with_payload(open, filter, |indexes, payload| {
-            let mut bounds = payload.bound(filter)?;
+            let records = &indexes.records;
+            let mut bounds = payload.bound(filter, records)?;
             if let Some(ids) = &by_text {
-                bounds.sure |= payload.slots(ids) & &bounds.possible;
+                let passed: RoaringBitmap = ids.iter().filter_map(|id| records.slot(id)).collect();
+                bounds.sure |= passed & &bounds.possible;
             }
-            work(indexes, &Passing { payload, slots: bounds.sure })
+            work(indexes, &Passing { records, slots: bounds.sure })
         })
     }
 
@@ -188,9 +196,10 @@ impl Collection {
 
     /// The records of which only their texts can tell that they pass. They are opened, which takes its time.
     fn passing_by_text(&self, open: &Open, filter: &Filter) -> Result<BTreeSet<RecordId>> {
-        let undecided: Vec<RecordId> = self.with_payload(open, filter, |_, payload| {
-            let bounds = payload.bound(filter)?;
-            Ok(payload.ids(&(bounds.possible - bounds.sure)).cloned().collect())
+        let undecided: Vec<RecordId> = self.with_payload(open, filter, |indexes, payload| {
+            let bounds = payload.bound(filter, &indexes.records)?;
+            let undecided = (bounds.possible - bounds.sure).into_iter();
+            Ok(undecided.filter_map(|slot| indexes.records.id(slot)).cloned().collect())
         })?;
         let mut passing = BTreeSet::new();
         for ids in undecided.chunks(OPENED) {
@@ -264,11 +273,17 @@ impl Collection {
                 .with_min_len(32)
                 .map(|(point, entry)| self.open_for_index(point, entry))
                 .collect::<Result<_>>()?;
+            let resident = open.resident.read();
+            // Where they were erased meanwhile there is nothing to put it into.
+            let Some(indexes) = resident.as_ref() else { return Ok(index) };
             for (vector, OpenedPayload { mut text, mut metadata }) in opened {
-                index.upsert(&vector.id, &metadata, |name| self.has_vector(&vector, name))?;
+                let slot = indexes.records.slot(&vector.id);
+                let slot = slot.ok_or_else(|| Error::integrity("a record that the vector engine made up"))?;
+                index.upsert(slot, &metadata, |name| self.has_vector(&vector, name))?;
                 erase_fields(&mut metadata);
                 text.zeroize();
             }
+            drop(resident);
             make_room(open, index.bytes())?;
             match next {
                 Some(id) => from = Some(id),

@@ -16,7 +16,8 @@ use crate::vectors::inverted::{KeywordIndex, SparseIndex};
 use crate::vectors::payload::PayloadIndex;
 use crate::vectors::point::{Embedding, OpenedVector};
 use crate::vectors::registry::Entry;
-use crate::vectors::resident::{Evict, Keep, Prepared, Resident, text_bytes};
+use crate::vectors::resident::{Evict, Keep, Prepared, Resident, Shape};
+use crate::vectors::slots::{Slot, Slots};
 use crate::vectors::{Mode, VectorParams};
 
 use super::read::{Registered, SCROLL_POINTS};
@@ -26,27 +27,43 @@ use super::{Collection, Indexes, Open};
 const READ_APART: usize = 4096;
 /// Places for each thread: those who are done first take over from those who are not.
 const PLACES_PER_THREAD: usize = 4;
-/// Ordinary memory that a record takes in the indexes beside its vectors, about, in bytes: its id in the list, in the table
-/// and with its embedding's digest.
-const RECORD_BYTES: usize = 192;
+/// Ordinary memory that a record takes in the indexes beside its vectors, about, in bytes: its id in the tree and by its
+/// slot, its embedding's digest, and the numbers of slots and rows.
+const RECORD_BYTES: usize = 136;
 
 /// Indexes on the way.
 struct Filling {
     by_vector: BTreeMap<u8, Resident>,
     by_sparse: BTreeMap<u8, SparseIndex>,
-    embeddings: Vec<(RecordId, Embedding)>,
+    /// By slot.
+    ids: Vec<RecordId>,
+    embeddings: Vec<Embedding>,
 }
 
 impl Indexes {
+    /// What embeddings of the record in `slot` they hold.
+    pub(super) fn set_embedding(&mut self, slot: Slot, embedding: Embedding) {
+        match self.embeddings.get_mut(slot as usize) {
+            Some(place) => *place = embedding,
+            // Slots are given one after the other.
+            None => self.embeddings.push(embedding),
+        }
+    }
+
+    /// Which embeddings of `id` they hold.
+    pub(super) fn embedding(&self, id: &RecordId) -> Option<Embedding> {
+        self.embeddings.get(self.records.slot(id)? as usize).copied()
+    }
+
     /// Bytes in memory, about.
     pub(super) fn bytes(&self) -> usize {
-        let embeddings = self.embeddings.len() * size_of::<(RecordId, Embedding)>();
+        let embeddings = self.embeddings.capacity() * size_of::<Embedding>();
         self.by_vector.values().map(Resident::bytes).sum::<usize>()
             + self.by_sparse.values().map(SparseIndex::bytes).sum::<usize>()
             + self.keywords.as_ref().map_or(0, KeywordIndex::bytes)
             + self.payload.as_ref().map_or(0, PayloadIndex::bytes)
+            + self.records.bytes()
             + embeddings
-            + self.text_bytes
     }
 
     /// Has the budget know how large they have become.
@@ -113,15 +130,13 @@ impl Collection {
         }
         let (keep, bytes) = self.plan(entries.len());
         let lease = self.context.budget.lease(bytes)?;
-        let Filling { mut by_vector, by_sparse, embeddings } = self.fill(open, &entries, keep)?;
-        by_vector.values_mut().for_each(Resident::calibrate);
-        let embeddings: BTreeMap<RecordId, Embedding> = embeddings.into_iter().collect();
-        let text_bytes = embeddings.keys().map(text_bytes).sum();
-        let indexes = Indexes { by_vector, by_sparse, keywords: None, embeddings, text_bytes, payload: None, lease };
-        if indexes.embeddings.len() < entries.len() {
-            let dropped = entries.len() - indexes.embeddings.len();
+        let Filling { by_vector, by_sparse, ids, embeddings } = self.fill(open, &entries, keep)?;
+        if ids.len() < entries.len() {
+            let dropped = entries.len() - ids.len();
             return Err(Error::integrity(format!("the vector engine dropped {dropped} records: it")));
         }
+        let records = Slots::numbered(ids)?;
+        let indexes = Indexes { records, embeddings, by_vector, by_sparse, keywords: None, payload: None, lease };
         indexes.account()?;
         let holder: Weak<RwLock<Option<Indexes>>> = Arc::downgrade(&open.resident);
         indexes.lease.held_by(holder);
@@ -153,23 +168,25 @@ impl Collection {
     }
 
     fn fill(&self, open: &Open, entries: &HashMap<Uuid, Entry>, keep: Keep) -> Result<Filling> {
-        let empty = |(position, params): (u8, &VectorParams)| {
-            let mut index = Resident::keeping(keep, params.size, params.metric, self.context.lock_policy)?;
+        let shape = |(position, params): (u8, &VectorParams)| Ok((position, Shape::new(params.size, params.metric)?));
+        let shapes: BTreeMap<u8, Shape> = self.indexed().map(shape).collect::<Result<_>>()?;
+        let empty = |(position, shape): (&u8, &Shape)| {
+            let mut index = Resident::keeping(keep, shape.clone(), self.context.lock_policy);
             index.reserve(entries.len());
-            Ok((position, index))
+            (*position, index)
         };
-        let by_vector = self.indexed().map(empty).collect::<Result<_>>()?;
+        let by_vector = shapes.iter().map(empty).collect();
         let sparse = (0_u8..).zip(self.spec().sparse.values());
         let by_sparse = sparse.map(|(position, params)| (position, SparseIndex::new(params.modifier))).collect();
-        let embeddings = Vec::with_capacity(entries.len());
-        let filling = Mutex::new(Filling { by_vector, by_sparse, embeddings });
+        let (ids, embeddings) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+        let filling = Mutex::new(Filling { by_vector, by_sparse, ids, embeddings });
         let places = if entries.len() < READ_APART { 1 } else { rayon::current_num_threads() * PLACES_PER_THREAD };
         // Ids of points are MACs: equal parts of their range have about as many.
         let width = u128::MAX / places as u128;
         (0..places).into_par_iter().try_for_each(|place| {
             let from = width * place as u128;
             let end = (place + 1 < places).then(|| Uuid::from_u128(from + width));
-            self.fill_from(open, entries, Uuid::from_u128(from), end, &filling)
+            self.fill_from(open, (entries, &shapes), Uuid::from_u128(from), end, &filling)
         })?;
         Ok(filling.into_inner())
     }
@@ -178,7 +195,7 @@ impl Collection {
     fn fill_from(
         &self,
         open: &Open,
-        entries: &HashMap<Uuid, Entry>,
+        expected: (&HashMap<Uuid, Entry>, &BTreeMap<u8, Shape>),
         from: Uuid,
         end: Option<Uuid>,
         filling: &Mutex<Filling>,
@@ -189,7 +206,7 @@ impl Collection {
             let read = points.len();
             points.retain(|point| point.id >= from && end.is_none_or(|end| point.id < end));
             let past_end = points.len() < read;
-            self.take_in(&points, entries, filling)?;
+            self.take_in(&points, expected, filling)?;
             match next {
                 // An engine that went back would never come to an end.
                 Some(next) if next <= from => return Err(Error::integrity("the order of the vector engine's points")),
@@ -199,7 +216,12 @@ impl Collection {
         }
     }
 
-    fn take_in(&self, points: &[Point], entries: &HashMap<Uuid, Entry>, filling: &Mutex<Filling>) -> Result<()> {
+    fn take_in(
+        &self,
+        points: &[Point],
+        (entries, shapes): (&HashMap<Uuid, Entry>, &BTreeMap<u8, Shape>),
+        filling: &Mutex<Filling>,
+    ) -> Result<()> {
         let open_one = |point: &Point| {
             let entry = entries.get(&point.id);
             let entry = entry.ok_or_else(|| Error::integrity("a record that the vector engine made up"))?;
@@ -208,12 +230,13 @@ impl Collection {
         };
         let opened: Vec<OpenedVector> = points.par_iter().with_min_len(32).map(open_one).collect::<Result<_>>()?;
         let prepared: Vec<Vec<(u8, Prepared<'_>)>> =
-            opened.par_iter().with_min_len(32).map(|vector| self.prepare(vector)).collect::<Result<_>>()?;
+            opened.par_iter().with_min_len(32).map(|vector| prepare(shapes, vector)).collect::<Result<_>>()?;
         let mut filling = filling.lock();
         for (vector, prepared) in opened.iter().zip(&prepared) {
+            let slot = Slot::try_from(filling.ids.len()).map_err(|_| Error::internal("too many records"))?;
             for (position, prepared) in prepared {
                 if let Some(index) = filling.by_vector.get_mut(position) {
-                    index.insert(vector.id.clone(), prepared)?;
+                    index.insert(slot, prepared)?;
                 }
             }
             for (position, values) in &vector.vectors.sparse {
@@ -221,18 +244,10 @@ impl Collection {
                     index.upsert(vector.id.clone(), values)?;
                 }
             }
-            filling.embeddings.push((vector.id.clone(), vector.embedding));
+            filling.ids.push(vector.id.clone());
+            filling.embeddings.push(vector.embedding);
         }
         Ok(())
-    }
-
-    /// What the indexes keep of the vectors that a record has, by position.
-    fn prepare<'a>(&self, vector: &'a OpenedVector) -> Result<Vec<(u8, Prepared<'a>)>> {
-        let of = |(position, params): (u8, &VectorParams)| {
-            let prepared = Resident::prepare(params.size, params.metric, vector.vectors.at(position)?);
-            Some(prepared.map(|prepared| (position, prepared)))
-        };
-        self.indexed().filter_map(of).collect()
     }
 
     /// The vectors at `position` of the records with `ids`, opened from the engine; `None` for one that is gone.
@@ -263,4 +278,13 @@ impl Collection {
             candidates.par_chunks(lives).zip(rows.par_chunks(lives)).with_min_len(16).map(one).collect()
         })
     }
+}
+
+/// What the indexes keep of the vectors that a record has, by position.
+fn prepare<'a>(shapes: &BTreeMap<u8, Shape>, vector: &'a OpenedVector) -> Result<Vec<(u8, Prepared<'a>)>> {
+    let of = |(position, shape): (&u8, &Shape)| {
+        let prepared = shape.prepare(vector.vectors.at(*position)?);
+        Some(prepared.map(|prepared| (*position, prepared)))
+    };
+    shapes.iter().filter_map(of).collect()
 }

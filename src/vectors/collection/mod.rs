@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::RecordId;
 use crate::keys::Keyring;
 use crate::kv::{Batch, KvBackend};
 use crate::limits;
@@ -39,6 +38,7 @@ use super::resident::{Lease, Resident, ResidentBudget};
 use super::router::{Home, Router};
 use super::seat::Seat;
 use super::shaping::{NoiseKey, Shaping};
+use super::slots::Slots;
 use super::veiling::Parts;
 use super::{CollectionId, CollectionKind, CollectionSpec, Engine, HandedOut, JournalPins, Metric, Mode};
 
@@ -124,16 +124,16 @@ struct Open {
 
 /// What searching in trusted memory needs.
 struct Indexes {
+    /// The slot of each record.
+    records: Slots,
+    /// Which embeddings of a record the indexes hold, by its slot.
+    embeddings: Vec<Embedding>,
     /// One index per vector, by position.
     by_vector: BTreeMap<u8, Resident>,
     /// One index per sparse vector, by position; in every mode, since engines never have these.
     by_sparse: BTreeMap<u8, SparseIndex>,
     /// `None` until the first keyword search.
     keywords: Option<KeywordIndex>,
-    /// Which embeddings the indexes hold, by record.
-    embeddings: BTreeMap<RecordId, Embedding>,
-    /// Of ids in that, beside themselves.
-    text_bytes: usize,
     /// What filters ask about; `None` until the first filter.
     payload: Option<PayloadIndex>,
     /// Its part of the budget. Given back last: fields are dropped in order.

@@ -298,8 +298,8 @@ impl Collection {
     /// The first `most` records that pass `filter`, in the order of their ids.
     fn first(&self, open: &Open, most: usize, filter: Filter<'_>) -> Result<Vec<(RecordId, f32)>> {
         self.with_indexes(open, |indexes| {
-            let passing = indexes.embeddings.keys().filter(|id| filter.is_none_or(|pass| pass(id)));
-            Ok(passing.take(most).map(|id| (id.clone(), 1.0)).collect())
+            let passing = indexes.records.iter().filter(|(id, _)| filter.is_none_or(|pass| pass(id)));
+            Ok(passing.take(most).map(|(id, _)| (id.clone(), 1.0)).collect())
         })
     }
 
@@ -317,14 +317,16 @@ impl Collection {
         let wanted: Vec<RecordId> = match candidates {
             Some(candidates) => candidates.iter().cloned().collect(),
             None => self.with_indexes(open, |indexes| {
-                Ok(indexes.embeddings.keys().filter(|id| filter.is_none_or(|pass| pass(id))).cloned().collect())
+                let ids = indexes.records.iter().map(|(id, _)| id);
+                Ok(ids.filter(|id| filter.is_none_or(|pass| pass(id))).cloned().collect())
             })?,
         };
         let in_memory: Option<Vec<Option<f64>>> = match self.mode() {
             Mode::Sealed => self.with_indexes(open, |indexes| {
                 let index = indexes.by_vector.get(&position);
                 let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
-                let scored = || wanted.par_iter().with_min_len(256).map(|id| index.vector(id).map(&score)).collect();
+                let score_one = |id| index.vector(indexes.records.slot(id)?).map(&score);
+                let scored = || wanted.par_iter().with_min_len(256).map(score_one).collect();
                 Ok((index.keep() == Keep::Vectors).then(scored))
             })?,
             // The engine has only vectors that nobody vouches for.

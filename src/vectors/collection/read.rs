@@ -92,8 +92,7 @@ impl Collection {
                 let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
                 // Not in the order of blinded ids: that is another one after a rotation.
                 let mut ids: Vec<RecordId> = self.with_indexes(&open, |indexes| {
-                    let ids = indexes.embeddings.range::<RecordId, _>((from, Bound::Unbounded));
-                    Ok(ids.take(limit + 1).map(|(id, _)| id.clone()).collect())
+                    Ok(indexes.records.from(from).take(limit + 1).map(|(id, _)| id.clone()).collect())
                 })?;
                 let more = ids.len() > limit;
                 ids.truncate(limit);

@@ -12,6 +12,7 @@ use crate::vectors::engine::{EngineCollection as _, Fields, Nearest, Point};
 use crate::vectors::point::{Embedding, OpenedPayload};
 use crate::vectors::registry::Entry;
 use crate::vectors::resident::{self, Keep, Pass, Question, Resident};
+use crate::vectors::slots::Slot;
 use crate::vectors::{Engine, Hit, Metric, Mode, SearchRequest, StoredChunk};
 
 use super::filter::{Passing, asks_for_vectors, passes, still_passes};
@@ -177,10 +178,13 @@ impl Collection {
         let index = indexes.by_vector.get(&position);
         let index = index.ok_or_else(|| Error::internal("a vector without an index"))?;
         let source = |ids: &[&RecordId]| self.sealed_vectors(open, position, ids);
+        let records = &indexes.records;
+        let by_slot = filter.map(|passes| move |slot: Slot| records.id(slot).is_some_and(passes));
         let question = Question {
             vector: &request.vector,
             k: request.limit,
-            filter,
+            records,
+            filter: by_slot.as_ref().map(|passes| passes as &(dyn Fn(Slot) -> bool + Sync)),
             pass: request.exact.then_some(Pass::Codes),
             source: Some(&source),
         };
@@ -231,7 +235,7 @@ impl Collection {
     ) -> Result<Vec<T>> {
         let embeddings: Vec<Option<Embedding>> = {
             let resident = open.resident.read();
-            let known = |id| resident.as_ref().and_then(|indexes| indexes.embeddings.get(id)).copied();
+            let known = |id| resident.as_ref().and_then(|indexes| indexes.embedding(id));
             nearest.iter().map(|(id, _)| known(id)).collect()
         };
         let live = self.context.keyring.live();
@@ -371,9 +375,9 @@ fn nearest_among(
 ) -> Result<Vec<resident::Hit>> {
     let Some(passing) = passing else { return index.answer(question) };
     if passing.len() <= index.len() as u64 / limits::FILTER_FEW && index.keep() != Keep::Signs {
-        return index.answer_among(question, passing.ids());
+        return index.answer_among(question, passing.slots());
     }
     let outer = question.filter;
-    let both = |id: &RecordId| passing.has(id) && outer.is_none_or(|passes| passes(id));
+    let both = |slot: Slot| passing.has(slot) && outer.is_none_or(|passes| passes(slot));
     index.answer(&Question { filter: Some(&both), ..*question })
 }

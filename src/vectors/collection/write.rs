@@ -14,7 +14,6 @@ use crate::limits;
 use crate::vectors::journal::{self, JournalEntry};
 use crate::vectors::point::{Embedding, Sealed};
 use crate::vectors::registry::Entry;
-use crate::vectors::resident::text_bytes;
 use crate::vectors::{Chunk, Mode};
 
 use super::{Collection, Indexes, Open, apply};
@@ -266,26 +265,32 @@ impl Collection {
     }
 
     fn update_indexes(&self, indexes: &mut Indexes, staged: &Staged, embeddings: Vec<Embedding>) -> Result<()> {
-        for (position, name) in (0_u8..).zip(self.spec().vectors.keys()) {
-            let Some(index) = indexes.by_vector.get_mut(&position) else { continue };
-            for chunk in &staged.upserts {
+        // What is deleted leaves its slots to what comes.
+        for id in &staged.deletes {
+            let Some(slot) = indexes.records.remove(id) else { continue };
+            indexes.by_vector.values_mut().for_each(|index| {
+                index.remove(slot);
+            });
+            if let Some(payload) = &mut indexes.payload {
+                payload.remove(slot)?;
+            }
+        }
+        for (chunk, embedding) in staged.upserts.iter().zip(embeddings) {
+            let slot = indexes.records.add(&chunk.id)?;
+            indexes.set_embedding(slot, embedding);
+            for (position, name) in (0_u8..).zip(self.spec().vectors.keys()) {
+                let Some(index) = indexes.by_vector.get_mut(&position) else { continue };
                 match chunk.vectors.get(name) {
-                    Some(vector) => index.upsert(chunk.id.clone(), vector)?,
+                    Some(vector) => index.upsert(slot, vector)?,
                     None => {
-                        index.remove(&chunk.id);
+                        index.remove(slot);
                     }
                 }
             }
-            staged.deletes.iter().for_each(|id| {
-                index.remove(id);
-            });
-        }
-        if let Some(payload) = &mut indexes.payload {
-            for chunk in &staged.upserts {
+            if let Some(payload) = &mut indexes.payload {
                 let has = |name: &str| chunk.vectors.get(name).is_some() || chunk.vectors.sparse(name).is_some();
-                payload.upsert(&chunk.id, &chunk.metadata, has)?;
+                payload.upsert(slot, &chunk.metadata, has)?;
             }
-            staged.deletes.iter().try_for_each(|id| payload.remove(id))?;
         }
         for (position, name) in (0_u8..).zip(self.spec().sparse.keys()) {
             let Some(index) = indexes.by_sparse.get_mut(&position) else { continue };
@@ -306,16 +311,6 @@ impl Collection {
             staged.deletes.iter().for_each(|id| {
                 keywords.remove(id);
             });
-        }
-        for (chunk, embedding) in staged.upserts.iter().zip(embeddings) {
-            if indexes.embeddings.insert(chunk.id.clone(), embedding).is_none() {
-                indexes.text_bytes += text_bytes(&chunk.id);
-            }
-        }
-        for id in &staged.deletes {
-            if indexes.embeddings.remove(id).is_some() {
-                indexes.text_bytes -= text_bytes(id);
-            }
         }
         indexes.account()
     }

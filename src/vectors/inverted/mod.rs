@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 
 use super::Metric;
-use super::resident::text_bytes;
+use super::slots::text_bytes;
 
 /// Slots whose scores are summed up at a time: they fit into a core's own cache.
 const BLOCK: usize = 1 << 14;

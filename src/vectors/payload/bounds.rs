@@ -3,6 +3,7 @@
 use roaring::RoaringBitmap;
 
 use crate::filter::{Check, Condition, Filter, JsonPath, TEXT_FIELD};
+use crate::vectors::slots::Slots;
 
 use super::PayloadIndex;
 
@@ -26,22 +27,22 @@ impl Bounds {
 }
 
 /// Of the records of `index`, with everything that it has indexes for decided.
-pub(super) fn of_filter(index: &PayloadIndex, filter: &Filter) -> Bounds {
+pub(super) fn of_filter(index: &PayloadIndex, records: &Slots, filter: &Filter) -> Bounds {
     let mut bounds = Bounds::exactly(index.all.clone());
     for condition in &filter.must {
-        let part = of_condition(index, condition);
+        let part = of_condition(index, records, condition);
         bounds.sure &= part.sure;
         bounds.possible &= part.possible;
     }
     for condition in &filter.must_not {
-        let part = of_condition(index, condition);
+        let part = of_condition(index, records, condition);
         bounds.sure -= part.possible;
         bounds.possible -= part.sure;
     }
     if !filter.should.is_empty() {
         let mut any = Bounds::exactly(RoaringBitmap::new());
         for condition in &filter.should {
-            let part = of_condition(index, condition);
+            let part = of_condition(index, records, condition);
             any.sure |= part.sure;
             any.possible |= part.possible;
         }
@@ -49,14 +50,14 @@ pub(super) fn of_filter(index: &PayloadIndex, filter: &Filter) -> Bounds {
         bounds.possible &= any.possible;
     }
     if let Some(min_should) = &filter.min_should {
-        let parts: Vec<_> = min_should.conditions.iter().map(|c| of_condition(index, c)).collect();
+        let parts: Vec<_> = min_should.conditions.iter().map(|c| of_condition(index, records, c)).collect();
         bounds.sure &= at_least(min_should.min_count, parts.iter().map(|part| &part.sure), index.rows.len());
         bounds.possible &= at_least(min_should.min_count, parts.iter().map(|part| &part.possible), index.rows.len());
     }
     bounds
 }
 
-fn of_condition(index: &PayloadIndex, condition: &Condition) -> Bounds {
+fn of_condition(index: &PayloadIndex, records: &Slots, condition: &Condition) -> Bounds {
     match condition {
         Condition::Field(field) => of_check(index, &field.key, &field.check),
         Condition::IsEmpty(key) => match index.fields.get(key).filter(|_| key.first() != TEXT_FIELD) {
@@ -67,17 +68,17 @@ fn of_condition(index: &PayloadIndex, condition: &Condition) -> Bounds {
             Some(field) => Bounds::exactly(field.null().clone()),
             None => Bounds::unknown(&index.all),
         },
-        Condition::HasId(ids) => Bounds::exactly(index.slots(ids)),
+        Condition::HasId(ids) => Bounds::exactly(ids.iter().filter_map(|id| records.slot(id)).collect()),
         Condition::HasVector(name) => {
             let found = index.vectors.iter().find(|(known, _)| known == name);
             Bounds::exactly(found.map(|(_, slots)| slots.clone()).unwrap_or_default())
         }
         Condition::Slice(slice) => {
-            let has = |slot: &u32| index.row(*slot).is_some_and(|row| slice.has(&row.id));
+            let has = |slot: &u32| records.id(*slot).is_some_and(|id| slice.has(id));
             Bounds::exactly(index.all.iter().filter(has).collect())
         }
         Condition::Nested { .. } => Bounds::unknown(&index.all),
-        Condition::Filter(filter) => of_filter(index, filter),
+        Condition::Filter(filter) => of_filter(index, records, filter),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The payload index: what filters ask about the metadata of a collection, answered in trusted memory.
 //!
-//! Every record has a *slot*, a small number, and a set of records is a bitmap of slots. The metadata of each is kept as
+//! A set of records is a bitmap of their [slots](crate::vectors::slots). The metadata of each is kept as
 //! JSON, and for every field that a filter has named there is an [index](field::FieldIndex) from its values to slots. A
 //! filter is first [bounded](Bounds) from both sides by those; what is between the bounds is looked at record by record.
 //!
@@ -20,10 +20,9 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::filter::{Condition, Filter, JsonPath, Record, TEXT_FIELD, erase_fields};
-use crate::id::RecordId;
 use crate::limits;
 use crate::secret::SecretBytes;
-use crate::vectors::resident::text_bytes;
+use crate::vectors::slots::{Slot, Slots};
 
 pub(super) use bounds::Bounds;
 use field::FieldIndex;
@@ -32,79 +31,60 @@ use field::FieldIndex;
 pub(super) struct PayloadIndex {
     /// The names of vectors, each with the records that have it.
     vectors: Vec<(String, RoaringBitmap)>,
+    /// By slot.
     rows: Vec<Option<Row>>,
-    slots: HashMap<RecordId, u32>,
-    /// Slots that are empty.
-    free: Vec<u32>,
     /// Slots that are taken.
     all: RoaringBitmap,
     fields: HashMap<JsonPath, FieldIndex>,
     metadata_bytes: usize,
-    /// Of ids, once.
-    text_bytes: usize,
 }
 
-/// A record.
-struct Row {
-    id: RecordId,
-    /// Its metadata as JSON.
-    metadata: SecretBytes,
-}
+/// The metadata of a record as JSON.
+struct Row(SecretBytes);
 
 impl PayloadIndex {
     pub(super) fn new(vectors: Vec<String>) -> Self {
         Self {
             vectors: vectors.into_iter().map(|name| (name, RoaringBitmap::new())).collect(),
             rows: Vec::new(),
-            slots: HashMap::new(),
-            free: Vec::new(),
             all: RoaringBitmap::new(),
             fields: HashMap::new(),
             metadata_bytes: 0,
-            text_bytes: 0,
         }
     }
 
-    /// Takes in a record, in place of what it was. `has` says which vectors it has.
+    /// Takes in the record in `slot`, in place of what it was. `has` says which vectors it has.
     pub(super) fn upsert(
         &mut self,
-        id: &RecordId,
+        slot: Slot,
         metadata: &Map<String, Value>,
         has: impl Fn(&str) -> bool,
     ) -> Result<()> {
         let json = serde_json::to_vec(metadata).map_err(|e| Error::internal("encoding metadata").with_source(e))?;
         let json = SecretBytes::new(json);
-        self.remove(id)?;
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                let slot = u32::try_from(self.rows.len()).map_err(|_| Error::internal("too many records"))?;
-                self.rows.push(None);
-                slot
-            }
-        };
+        self.remove(slot)?;
+        let at = slot as usize;
+        if self.rows.len() <= at {
+            self.rows.resize_with(at + 1, || None);
+        }
         for (path, field) in &mut self.fields {
             field.add(slot, path, metadata);
         }
         self.metadata_bytes += json.len();
-        self.text_bytes += text_bytes(id);
-        if let Some(row) = self.rows.get_mut(slot as usize) {
-            *row = Some(Row { id: id.clone(), metadata: json });
+        if let Some(row) = self.rows.get_mut(at) {
+            *row = Some(Row(json));
         }
         self.vectors.iter_mut().filter(|(name, _)| has(name)).for_each(|(_, slots)| {
             slots.insert(slot);
         });
-        self.slots.insert(id.clone(), slot);
         self.all.insert(slot);
         Ok(())
     }
 
     /// Takes a record out and erases it.
-    pub(super) fn remove(&mut self, id: &RecordId) -> Result<()> {
-        let Some(slot) = self.slots.remove(id) else { return Ok(()) };
+    pub(super) fn remove(&mut self, slot: Slot) -> Result<()> {
         let Some(row) = self.rows.get_mut(slot as usize).and_then(Option::take) else { return Ok(()) };
-        self.metadata_bytes -= row.metadata.len();
-        self.text_bytes -= text_bytes(id);
+        self.metadata_bytes -= row.0.len();
         if !self.fields.is_empty() {
             let metadata = row.open()?;
             for (path, field) in &mut self.fields {
@@ -115,7 +95,6 @@ impl PayloadIndex {
             slots.remove(slot);
         });
         self.all.remove(slot);
-        self.free.push(slot);
         Ok(())
     }
 
@@ -162,52 +141,36 @@ impl PayloadIndex {
         self.fields.extend(made.into_iter().map(|(path, made)| (path, made.0)));
     }
 
-    /// The records that pass, as far as they can be told without their texts.
-    pub(super) fn bound(&self, filter: &Filter) -> Result<Bounds> {
-        let bounds = bounds::of_filter(self, filter);
-        if asks_for_text(filter) { Ok(bounds) } else { Ok(Bounds::exactly(self.settle(filter, bounds)?)) }
+    /// The records that pass, as far as they can be told without their texts. `records` says who is in which slot.
+    pub(super) fn bound(&self, filter: &Filter, records: &Slots) -> Result<Bounds> {
+        let bounds = bounds::of_filter(self, records, filter);
+        if asks_for_text(filter) { Ok(bounds) } else { Ok(Bounds::exactly(self.settle(filter, records, bounds)?)) }
     }
 
     /// Looks at what lies between `bounds`.
-    fn settle(&self, filter: &Filter, bounds: Bounds) -> Result<RoaringBitmap> {
+    fn settle(&self, filter: &Filter, records: &Slots, bounds: Bounds) -> Result<RoaringBitmap> {
         let Bounds { mut sure, possible } = bounds;
-        let open: Vec<u32> = (&possible - &sure).into_iter().collect();
-        let passes = |slot: &u32| -> Result<bool> {
-            let Some(row) = self.row(*slot) else { return Ok(false) };
+        let open: Vec<Slot> = (&possible - &sure).into_iter().collect();
+        let passes = |slot: &Slot| -> Result<bool> {
+            let (Some(row), Some(id)) = (self.row(*slot), records.id(*slot)) else { return Ok(false) };
             let metadata = row.open()?;
             let vectors = self.vectors.iter().filter(|(_, slots)| slots.contains(*slot)).map(|(name, _)| name.as_str());
             let vectors: Vec<&str> = vectors.collect();
-            Ok(filter.matches(&Record { id: &row.id, metadata: &metadata.0, text: "", vectors: &vectors }))
+            Ok(filter.matches(&Record { id, metadata: &metadata.0, text: "", vectors: &vectors }))
         };
         let passed: Vec<bool> = open.par_iter().with_min_len(256).map(passes).collect::<Result<_>>()?;
         sure.extend(open.into_iter().zip(passed).filter_map(|(slot, passed)| passed.then_some(slot)));
         Ok(sure)
     }
 
-    /// The ids of the records in `slots`.
-    pub(super) fn ids<'a>(&'a self, slots: &'a RoaringBitmap) -> impl Iterator<Item = &'a RecordId> {
-        slots.iter().filter_map(|slot| Some(&self.row(slot)?.id))
-    }
-
-    /// The slots of those of `ids` that are there.
-    pub(super) fn slots<'a>(&self, ids: impl IntoIterator<Item = &'a RecordId>) -> RoaringBitmap {
-        ids.into_iter().filter_map(|id| self.slots.get(id)).copied().collect()
-    }
-
-    /// Whether `id` is in `slots`.
-    pub(super) fn is_in(&self, id: &RecordId, slots: &RoaringBitmap) -> bool {
-        self.slots.get(id).is_some_and(|slot| slots.contains(*slot))
-    }
-
     /// About how many bytes it takes.
     pub(super) fn bytes(&self) -> usize {
-        let table = self.slots.capacity() * 8 / 7 * (size_of::<(RecordId, u32)>() + 1);
         let rows = self.rows.capacity() * size_of::<Option<Row>>();
         let fields: usize = self.fields.values().map(FieldIndex::bytes).sum();
-        rows + self.metadata_bytes + 2 * self.text_bytes + table + self.free.capacity() * size_of::<u32>() + fields
+        rows + self.metadata_bytes + fields
     }
 
-    fn row(&self, slot: u32) -> Option<&Row> {
+    fn row(&self, slot: Slot) -> Option<&Row> {
         self.rows.get(slot as usize)?.as_ref()
     }
 }
@@ -226,7 +189,7 @@ impl Drop for Opened {
 
 impl Row {
     fn open(&self) -> Result<Opened> {
-        let metadata = serde_json::from_slice(self.metadata.expose_secret());
+        let metadata = serde_json::from_slice(self.0.expose_secret());
         metadata.map(Opened).map_err(|_| Error::internal("metadata in memory is not what was put there"))
     }
 }

@@ -170,9 +170,11 @@ fn layout(capacity: usize, width: Width) -> Option<[usize; 4]> {
 mod tests {
     use super::*;
     use crate::vectors::metric::{self, Metric};
+    use crate::vectors::resident::shape::Shape;
 
     fn write(block: &mut Block, row: usize, values: &[f32]) {
-        block.write(row, &Prepared::new(Metric::Dot, values, metric::dot(values, values)));
+        let shape = Shape::new(values.len(), Metric::Dot).unwrap();
+        block.write(row, &shape.prepare(values).unwrap());
     }
 
     #[test]
@@ -183,7 +185,7 @@ mod tests {
         (0..3).for_each(|i| write(&mut a, i, &row(i)));
         write(&mut b, 1, &row(7));
         assert!((0..3).all(|i| a.vector(i) == row(i) && a.squared(i) == metric::dot(&row(i), &row(i))));
-        assert_eq!(a.signs(0, 3)[..9], [0b1_1111, 0, 0, 0, 0, 0, 0, 0, 0b0_0001]);
+        assert_eq!(a.signs(0, 3).iter().enumerate().filter(|(at, _)| at % 8 > 0).map(|(_, s)| *s).max(), Some(0));
         a.copy_from(0, &b, 1);
         a.copy_within(1, 2);
         a.erase(2);

@@ -15,42 +15,40 @@ mod prepared;
 mod quantize;
 mod rough;
 mod scan;
+mod shape;
 mod sieve;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
 use crate::locked::LockPolicy;
-use crate::vectors::metric::{self, Metric};
+use crate::vectors::metric::Metric;
+use crate::vectors::slots::{Slot, Slots};
 use block::Block;
 
 pub use budget::{BudgetTotals, Evict, Lease, ResidentBudget};
 pub use keep::Keep;
 pub use prepared::Prepared;
+pub use shape::Shape;
 
 /// Rows of a block where nothing else is asked for: the fewest, and the most.
 const BLOCK_ROWS: (usize, usize) = (64, 8192);
-
-/// From so many values on the first pass reads signs, unless told otherwise: 350 000 vectors of 384. One core reads as many
-/// codes in about 4 milliseconds.
-const SIGNS_FROM_VALUES: usize = 128 << 20;
-/// Vectors that are searched for to see whether signs can be trusted in this collection, and how many of their nearest the
-/// signs must leave, of which half as many rows as of a question.
-const PROBES: usize = 32;
-const PROBE_K: usize = 10;
-const TRUSTED_RECALL: f64 = 0.99;
+/// From so many rows on the first pass reads signs, unless told otherwise.
+const SIGNS_FROM: usize = 4096;
+/// Of a slot that has no row.
+const NO_ROW: u32 = u32::MAX;
 
 /// What a first pass reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
     /// The codes: cannot miss.
     Codes,
-    /// The signs: misses one of the best now and then.
+    /// The signs, and the codes of whatever may be among the best, but for odds of one in thousands.
+    Odds,
+    /// The signs, of which some hundreds are left: misses one of the best now and then.
     Signs,
     /// Nothing: every vector is scored.
     All,
@@ -66,8 +64,10 @@ pub struct Question<'a> {
     pub vector: &'a [f32],
     /// How many results at most.
     pub k: usize,
-    /// Which ids may be found; `None` is all.
-    pub filter: Option<&'a (dyn Fn(&RecordId) -> bool + Sync)>,
+    /// Who is in which slot.
+    pub records: &'a Slots,
+    /// Which may be found; `None` is all.
+    pub filter: Option<&'a (dyn Fn(Slot) -> bool + Sync)>,
     /// What the first pass reads; `None` leaves that to the index.
     pub pass: Option<Pass>,
     /// Where vectors are that the index does not keep.
@@ -84,56 +84,29 @@ pub struct Hit {
 }
 
 /// The vectors of one collection, searchable. Holds plaintext embeddings: it is zeroized on drop and cannot be printed,
-/// copied or serialized. Ids are kept in ordinary memory.
+/// copied or serialized.
 pub struct Resident {
-    dimension: usize,
-    metric: Metric,
+    shape: Shape,
     policy: LockPolicy,
     keep: Keep,
-    /// From how many values on they are used.
-    signs_from: usize,
-    /// Whether signs have been seen to miss next to nothing here.
-    signs_trusted: bool,
     /// Rows that the next block should have at least.
     wanted: usize,
     blocks: Vec<Block>,
-    /// The id of each row; rows are dense, so their number is this length.
-    ids: Vec<RecordId>,
-    rows: HashMap<RecordId, usize>,
-    /// Heap bytes of the textual ids, counted once.
-    text_bytes: usize,
+    /// The slot of each row; rows are dense, so their number is this length.
+    slots: Vec<Slot>,
+    /// The row of each slot.
+    rows: Vec<u32>,
 }
 
 impl Resident {
-    /// An empty index of vectors of `dimension` values. Takes no locked memory before the first vector.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::ErrorKind::InvalidInput`] for an impossible dimension.
-    pub fn new(dimension: usize, metric: Metric, policy: LockPolicy) -> Result<Self> {
-        Self::keeping(Keep::Vectors, dimension, metric, policy)
+    /// An empty index of vectors of `shape`. Takes no locked memory before the first vector.
+    pub fn new(shape: Shape, policy: LockPolicy) -> Self {
+        Self::keeping(Keep::Vectors, shape, policy)
     }
 
     /// The same that keeps less than the vectors.
-    ///
-    /// # Errors
-    ///
-    /// As [`Resident::new`].
-    pub fn keeping(keep: Keep, dimension: usize, metric: Metric, policy: LockPolicy) -> Result<Self> {
-        metric::validate_dimension(dimension)?;
-        Ok(Self {
-            dimension,
-            metric,
-            policy,
-            keep,
-            signs_from: SIGNS_FROM_VALUES,
-            signs_trusted: keep == Keep::Signs,
-            wanted: 0,
-            blocks: Vec::new(),
-            ids: Vec::new(),
-            rows: HashMap::new(),
-            text_bytes: 0,
-        })
+    pub fn keeping(keep: Keep, shape: Shape, policy: LockPolicy) -> Self {
+        Self { shape, policy, keep, wanted: 0, blocks: Vec::new(), slots: Vec::new(), rows: Vec::new() }
     }
 
     /// What it keeps of each vector.
@@ -141,43 +114,42 @@ impl Resident {
         self.keep
     }
 
-    /// Says that `additional` more vectors are to come, so that the next block has exactly the rows they need.
-    pub fn reserve(&mut self, additional: usize) {
-        self.wanted = additional.saturating_sub(self.capacity() - self.ids.len());
+    /// What its vectors have in common.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
     }
 
-    /// Adds a vector, or replaces the one that `id` has. On an error nothing has changed.
+    /// Says that `additional` more vectors are to come, so that the next block has exactly the rows they need.
+    pub fn reserve(&mut self, additional: usize) {
+        self.wanted = additional.saturating_sub(self.capacity() - self.slots.len());
+    }
+
+    /// Adds a vector, or replaces the one that `slot` has. On an error nothing has changed.
     ///
     /// # Errors
     ///
     /// [`crate::ErrorKind::InvalidInput`] as [`Metric::validate`]; [`crate::ErrorKind::Unavailable`] where
     /// there is no memory, or none that can be locked under [`LockPolicy::Require`].
-    pub fn upsert(&mut self, id: RecordId, vector: &[f32]) -> Result<()> {
-        let prepared = self.metric.validate(vector, self.dimension);
-        self.insert(id, &Prepared::new(self.metric, vector, prepared?))
+    pub fn upsert(&mut self, slot: Slot, vector: &[f32]) -> Result<()> {
+        let prepared = self.shape.prepare(vector);
+        self.insert(slot, &prepared?)
     }
 
-    /// Computes what an index with this dimension and metric keeps of `vector`, for [`Resident::insert`].
-    ///
-    /// # Errors
-    ///
-    /// [`crate::ErrorKind::InvalidInput`] as [`Metric::validate`].
-    pub fn prepare(dimension: usize, metric: Metric, vector: &[f32]) -> Result<Prepared<'_>> {
-        Ok(Prepared::new(metric, vector, metric.validate(vector, dimension)?))
-    }
-
-    /// As [`Resident::upsert`], with what takes longest done before.
+    /// As [`Resident::upsert`], with what takes longest done before, by the [`Shape`] of this index.
     ///
     /// # Errors
     ///
     /// [`crate::ErrorKind::InvalidInput`] for a vector of another dimension; [`crate::ErrorKind::Unavailable`] as
     /// [`Resident::upsert`].
-    pub fn insert(&mut self, id: RecordId, vector: &Prepared<'_>) -> Result<()> {
-        if vector.values().len() != self.dimension {
-            return Err(Error::invalid(format!("the vector does not have {} dimensions", self.dimension)));
+    pub fn insert(&mut self, slot: Slot, vector: &Prepared<'_>) -> Result<()> {
+        if vector.values().len() != self.shape.dimension {
+            return Err(Error::invalid(format!("the vector does not have {} dimensions", self.shape.dimension)));
         }
-        let known = self.rows.get(&id).copied();
-        let row = known.unwrap_or(self.ids.len());
+        let known = self.row(slot);
+        let row = known.unwrap_or(self.slots.len());
+        let number = u32::try_from(row).ok().filter(|row| *row != NO_ROW).ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "the index is full").with_remedy("divide the collection")
+        })?;
         if row == self.capacity() {
             self.grow()?;
         }
@@ -185,54 +157,66 @@ impl Resident {
             block.write(row - block.base, vector);
         }
         if known.is_none() {
-            self.text_bytes += text_bytes(&id);
-            self.ids.push(id.clone());
-            self.rows.insert(id, row);
+            let at = slot as usize;
+            if self.rows.len() <= at {
+                self.rows.resize(at + 1, NO_ROW);
+            }
+            if let Some(place) = self.rows.get_mut(at) {
+                *place = number;
+            }
+            self.slots.push(slot);
         }
         Ok(())
     }
 
-    /// Takes a vector out and erases it; false where `id` has none. The last row moves into the gap.
-    pub fn remove(&mut self, id: &RecordId) -> bool {
-        let Some(row) = self.rows.remove(id) else { return false };
-        self.text_bytes -= text_bytes(id);
-        self.ids.swap_remove(row);
-        let last = self.ids.len();
-        if let Some(moved) = self.ids.get(row).and_then(|id| self.rows.get_mut(id)) {
-            *moved = row;
+    /// Takes a vector out and erases it; false where `slot` has none. The last row moves into the gap.
+    pub fn remove(&mut self, slot: Slot) -> bool {
+        let Some(number) = self.rows.get(slot as usize).copied().filter(|row| *row != NO_ROW) else { return false };
+        let row = number as usize;
+        self.slots.swap_remove(row);
+        let last = self.slots.len();
+        if let Some(place) = self.rows.get_mut(slot as usize) {
+            *place = NO_ROW;
+        }
+        if let Some(moved) = self.slots.get(row).copied()
+            && let Some(place) = self.rows.get_mut(moved as usize)
+        {
+            *place = number;
         }
         self.move_row(last, row);
         self.shrink();
         true
     }
 
+    fn row(&self, slot: Slot) -> Option<usize> {
+        self.rows.get(slot as usize).filter(|row| **row != NO_ROW).map(|row| *row as usize)
+    }
+
     /// How many vectors there are.
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.slots.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.slots.is_empty()
     }
 
     /// The number of values of each vector.
     pub fn dimension(&self) -> usize {
-        self.dimension
+        self.shape.dimension
     }
 
     /// How vectors are compared.
     pub fn metric(&self) -> Metric {
-        self.metric
+        self.shape.metric
     }
 
-    /// Resident bytes, ids included; those of the id table are an estimate.
+    /// Resident bytes.
     pub fn bytes(&self) -> usize {
         let blocks: usize = self.blocks.iter().map(Block::bytes).sum();
-        let ids = self.ids.capacity() * size_of::<RecordId>();
-        // A hash table keeps an eighth of its slots free and a control byte for each.
-        let table = self.rows.capacity() * 8 / 7 * (size_of::<(RecordId, usize)>() + 1);
-        size_of::<Self>() + blocks + ids + table + 2 * self.text_bytes
+        let numbers = self.slots.capacity() * size_of::<Slot>() + self.rows.capacity() * size_of::<u32>();
+        size_of::<Self>() + blocks + numbers
     }
 
     /// Whether every vector is in locked memory.
@@ -240,74 +224,50 @@ impl Resident {
         self.blocks.iter().all(Block::is_locked)
     }
 
-    /// Whether `id` has a vector.
-    pub fn contains(&self, id: &RecordId) -> bool {
-        self.rows.contains_key(id)
+    /// Whether `slot` has a vector.
+    pub fn contains(&self, slot: Slot) -> bool {
+        self.row(slot).is_some()
     }
 
-    /// The vector of `id`, if it has one and vectors are kept.
-    pub(crate) fn vector(&self, id: &RecordId) -> Option<&[f32]> {
+    /// The vector of `slot`, if it has one and vectors are kept.
+    pub(crate) fn vector(&self, slot: Slot) -> Option<&[f32]> {
         if self.keep != Keep::Vectors {
             return None;
         }
-        let (block, row) = scan::locate(&self.blocks, *self.rows.get(id)?)?;
+        let (block, row) = scan::locate(&self.blocks, self.row(slot)?)?;
         Some(block.vector(row))
     }
 
-    /// Every id, in no particular order.
-    pub fn ids(&self) -> impl ExactSizeIterator<Item = &RecordId> {
-        self.ids.iter()
-    }
-
-    /// The `k` records nearest to `query` among those that pass `filter`: best first, ties by ascending id. Exactly
-    /// those that [`Metric::score_f64`] ranks first over the whole collection.
+    /// The records nearest to a vector: best first, ties by ascending id. Exactly those that [`Metric::score_f64`] ranks
+    /// first over the whole collection, but for what the [`Pass`] misses.
     ///
-    /// `filter` is called once at most for a record, and only for records that may be among the results. Large
-    /// collections are searched on rayon's threads.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::ErrorKind::InvalidInput`] as [`Metric::validate`].
-    pub fn search(
-        &self,
-        query: &[f32],
-        k: usize,
-        filter: Option<&(dyn Fn(&RecordId) -> bool + Sync)>,
-    ) -> Result<Vec<Hit>> {
-        self.answer(&Question { vector: query, k, filter, pass: None, source: None })
-    }
-
-    /// The same, as `question` says: with other passes, or without vectors of its own. It is exact unless the pass is
-    /// [`Pass::Signs`], which is chosen from some size on where it has been seen to find next to everything.
+    /// The filter is called only for records that may be among the results. Large collections are searched on rayon's
+    /// threads.
     ///
     /// # Errors
     ///
     /// [`crate::ErrorKind::InvalidInput`] as [`Metric::validate`], and whatever the source fails with.
     pub fn answer(&self, question: &Question<'_>) -> Result<Vec<Hit>> {
-        let query = quantize::prepare(self.metric, self.dimension, question.vector)?;
+        let query = quantize::prepare(&self.shape, question.vector)?;
         let pass = self.pass(question.pass);
         let source = self.source(question)?;
-        let rows = self.rows();
+        let rows = self.scan(question.records);
         let hits = rows.search(&query, question.k, question.filter, pass, source)?;
         Ok(hits.into_iter().map(|(id, score)| Hit { id: id.clone(), score: score as f32 }).collect())
     }
 
-    /// As [`Resident::answer`] among `ids`, looking at these only; it always misses nothing. Ids without a vector are passed
-    /// over.
+    /// As [`Resident::answer`] among the records in `slots`, looking at these only; it always misses nothing. Slots without
+    /// a vector are passed over.
     ///
     /// # Errors
     ///
     /// As [`Resident::answer`].
-    pub fn answer_among<'a>(
-        &self,
-        question: &Question<'_>,
-        ids: impl IntoIterator<Item = &'a RecordId>,
-    ) -> Result<Vec<Hit>> {
-        let query = quantize::prepare(self.metric, self.dimension, question.vector)?;
+    pub fn answer_among(&self, question: &Question<'_>, slots: impl IntoIterator<Item = Slot>) -> Result<Vec<Hit>> {
+        let query = quantize::prepare(&self.shape, question.vector)?;
         let source = self.source(question)?;
-        let passing = ids.into_iter().filter(|id| question.filter.is_none_or(|passes| passes(id)));
-        let among = passing.filter_map(|id| self.rows.get(id)).copied().collect();
-        let rows = self.rows();
+        let passing = slots.into_iter().filter(|slot| question.filter.is_none_or(|passes| passes(*slot)));
+        let among = passing.filter_map(|slot| self.row(slot)).collect();
+        let rows = self.scan(question.records);
         let hits = rows.search_among(&query, question.k, among, source)?;
         Ok(hits.into_iter().map(|(id, score)| Hit { id: id.clone(), score: score as f32 }).collect())
     }
@@ -321,58 +281,18 @@ impl Resident {
         }
     }
 
-    /// Looks whether signs can be trusted here, if the index is so large that they would be used. Until then they are not.
-    pub fn calibrate(&mut self) {
-        if self.keep == Keep::Signs || !self.is_large() {
-            return;
-        }
-        self.signs_trusted = self.recall_of_signs() >= TRUSTED_RECALL;
-        if !self.signs_trusted {
-            tracing::warn!(vectors = self.ids.len(), "signs say too little of these vectors: searches read the codes");
-        }
-    }
-
-    /// The share of the nearest of some of its own vectors that the signs leave.
-    fn recall_of_signs(&self) -> f64 {
-        let rows = self.rows();
-        let (mut left, mut all) = (0, 0);
-        for at in (0..self.ids.len()).step_by(self.ids.len().div_ceil(PROBES).max(1)) {
-            let probe = self.restored(at);
-            let Ok(query) = quantize::prepare(self.metric, self.dimension, &probe) else { continue };
-            // It finds itself, which says nothing.
-            let nearest = rows.by_codes(&query, PROBE_K + 1);
-            let by_signs = rows.by_signs(&query, scan::left_by_signs(PROBE_K) / 2, None);
-            let others = nearest.iter().filter(|row| **row != at);
-            all += others.clone().count();
-            left += others.filter(|row| by_signs.contains(row)).count();
-        }
-        left as f64 / f64::from(u32::try_from(all).unwrap_or(u32::MAX).max(1))
-    }
-
-    /// A vector by its code.
-    fn restored(&self, row: usize) -> Zeroizing<Vec<f32>> {
-        let Some((block, row)) = scan::locate(&self.blocks, row) else { return Zeroizing::default() };
-        let scale = block.bounds(row, 1).scale.first().map_or(0.0, |scale| *scale as f32);
-        Zeroizing::new(block.codes(row, 1).iter().take(self.dimension).map(|c| f32::from(*c) * scale).collect())
-    }
-
     fn pass(&self, asked: Option<Pass>) -> Pass {
         match (self.keep, asked) {
             (Keep::Signs, Some(Pass::Codes)) => Pass::All,
-            (Keep::Signs, None) => Pass::Signs,
+            (Keep::Signs, None | Some(Pass::Odds)) => Pass::Signs,
             (_, Some(pass)) => pass,
-            (_, None) if self.signs_trusted && self.is_large() => Pass::Signs,
-            (_, None) => Pass::Codes,
+            (_, None) if self.slots.len() < SIGNS_FROM => Pass::Codes,
+            (_, None) => Pass::Odds,
         }
     }
 
-    /// Whether reading codes takes too long here.
-    fn is_large(&self) -> bool {
-        self.ids.len().saturating_mul(self.dimension) >= self.signs_from
-    }
-
-    fn rows(&self) -> scan::Rows<'_> {
-        scan::Rows { metric: self.metric, blocks: &self.blocks, ids: &self.ids }
+    fn scan<'a>(&'a self, records: &'a Slots) -> scan::Rows<'a> {
+        scan::Rows { metric: self.shape.metric, blocks: &self.blocks, slots: &self.slots, records }
     }
 
     fn capacity(&self) -> usize {
@@ -383,7 +303,7 @@ impl Resident {
         let total = self.capacity();
         let (fewest, most) = BLOCK_ROWS;
         let rows = if self.wanted > 0 { self.wanted } else { total.clamp(fewest, most) };
-        self.blocks.push(Block::new(total, rows, self.dimension, self.keep, self.policy)?);
+        self.blocks.push(Block::new(total, rows, self.shape.dimension, self.keep, self.policy)?);
         self.wanted = 0;
         Ok(())
     }
@@ -407,18 +327,10 @@ impl Resident {
     /// around a boundary does not map and lock a block at every other write.
     fn shrink(&mut self) {
         while let Some((last, before)) = self.blocks.split_last()
-            && self.ids.len() <= before.last().map_or(0, |block| block.base + block.capacity / 2)
+            && self.slots.len() <= before.last().map_or(0, |block| block.base + block.capacity / 2)
         {
-            debug_assert!(self.ids.len() <= last.base, "the last block is empty");
+            debug_assert!(self.slots.len() <= last.base, "the last block is empty");
             self.blocks.pop();
         }
-    }
-}
-
-/// Bytes that an id has besides itself.
-pub(super) fn text_bytes(id: &RecordId) -> usize {
-    match id {
-        RecordId::Number(_) | RecordId::Uuid(_) => 0,
-        RecordId::Text(text) => text.len(),
     }
 }

@@ -2,8 +2,8 @@
 
 use zeroize::Zeroizing;
 
-use crate::vectors::metric::Metric;
 use crate::vectors::resident::quantize::{self, RowBound};
+use crate::vectors::resident::shape::Shape;
 
 /// A valid vector, its bound, its code and its signs. Erased when dropped, but for what it borrows.
 pub struct Prepared<'a> {
@@ -15,11 +15,11 @@ pub struct Prepared<'a> {
 
 impl<'a> Prepared<'a> {
     /// `values`, whose squared length is `squared`.
-    pub(super) fn new(metric: Metric, values: &'a [f32], squared: f64) -> Self {
+    pub(super) fn new(shape: &Shape, values: &'a [f32], squared: f64) -> Self {
         let mut code = Zeroizing::new(vec![0; quantize::code_bytes(values.len())]);
         let mut signs = Zeroizing::new(vec![0; quantize::sign_bytes(values.len())]);
-        let bound = quantize::encode(metric, values, squared, &mut code);
-        quantize::sign(values, &mut signs);
+        let bound = quantize::encode(shape.metric, values, squared, &mut code);
+        quantize::sign(&shape.turned(values), &mut signs);
         Self { values, bound, code, signs }
     }
 

@@ -4,13 +4,14 @@
 //! integer dot product of two codes is exact, and every length here is rounded up, so the bound holds for the scores
 //! that [`Metric`] computes, not just in theory.
 //!
-//! And as one bit for each value, its sign: the share of signs that differ is about the angle ÷ π. Nothing is proven of
-//! that.
+//! And as one bit for each value of the turned vector, its sign: the share of signs that differ is about the angle ÷ π,
+//! with the odds that [`shape`](super::shape) tells.
 
 use simsimd::{BinarySimilarity as _, SpatialSimilarity as _};
 use zeroize::Zeroizing;
 
 use crate::vectors::metric::Metric;
+use crate::vectors::resident::shape::{Odds, Shape};
 
 /// Codes are padded with zeros to a whole number of SIMD registers, in bytes.
 const CODE_ALIGN: usize = 32;
@@ -114,12 +115,15 @@ fn residual(values: &[f32], code: &[i8], step: f64) -> f64 {
 /// Bounds are of the *merit*, where more is better: the score for cosine and dot, ‖q‖² − distance² for Euclid.
 pub(super) struct Query<'a> {
     metric: Metric,
+    odds: &'a Odds,
     values: &'a [f32],
     squared: f64,
     code: Zeroizing<Vec<i8>>,
     signs: Zeroizing<Vec<u8>>,
     /// About the merit of a row of length 1, by how many signs differ.
     by_differing: Zeroizing<Vec<f64>>,
+    /// The merit of a row of length 1 in the query's own direction, for Euclid but for its length.
+    reach: f64,
     /// The merit gained by one unit of a row's scale times the integer dot product.
     gain: f64,
     /// Times a row's error.
@@ -130,22 +134,27 @@ pub(super) struct Query<'a> {
 
 impl<'a> Query<'a> {
     /// The query `values`, whose squared length is `squared`.
-    pub fn new(metric: Metric, values: &'a [f32], squared: f64) -> Self {
+    pub fn new(shape: &'a Shape, values: &'a [f32], squared: f64) -> Self {
+        let metric = shape.metric;
         let mut code = Zeroizing::new(vec![0; code_bytes(values.len())]);
         let bound = encode(metric, values, squared, &mut code);
         let code_length = code.iter().map(|c| f64::from(*c).powi(2)).sum::<f64>().sqrt();
         let weight = if metric == Metric::Euclid { 2.0 } else { 1.0 };
         let mut signs = Zeroizing::new(vec![0; sign_bytes(values.len())]);
-        sign(values, &mut signs);
-        let (length, most) = (squared.sqrt(), values.len() as f64);
-        let merit = |differing: usize| weight * length * (std::f64::consts::PI * differing as f64 / most).cos();
+        sign(&shape.turned(values), &mut signs);
+        // For cosine both are scaled to length 1.
+        let reach = weight * bound.length;
+        let most = values.len() as f64;
+        let merit = |differing: usize| reach * (std::f64::consts::PI * differing as f64 / most).cos();
         Self {
             metric,
+            odds: &shape.odds,
             values,
             squared,
             code,
             signs,
             by_differing: Zeroizing::new((0..=values.len()).map(merit).collect()),
+            reach,
             gain: weight * bound.scale,
             per_error: weight * bound.scale * code_length * UP,
             per_length: weight * (bound.error + F64_SLACK * bound.length),
@@ -162,15 +171,27 @@ impl<'a> Query<'a> {
         &self.signs
     }
 
-    /// Turns how many signs of neighbouring rows differ into about their merits.
-    pub fn rough_merits(&self, rows: RowBounds<'_>, differing: &mut [f64]) {
-        for (merit, length) in differing.iter_mut().zip(rows.length) {
-            // A count of bits: whole, and at most the dimension.
-            *merit = self.by_differing.get(*merit as usize).copied().unwrap_or(f64::NEG_INFINITY) * length;
+    /// About the merits of neighbouring rows, by in how many signs each differs.
+    pub fn rough_merits(&self, rows: RowBounds<'_>, differing: &[u16], merits: &mut [f64]) {
+        for ((merit, differing), length) in merits.iter_mut().zip(differing).zip(rows.length) {
+            *merit = self.by_differing.get(usize::from(*differing)).copied().unwrap_or(f64::NEG_INFINITY) * length;
         }
         if self.metric == Metric::Euclid {
-            differing.iter_mut().zip(rows.squared).for_each(|(merit, squared)| *merit -= squared);
+            merits.iter_mut().zip(rows.squared).for_each(|(merit, squared)| *merit -= squared);
         }
+    }
+
+    /// Whether all rows that reach `floor` differ in as many signs at most.
+    pub fn is_even(&self) -> bool {
+        self.metric == Metric::Cosine
+    }
+
+    /// In how many signs a row of this length differs at most if its merit reaches `floor`, but for the odds.
+    pub fn most_differing(&self, floor: f64, length: f64, squared: f64) -> u16 {
+        let merit = if self.metric == Metric::Euclid { floor + squared } else { floor };
+        // Of nothing, nothing is known.
+        let reach = self.reach * length;
+        if reach > 0.0 { self.odds.most(merit / reach) } else { u16::MAX }
     }
 
     /// Turns the integer dot products of neighbouring rows into merits, and says in `radii` how wrong each can be.
@@ -209,9 +230,9 @@ impl<'a> Query<'a> {
 }
 
 /// Checks and prepares a query in one step.
-pub(super) fn prepare(metric: Metric, dimension: usize, values: &[f32]) -> crate::error::Result<Query<'_>> {
-    let squared = metric.validate(values, dimension)?;
-    Ok(Query::new(metric, values, squared))
+pub(super) fn prepare<'a>(shape: &'a Shape, values: &'a [f32]) -> crate::error::Result<Query<'a>> {
+    let squared = shape.metric.validate(values, shape.dimension)?;
+    Ok(Query::new(shape, values, squared))
 }
 
 /// The integer dot products of `code` with each code of `codes`, which lie one after the other; at most
@@ -222,10 +243,11 @@ pub(super) fn code_dots(code: &[i8], codes: &[i8], dots: &mut [f64]) {
     }
 }
 
-/// How many bits of `signs` differ from each of `rows`, which lie one after the other.
-pub(super) fn differing_signs(signs: &[u8], rows: &[u8], counts: &mut [f64]) {
+/// How many bits of `signs` differ from each of `rows`, which lie one after the other; at most 65 535.
+pub(super) fn differing_signs(signs: &[u8], rows: &[u8], counts: &mut [u16]) {
     for (count, other) in counts.iter_mut().zip(rows.chunks_exact(signs.len())) {
-        *count = u8::hamming(signs, other).unwrap_or_else(|| plain_hamming(signs, other));
+        // Whole numbers, and at most one too large.
+        *count = u8::hamming(signs, other).unwrap_or_else(|| plain_hamming(signs, other)) as u16;
     }
 }
 
@@ -272,7 +294,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4000))]
         #[test]
         fn the_exact_merit_is_within_the_radius((q, x) in pair(), metric in proptest::sample::select(&Metric::ALL[..])) {
-            let query = prepare(metric, q.len(), &q).unwrap();
+            let shape = Shape::new(q.len(), metric).unwrap();
+            let query = prepare(&shape, &q).unwrap();
             let squared = metric.validate(&x, q.len()).unwrap();
             let mut code = vec![0; code_bytes(x.len())];
             let row = encode(metric, &x, squared, &mut code);
@@ -308,9 +331,9 @@ mod tests {
             sign(&a, &mut of_a);
             sign(&b, &mut of_b);
             let expected = (0..d).filter(|i| (i % 3 == 0) != (i % 2 == 0)).count() as f64;
-            let mut counts = [0.0; 2];
+            let mut counts = [0; 2];
             differing_signs(&of_a, &[&of_b[..], &of_a[..]].concat(), &mut counts);
-            assert_eq!((counts, plain_hamming(&of_a, &of_b)), ([expected, 0.0], expected), "{d}");
+            assert_eq!((counts, plain_hamming(&of_a, &of_b)), ([expected as u16, 0], expected), "{d}");
         }
     }
 

@@ -10,6 +10,49 @@ use crate::error::ErrorKind;
 
 type Model = BTreeMap<RecordId, Vec<f32>>;
 
+/// An index with the slots of its records.
+struct Table {
+    records: Slots,
+    index: Resident,
+}
+
+impl Table {
+    fn new(keep: Keep, dimension: usize, metric: Metric, policy: LockPolicy) -> Self {
+        let shape = Shape::new(dimension, metric).unwrap();
+        Self { records: Slots::new(), index: Resident::keeping(keep, shape, policy) }
+    }
+
+    fn upsert(&mut self, id: &RecordId, vector: &[f32]) -> Result<()> {
+        let slot = self.records.add(id)?;
+        self.index.upsert(slot, vector)
+    }
+
+    fn remove(&mut self, id: &RecordId) -> bool {
+        self.records.remove(id).is_some_and(|slot| self.index.remove(slot))
+    }
+
+    /// What `ask` gets for the question that is put to the index, with a filter by ids.
+    fn asked<T>(
+        &self,
+        (vector, k): (&[f32], usize),
+        keep: &(dyn Fn(&RecordId) -> bool + Sync),
+        (pass, source): (Option<Pass>, Option<Source<'_>>),
+        ask: impl Fn(&Question<'_>) -> T,
+    ) -> T {
+        let filter = |slot: Slot| self.records.id(slot).is_some_and(keep);
+        ask(&Question { vector, k, records: &self.records, filter: Some(&filter), pass, source })
+    }
+
+    fn search(&self, vector: &[f32], k: usize) -> Result<Vec<Hit>> {
+        let question = Question { vector, k, records: &self.records, filter: None, pass: None, source: None };
+        self.index.answer(&question)
+    }
+
+    fn search_kept(&self, vector: &[f32], k: usize, keep: &(dyn Fn(&RecordId) -> bool + Sync)) -> Result<Vec<Hit>> {
+        self.asked((vector, k), keep, (None, None), |question| self.index.answer(question))
+    }
+}
+
 /// The score by the textbook, without any code of the index.
 fn textbook(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
     let sum = |term: fn(f64, f64) -> f64| {
@@ -86,14 +129,14 @@ fn case() -> impl Strategy<Value = (usize, Vec<Change>, Vec<Vec<f32>>)> {
         .prop_flat_map(|d| (Just(d), changes(d), proptest::collection::vec(vector(d), 3)))
 }
 
-fn apply(index: &mut Resident, model: &mut Model, change: Change) {
+fn apply(index: &mut Table, model: &mut Model, change: Change) {
     match change {
         Change::Upsert(n, v) => {
-            index.upsert(id(n), &v).unwrap();
+            index.upsert(&id(n), &v).unwrap();
             model.insert(id(n), v);
         }
         Change::Remove(n) => assert_eq!(index.remove(&id(n)), model.remove(&id(n)).is_some()),
-        Change::Reserve(n) => index.reserve(n),
+        Change::Reserve(n) => index.index.reserve(n),
     }
 }
 
@@ -106,15 +149,15 @@ proptest! {
         k in prop_oneof![Just(0_usize), Just(1), Just(10), 0_usize..400],
         modulus in 2_usize..7,
     ) {
-        let mut index = Resident::new(dimension, metric, LockPolicy::Prefer).unwrap();
+        let mut index = Table::new(Keep::Vectors, dimension, metric, LockPolicy::Prefer);
         let mut model = Model::new();
         let history = changes.clone();
         changes.into_iter().for_each(|change| apply(&mut index, &mut model, change));
-        prop_assert_eq!(index.len(), model.len());
-        prop_assert!(model.keys().all(|id| index.contains(id)));
-        prop_assert!(index.ids().all(|id| model.contains_key(id)));
-        let short: Vec<Resident> = [Keep::Codes, Keep::Signs].map(|keep| {
-            let mut short = Resident::keeping(keep, dimension, metric, LockPolicy::Prefer).unwrap();
+        prop_assert_eq!(index.index.len(), model.len());
+        let there = |id| index.records.slot(id).is_some_and(|slot| index.index.contains(slot));
+        prop_assert!(model.keys().all(there));
+        let short: Vec<Table> = [Keep::Codes, Keep::Signs].map(|keep| {
+            let mut short = Table::new(keep, dimension, metric, LockPolicy::Prefer);
             let mut again = Model::new();
             history.iter().cloned().for_each(|change| apply(&mut short, &mut again, change));
             short
@@ -122,15 +165,17 @@ proptest! {
         let source = |ids: &[&RecordId]| fetch(&model, ids);
         let keep = |id: &RecordId| id.to_bytes().iter().map(|b| usize::from(*b)).sum::<usize>() % modulus == 0;
         for query in &queries {
-            assert_same(&index.search(query, k, None).unwrap(), &brute_force(&model, metric, query, k, |_| true));
+            assert_same(&index.search(query, k).unwrap(), &brute_force(&model, metric, query, k, |_| true));
             let filtered = brute_force(&model, metric, query, k, keep);
-            assert_same(&index.search(query, k, Some(&keep)).unwrap(), &filtered);
+            assert_same(&index.search_kept(query, k, &keep).unwrap(), &filtered);
             // The signs leave more than there are here, so that they miss nothing either.
-            for index in short.iter().chain([&index]) {
-                for pass in [None, Some(Pass::Codes), Some(Pass::Signs), Some(Pass::All)] {
-                    let question = Question { vector: query, k, filter: Some(&keep), pass, source: Some(&source) };
-                    assert_same(&index.answer(&question).unwrap(), &filtered);
-                    assert_same(&index.answer_among(&question, model.keys()).unwrap(), &filtered);
+            for table in short.iter().chain([&index]) {
+                for pass in [None, Some(Pass::Codes), Some(Pass::Odds), Some(Pass::Signs), Some(Pass::All)] {
+                    table.asked((query, k), &keep, (pass, Some(&source)), |question| {
+                        assert_same(&table.index.answer(question).unwrap(), &filtered);
+                        let all = table.records.iter().map(|(_, slot)| slot);
+                        assert_same(&table.index.answer_among(question, all).unwrap(), &filtered);
+                    });
                 }
             }
         }
@@ -138,14 +183,14 @@ proptest! {
 }
 
 /// A few thousand rows in clusters, without a random number generator.
-fn clustered(n: usize, dimension: usize, metric: Metric) -> (Resident, Model) {
-    let mut index = Resident::new(dimension, metric, LockPolicy::Prefer).unwrap();
-    index.reserve(n);
+fn clustered(n: usize, dimension: usize, metric: Metric) -> (Table, Model) {
+    let mut index = Table::new(Keep::Vectors, dimension, metric, LockPolicy::Prefer);
+    index.index.reserve(n);
     let mut model = Model::new();
     for i in 0..n {
         let at = |j: usize| ((i % 50 * 31 + j * 17) as f32).sin() + 0.05 * ((i * 7 + j * j) as f32 * 0.37).sin();
         let v: Vec<f32> = (0..dimension).map(at).collect();
-        index.upsert(id(i as u64), &v).unwrap();
+        index.upsert(&id(i as u64), &v).unwrap();
         model.insert(id(i as u64), v);
     }
     (index, model)
@@ -167,85 +212,85 @@ fn scattered(seed: u64, dimension: usize) -> Vec<f32> {
     (0..dimension).map(|_| next()).collect()
 }
 
-/// `n` vectors of 96 around so many centres that look like no others.
-fn around_centres(n: u64, centres: u64, metric: Metric) -> (Resident, Model) {
-    let mut index = Resident::new(96, metric, LockPolicy::Prefer).unwrap();
+/// `n` vectors of 96 around so many centres that look like no others, all shifted by as much.
+fn around_centres(n: u64, centres: u64, shift: f32, metric: Metric) -> (Table, Model) {
+    let mut index = Table::new(Keep::Vectors, 96, metric, LockPolicy::Prefer);
     let mut model = Model::new();
     for i in 0..n {
         let (centre, own) = (scattered(i % centres, 96), scattered(1000 + i, 96));
-        let vector: Vec<f32> = centre.iter().zip(own).map(|(c, o)| c + 0.3 * o).collect();
-        index.upsert(id(i), &vector).unwrap();
+        let vector: Vec<f32> = centre.iter().zip(own).map(|(c, o)| c + 0.3 * o + shift).collect();
+        index.upsert(&id(i), &vector).unwrap();
         model.insert(id(i), vector);
     }
     (index, model)
 }
 
+/// How many of the best ten are found, and of how many, by a pass.
+fn found(table: &Table, model: &Model, metric: Metric, pass: Pass) -> (usize, usize) {
+    let step = model.len() / 19;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    let (mut found, mut all) = (0, 0);
+    for n in (0..model.len() as u64).step_by(step) {
+        let query = &model[&id(n)];
+        let hits = pool.install(|| {
+            let pass = Some(pass);
+            let records = &table.records;
+            table.index.answer(&Question { vector: query, k: 10, records, filter: None, pass, source: None })
+        });
+        let (hits, expected) = (hits.unwrap(), brute_force(model, metric, query, 10, |_| true));
+        all += expected.len();
+        found += hits.iter().filter(|hit| expected.iter().any(|e| e.id == hit.id)).count();
+    }
+    (found, all)
+}
+
 #[test]
 fn signs_leave_the_best_of_many() {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     for metric in Metric::ALL {
-        let (index, model) = around_centres(25_000, 250, metric);
-        let (mut found, mut all) = (0, 0);
-        for n in (0..25_000).step_by(997) {
-            let query = &model[&id(n)];
-            let hits = pool.install(|| {
-                let pass = Some(Pass::Signs);
-                index.answer(&Question { vector: query, k: 10, filter: None, pass, source: None })
-            });
-            let hits = hits.unwrap();
-            let expected = brute_force(&model, metric, query, 10, |_| true);
-            all += expected.len();
-            found += hits.iter().filter(|hit| expected.iter().any(|e| e.id == hit.id)).count();
-        }
-        assert!(found * 100 >= all * 99, "{metric}: {found} of {all}");
+        let (index, model) = around_centres(25_000, 250, 0.0, metric);
+        let (left, all) = found(&index, &model, metric, Pass::Signs);
+        assert!(left * 100 >= all * 99, "{metric}: {left} of {all}");
     }
 }
 
 #[test]
-fn signs_are_used_only_where_they_have_been_seen_to_be_worth_it() {
-    // Of all the same sign, so that signs say nothing.
-    let positive = |n: u64| (0..24).map(|j| 1.0 + ((n * 31 + j * j * 7) as f32).sin()).collect::<Vec<f32>>();
-    let mut index = Resident::new(24, Metric::Cosine, LockPolicy::Prefer).unwrap();
-    let mut model = Model::new();
-    for n in 0..5000 {
-        index.upsert(id(n), &positive(n)).unwrap();
-        model.insert(id(n), positive(n));
+fn what_strays_further_than_the_odds_is_next_to_nothing_whatever_the_vectors_are() {
+    // With a shift all values are positive: before they are turned, signs say nothing.
+    for (metric, shift) in Metric::ALL.into_iter().flat_map(|metric| [(metric, 0.0), (metric, 4.0)]) {
+        let (index, model) = around_centres(33_000, 250, shift, metric);
+        let (left, all) = found(&index, &model, metric, Pass::Odds);
+        assert!(left * 1000 >= all * 999, "{metric} {shift}: {left} of {all}");
     }
-    index.signs_from = 5000 * 24;
-    assert_eq!(index.pass(None), Pass::Codes, "before it was looked at");
-    index.calibrate();
-    assert_eq!((index.pass(None), index.pass(Some(Pass::Signs))), (Pass::Codes, Pass::Signs));
-    let query = &positive(9999);
-    assert_same(&index.search(query, 10, None).unwrap(), &brute_force(&model, Metric::Cosine, query, 10, |_| true));
+}
 
-    // Around few centres, with less than a search leaves around each.
-    let (mut index, _) = around_centres(5000, 50, Metric::Cosine);
-    index.signs_from = 5000 * 96;
-    index.calibrate();
-    assert_eq!((index.pass(None), index.pass(Some(Pass::Codes))), (Pass::Signs, Pass::Codes));
-    index.signs_from += 1;
-    assert_eq!(index.pass(None), Pass::Codes);
+#[test]
+fn what_is_read_depends_on_the_size() {
+    let (mut index, _) = around_centres(SIGNS_FROM as u64, 50, 0.0, Metric::Cosine);
+    assert_eq!((index.index.pass(None), index.index.pass(Some(Pass::Codes))), (Pass::Odds, Pass::Codes));
+    index.remove(&id(0));
+    assert_eq!(index.index.pass(None), Pass::Codes);
 }
 
 #[test]
 fn a_source_is_asked_for_few_and_its_failure_is_the_searches() {
     let (full, model) = clustered(5000, 24, Metric::Cosine);
-    let mut codes = Resident::keeping(Keep::Codes, 24, Metric::Cosine, LockPolicy::Prefer).unwrap();
-    model.iter().for_each(|(id, v)| codes.upsert(id.clone(), v).unwrap());
-    assert!(codes.bytes() < full.bytes());
+    let mut codes = Table::new(Keep::Codes, 24, Metric::Cosine, LockPolicy::Prefer);
+    model.iter().for_each(|(id, v)| codes.upsert(id, v).unwrap());
+    assert!(codes.index.bytes() < full.index.bytes());
     let asked = Mutex::new(0);
     let source = |ids: &[&RecordId]| {
         *asked.lock().unwrap() += ids.len();
         fetch(&model, ids)
     };
     let query = &model[&id(5)];
-    let question = Question { vector: query, k: 10, filter: None, pass: None, source: Some(&source) };
-    assert_same(&codes.answer(&question).unwrap(), &full.search(query, 10, None).unwrap());
+    let records = &codes.records;
+    let question = Question { vector: query, k: 10, records, filter: None, pass: None, source: Some(&source) };
+    assert_same(&codes.index.answer(&question).unwrap(), &full.search(query, 10).unwrap());
     assert!(*asked.lock().unwrap() < 500, "asked for {}", asked.lock().unwrap());
     let failing = |_: &[&RecordId]| Err(Error::integrity("a record"));
     let question = Question { source: Some(&failing), ..question };
-    assert_eq!(codes.answer(&question).err().unwrap().kind(), ErrorKind::Integrity);
-    assert_eq!(codes.search(query, 10, None).err().unwrap().kind(), ErrorKind::Internal);
+    assert_eq!(codes.index.answer(&question).err().unwrap().kind(), ErrorKind::Integrity);
+    assert_eq!(codes.search(query, 10).err().unwrap().kind(), ErrorKind::Internal);
 }
 
 #[test]
@@ -256,7 +301,7 @@ fn threads_find_what_one_thread_finds() {
         for (query, k) in [(0, 1), (77, 10), (4321, 100), (999, 5000)] {
             let query = &model[&id(query)];
             let keep = |id: &RecordId| matches!(id, RecordId::Number(n) if n % 2 == 1);
-            let found = pool.install(|| (index.search(query, k, None), index.search(query, k, Some(&keep))));
+            let found = pool.install(|| (index.search(query, k), index.search_kept(query, k, &keep)));
             assert_same(&found.0.unwrap(), &brute_force(&model, metric, query, k, |_| true));
             assert_same(&found.1.unwrap(), &brute_force(&model, metric, query, k, keep));
         }
@@ -265,63 +310,62 @@ fn threads_find_what_one_thread_finds() {
 
 #[test]
 fn the_filter_is_asked_once_and_only_about_candidates() {
-    let (index, model) = clustered(5000, 24, Metric::Cosine);
+    let (index, model) = clustered(4000, 24, Metric::Cosine);
     let asked = Mutex::new(BTreeMap::<RecordId, usize>::new());
     let filter = |id: &RecordId| {
         *asked.lock().unwrap().entry(id.clone()).or_default() += 1;
         true
     };
-    assert_eq!(index.search(&model[&id(5)], 10, Some(&filter)).unwrap().len(), 10);
+    assert_eq!(index.search_kept(&model[&id(5)], 10, &filter).unwrap().len(), 10);
     let asked = asked.into_inner().unwrap();
     assert!(asked.values().all(|times| *times == 1));
-    assert!(asked.len() < 500, "asked about {} of 5000", asked.len());
+    assert!(asked.len() < 500, "asked about {} of 4000", asked.len());
 }
 
 #[test]
 fn unusable_vectors_change_nothing() {
-    let mut index = Resident::new(2, Metric::Cosine, LockPolicy::Prefer).unwrap();
-    index.upsert(id(1), &[3.0, 4.0]).unwrap();
+    let mut index = Table::new(Keep::Vectors, 2, Metric::Cosine, LockPolicy::Prefer);
+    index.upsert(&id(1), &[3.0, 4.0]).unwrap();
     for bad in [&[f32::NAN, 0.0][..], &[f32::NEG_INFINITY, 1.0], &[0.0, 0.0], &[1.0], &[1.0, 2.0, 3.0], &[]] {
-        for error in [index.upsert(id(1), bad).err(), index.upsert(id(2), bad).err(), index.search(bad, 1, None).err()]
-        {
+        for error in [index.upsert(&id(1), bad).err(), index.upsert(&id(2), bad).err(), index.search(bad, 1).err()] {
             let error = error.unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.remedy().is_some());
         }
     }
-    assert_eq!(index.len(), 1);
-    assert_eq!(index.search(&[3.0, 4.0], 5, None).unwrap()[0].score, 1.0);
-    assert_eq!(Resident::new(0, Metric::Dot, LockPolicy::Never).err().unwrap().kind(), ErrorKind::InvalidInput);
+    assert_eq!(index.index.len(), 1);
+    assert_eq!(index.search(&[3.0, 4.0], 5).unwrap()[0].score, 1.0);
+    assert_eq!(Shape::new(0, Metric::Dot).err().unwrap().kind(), ErrorKind::InvalidInput);
 }
 
 #[test]
 fn too_large_a_reservation_is_an_error_and_not_an_abort() {
-    let mut index = Resident::new(4, Metric::Dot, LockPolicy::Never).unwrap();
+    let mut index = Resident::new(Shape::new(4, Metric::Dot).unwrap(), LockPolicy::Never);
     index.reserve(usize::MAX);
-    assert_eq!(index.upsert(id(1), &[1.0; 4]).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(index.upsert(1, &[1.0; 4]).unwrap_err().kind(), ErrorKind::Unavailable);
     index.reserve(10);
-    index.upsert(id(1), &[1.0; 4]).unwrap();
+    index.upsert(1, &[1.0; 4]).unwrap();
 }
 
 #[test]
 fn reserved_rows_take_one_block_and_removed_ones_give_it_back() {
-    let mut index = Resident::new(8, Metric::Dot, LockPolicy::Never).unwrap();
+    let mut index = Resident::new(Shape::new(8, Metric::Dot).unwrap(), LockPolicy::Never);
     let empty = index.bytes();
     index.reserve(1000);
-    (0..1000).for_each(|n| index.upsert(id(n), &[n as f32; 8]).unwrap());
+    (0..1000).for_each(|n| index.upsert(n, &[n as f32; 8]).unwrap());
     assert_eq!((index.blocks.len(), index.capacity()), (1, 1000));
-    (1000..1100).for_each(|n| index.upsert(id(n), &[n as f32; 8]).unwrap());
+    (1000..1100).for_each(|n| index.upsert(n, &[n as f32; 8]).unwrap());
     assert_eq!(index.blocks.len(), 2);
     assert!(index.bytes() > empty + 1100 * 8 * 5);
-    (0..1100).for_each(|n| assert!(index.remove(&id(n)) && !index.remove(&id(n))));
+    (0..1100).for_each(|n| assert!(index.remove(n) && !index.remove(n)));
     assert!(index.is_empty() && index.blocks.is_empty());
 }
 
 #[test]
 fn a_removed_row_leaves_nothing_behind() {
-    let mut index = Resident::new(3, Metric::Euclid, LockPolicy::Never).unwrap();
-    (1..=3).for_each(|n| index.upsert(id(n), &[n as f32; 3]).unwrap());
-    index.remove(&id(1));
+    let mut index = Resident::new(Shape::new(3, Metric::Euclid).unwrap(), LockPolicy::Never);
+    (1..=3).for_each(|n| index.upsert(n, &[n as f32; 3]).unwrap());
+    index.remove(1);
     let block = &index.blocks[0];
     assert_eq!((block.vector(0), block.vector(2)), (&[3.0_f32; 3][..], &[0.0_f32; 3][..]));
     assert!(block.codes(2, 1).iter().all(|c| *c == 0) && block.signs(2, 1).iter().all(|s| *s == 0));

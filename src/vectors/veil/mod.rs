@@ -59,17 +59,9 @@ impl Veil {
     }
 
     fn turn(&self, x: &mut Zeroizing<Vec<f32>>) {
-        let d = x.len();
-        // The largest power of two that fits; what it leaves over is reached by a second transform from the end.
-        let p = 1_usize << d.checked_ilog2().unwrap_or(0);
-        let mut before = Zeroizing::new(vec![0.0; d]);
+        let mut before = Zeroizing::new(vec![0.0; x.len()]);
         for round in &self.rounds {
-            x.iter_mut().zip(&*round.signs).for_each(|(x, sign)| *x *= sign);
-            let scale = 1.0 / (p as f32).sqrt();
-            transform(x.get_mut(..p).unwrap_or_default(), scale);
-            if p < d {
-                transform(x.get_mut(d - p..).unwrap_or_default(), scale);
-            }
+            mix(x, &round.signs);
             std::mem::swap(x, &mut before);
             for (x, from) in x.iter_mut().zip(&*round.from) {
                 *x = before.get(usize::from(*from)).copied().unwrap_or_default();
@@ -90,6 +82,19 @@ impl Round {
             from.swap(i, j as usize);
         }
         Self { signs: Zeroizing::new(signs), from }
+    }
+}
+
+/// Turns `x` so that each value depends on about all of them: `signs`, which are 1 or −1, then Walsh–Hadamard transforms.
+pub(in crate::vectors) fn mix(x: &mut [f32], signs: &[f32]) {
+    x.iter_mut().zip(signs).for_each(|(x, sign)| *x *= sign);
+    let d = x.len();
+    // The largest power of two that fits; what it leaves over is reached by a second transform from the end.
+    let p = 1_usize << d.checked_ilog2().unwrap_or(0);
+    let scale = 1.0 / (p as f32).sqrt();
+    transform(x.get_mut(..p).unwrap_or_default(), scale);
+    if p < d {
+        transform(x.get_mut(d - p..).unwrap_or_default(), scale);
     }
 }
 

@@ -51,7 +51,7 @@ pub const FIELD_INDEXES: usize = 64;
 /// Most tokens that a point has of one field; of more values it is only known that there are many.
 pub const FIELD_TOKENS: usize = 1024;
 /// Most values of vectors that a search looks through on the caller's own thread: about 0.2 milliseconds of work.
-pub const SEARCH_AT_ONCE_VALUES: usize = 16 << 20;
+pub const SEARCH_AT_ONCE_VALUES: usize = 20 << 20;
 /// How long a search waits for memory that others use for their indexes, in milliseconds.
 pub const RESIDENT_WAIT_MS: u64 = 30_000;
 /// Most records on one page of a listing.

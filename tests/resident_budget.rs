@@ -68,7 +68,7 @@ fn metric(store: &Store, name: &str) -> f64 {
 async fn where_memory_is_short_less_is_kept_and_exact_answers_stay_exact() {
     let (store, tenant, _dir) = store().await;
     // With 64 dimensions a vector takes about 550 bytes in memory, its code 300, its signs 230.
-    for (name, count, most_bytes) in [("vectors", 500, 700), ("codes", 2500, 340), ("signs", 4000, 260)] {
+    for (name, count, most_bytes) in [("vectors", 500, 700), ("codes", 2500, 340), ("signs", 5000, 260)] {
         let collection = filled(&tenant, name, count, SIZE).await;
         for question in 0..5 {
             let query = common::vector(1_000_000 + question, SIZE);

@@ -26,7 +26,7 @@ fn near(centre: &[f32], seed: u64, spread: f32) -> Vec<f32> {
 
 fn index(vectors: &[Vec<f32>], keep: Keep) -> Resident {
     let mut index = Resident::keeping(keep, Shape::new(384, Metric::Cosine).unwrap(), LockPolicy::Never);
-    index.reserve(vectors.len());
+    index.reserve(vectors.len()).unwrap();
     (0..).zip(vectors).for_each(|(slot, vector)| index.upsert(slot, vector).unwrap());
     index
 }

@@ -20,6 +20,8 @@ pub enum Table {
     Journal,
     /// Version and digest of every record.
     Registry,
+    /// Search graphs of indexes in memory, sealed.
+    Graph,
     /// How far rotations came, sealed.
     Rotation,
     /// Uses of capability tokens, and revocations: a sidecar's.
@@ -28,8 +30,16 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 7] =
-        [Table::Meta, Table::Catalog, Table::Memory, Table::Journal, Table::Registry, Table::Rotation, Table::Tokens];
+    pub const ALL: [Table; 8] = [
+        Table::Meta,
+        Table::Catalog,
+        Table::Memory,
+        Table::Journal,
+        Table::Registry,
+        Table::Graph,
+        Table::Rotation,
+        Table::Tokens,
+    ];
 
     /// Its name in the engine.
     pub fn as_str(self) -> &'static str {
@@ -39,6 +49,7 @@ impl Table {
             Table::Memory => "memory",
             Table::Journal => "journal",
             Table::Registry => "registry",
+            Table::Graph => "graph",
             Table::Rotation => "rotation",
             Table::Tokens => "tokens",
         }

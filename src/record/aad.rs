@@ -40,6 +40,8 @@ pub enum Field {
     Place = 5,
     /// How far a rotation came.
     Rotation = 6,
+    /// A part of a search graph.
+    Graph = 7,
 }
 
 /// Where a sealed record belongs, as the caller knows it.

@@ -302,6 +302,7 @@ impl Tenant<'_> {
                 CollectionKind::Memories => collection.orphan_remover(to),
             };
             self.run(stored, Stage::Points(*collection.id().as_bytes()), &mover, total, with)?;
+            collection.reseal_graphs()?;
         }
         Ok(stored.job.as_ref().map_or(0, |job| job.damaged) - before)
     }

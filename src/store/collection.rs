@@ -33,7 +33,7 @@ pub struct Collection {
 pub struct CollectionStatus {
     /// Chunks.
     pub chunks: usize,
-    /// Vectors that the engine has in a search graph; none in `sealed` mode.
+    /// Vectors in a search graph: of the engine, or in `sealed` mode of the index in memory, where large ones have one.
     pub indexed_vectors: usize,
     /// Bytes of the resident indexes; 0 until the first search.
     pub resident_bytes: usize,
@@ -207,7 +207,7 @@ impl Collection {
             let engine = inner.engine_status()?;
             Ok(CollectionStatus {
                 chunks: engine.points,
-                indexed_vectors: engine.indexed_vectors,
+                indexed_vectors: engine.indexed_vectors + inner.linked_vectors(),
                 resident_bytes: inner.resident_bytes(),
                 journal_bytes: inner.pending_bytes(),
             })

@@ -316,6 +316,7 @@ impl Inner {
             kv: self.kv.clone(),
             engine: self.engine.clone(),
             lock_policy: self.options.config.memory_lock,
+            graph_from: self.options.graph_from(),
             pins: self.pins.clone(),
             handed: self.handed.clone(),
             budget: self.budget.clone(),

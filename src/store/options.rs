@@ -332,6 +332,14 @@ impl StoreOptions {
         }
     }
 
+    /// From how many vectors on an index in memory gets a search graph.
+    pub(super) fn graph_from(&self) -> usize {
+        match self.config.graph_from {
+            0 => usize::MAX,
+            vectors => vectors as usize,
+        }
+    }
+
     pub(crate) fn cache_bytes(&self) -> usize {
         (self.config.cache_mib as usize) << 20
     }

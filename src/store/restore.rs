@@ -184,6 +184,7 @@ impl Rebuild<'_> {
                 kv: engines.kv.clone(),
                 engine: engines.engine.clone(),
                 lock_policy: self.options.config.memory_lock,
+                graph_from: self.options.graph_from(),
                 pins: JournalPins::default(),
                 handed: HandedOut::default(),
                 budget: ResidentBudget::default(),

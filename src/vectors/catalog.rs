@@ -209,6 +209,9 @@ impl Catalog {
             description.move_to(&target.home);
             description.spec.mode = target.mode.unwrap_or(description.spec.mode);
             batch.put(Table::Catalog, self.key(id), seal(&self.context, writing.epoch(), id, &description)?);
+            if description.spec.mode != Mode::Sealed {
+                batch.delete_prefix(Table::Graph, id.as_bytes());
+            }
             router::leave(&mut batch, id, &from)?;
             // Who reads the database reads this from here on. Whether a power loss would undo it matters only before
             // what was left is removed: nothing that is acknowledged later is on disk before it.
@@ -463,6 +466,7 @@ fn forget(kv: &dyn KvBackend, tenant_tag: &[u8; 16], id: CollectionId) -> Result
     batch.delete(Table::Catalog, [&tenant_tag[..], id.as_bytes()].concat());
     batch.delete_prefix(Table::Registry, id.as_bytes());
     batch.delete_prefix(Table::Journal, id.as_bytes());
+    batch.delete_prefix(Table::Graph, id.as_bytes());
     super::veiling::forget_parts(&mut batch, id);
     kv.write(batch)?;
     kv.sync()

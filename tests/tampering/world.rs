@@ -60,6 +60,7 @@ impl World {
             kv: self.kv.clone(),
             engine: Router::new(self.engine.clone()),
             lock_policy: LockPolicy::Never,
+            graph_from: usize::MAX,
             pins: JournalPins::default(),
             handed: HandedOut::default(),
             budget: ResidentBudget::default(),

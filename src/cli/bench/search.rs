@@ -36,22 +36,23 @@ pub(super) async fn run(args: &BenchArgs, scratch: &TempDir, report: &mut Report
             None => Corpus::made_up(n, args.dim(), QUERIES, args.seed),
         };
         let dir = scratch.path().join("bare");
-        let (floor, indexed) = if n <= args.floor_up_to as usize {
-            let (shard, indexed) = load_floor(&dir, &corpus)?;
+        let (floor, indexed, floor_linked) = if n <= args.floor_up_to as usize {
+            let (shard, indexed, took) = load_floor(&dir, &corpus)?;
             if args.filter.is_some() {
                 shard.index_integers(&format!("metadata.{}", filtered::FIELD))?;
             }
             report.remark(&format!("{n} vectors, {indexed} of the floor's in its search graph"));
-            (Some(shard), indexed)
+            (Some(shard), indexed, took)
         } else {
             report.remark(&format!("{n} vectors, without a floor: it is built up to {}", args.floor_up_to));
-            (None, 0)
+            (None, 0, Duration::ZERO)
         };
         let truth = truth(&corpus);
         for mode in args.modes() {
             let collection = load_ours(&tenant, mode, &corpus, indexed, args.filter.is_some()).await?;
             let run = Run { args, mode, corpus: &corpus, floor: floor.as_ref(), collection: &collection };
             run.open(report).await?;
+            run.link(report, floor_linked).await?;
             run.recall(report, &truth).await?;
             run.times(report).await?;
             run.throughput(report).await?;
@@ -99,6 +100,23 @@ impl Run<'_> {
         let bytes = self.collection.status().await?.resident_bytes as f64 / n as f64;
         let plain = self.corpus.vectors.first().map_or(0, |vector| size_of_val(&vector[..])) as f64;
         report.add(self.case("resident", "B/vector", None), Pair { floor: plain, ours: bytes })
+    }
+
+    /// How fast the index in memory links its vectors, where there are so many that it does, against the floor's.
+    async fn link(&self, report: &mut Report<'_>, floor: Duration) -> Result<()> {
+        if self.mode != Mode::Sealed {
+            return Ok(());
+        }
+        let n = self.corpus.vectors.len();
+        let start = Instant::now();
+        self.collection.optimize().await?;
+        if self.collection.status().await?.indexed_vectors == 0 {
+            // It is searched without a graph.
+            return Ok(());
+        }
+        let floor = if floor.is_zero() { f64::NAN } else { floor.as_secs_f64() };
+        let pair = Pair { floor, ours: start.elapsed().as_secs_f64() }.rate(n);
+        report.add(self.case("link", "vectors/s", None), pair)
     }
 
     async fn recall(&self, report: &mut Report<'_>, truth: &[Vec<u64>]) -> Result<()> {
@@ -197,14 +215,16 @@ impl Run<'_> {
     }
 }
 
-fn load_floor(dir: &std::path::Path, corpus: &Corpus) -> Result<(BareShard, usize)> {
+/// The floor, how many of its vectors are in its search graph, and how long building that took.
+fn load_floor(dir: &std::path::Path, corpus: &Corpus) -> Result<(BareShard, usize, Duration)> {
     let shard = BareShard::new(dir, corpus.vectors.first().map_or(0, Vec::len))?;
     for from in starts(corpus) {
         shard.upsert(BareShard::points(corpus.chunks(from, BATCH)))?;
     }
     shard.flush();
+    let start = Instant::now();
     let indexed = shard.optimize()?;
-    Ok((shard, indexed))
+    Ok((shard, indexed, start.elapsed()))
 }
 
 /// A collection with as many vectors in the engine's graph as the floor has.

@@ -1,6 +1,7 @@
 //! Loading the resident indexes: every sealed vector is opened on all cores, into memory of the store's budget.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -130,12 +131,18 @@ impl Collection {
         }
         let (keep, bytes) = self.plan(entries.len());
         let lease = self.context.budget.lease(bytes)?;
-        let Filling { by_vector, by_sparse, ids, embeddings } = self.fill(open, &entries, keep)?;
+        let Filling { mut by_vector, by_sparse, ids, embeddings } = self.fill(open, &entries, keep)?;
         if ids.len() < entries.len() {
             let dropped = entries.len() - ids.len();
             return Err(Error::integrity(format!("the vector engine dropped {dropped} records: it")));
         }
         let records = Slots::numbered(ids)?;
+        for (position, index) in &mut by_vector {
+            self.load_graph(*position, index, &embeddings)?;
+        }
+        if by_vector.values().any(Resident::is_large) {
+            self.wants_optimizing.store(true, Ordering::Relaxed);
+        }
         let indexes = Indexes { records, embeddings, by_vector, by_sparse, keywords: None, payload: None, lease };
         indexes.account()?;
         let holder: Weak<RwLock<Option<Indexes>>> = Arc::downgrade(&open.resident);
@@ -163,7 +170,7 @@ impl Collection {
 
     /// The vectors that are searched in memory: the engine searches by itself in other modes, and then only the ids are
     /// wanted.
-    fn indexed(&self) -> impl Iterator<Item = (u8, &VectorParams)> {
+    pub(super) fn indexed(&self) -> impl Iterator<Item = (u8, &VectorParams)> {
         (0_u8..).zip(self.spec().vectors.values().filter(|_| self.mode() == Mode::Sealed))
     }
 
@@ -172,10 +179,11 @@ impl Collection {
         let shapes: BTreeMap<u8, Shape> = self.indexed().map(shape).collect::<Result<_>>()?;
         let empty = |(position, shape): (&u8, &Shape)| {
             let mut index = Resident::keeping(keep, shape.clone(), self.context.lock_policy);
-            index.reserve(entries.len());
-            (*position, index)
+            index.reserve(entries.len())?;
+            index.link_from(self.context.graph_from);
+            Ok((*position, index))
         };
-        let by_vector = shapes.iter().map(empty).collect();
+        let by_vector = shapes.iter().map(empty).collect::<Result<_>>()?;
         let sparse = (0_u8..).zip(self.spec().sparse.values());
         let by_sparse = sparse.map(|(position, params)| (position, SparseIndex::new(params.modifier))).collect();
         let (ids, embeddings) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));

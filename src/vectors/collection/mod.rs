@@ -2,6 +2,7 @@
 
 mod copy;
 mod filter;
+mod graph;
 mod index;
 mod keywords;
 mod load;
@@ -59,6 +60,8 @@ pub struct CollectionContext {
     pub engine: Router,
     /// Whether resident indexes must be locked in memory.
     pub lock_policy: LockPolicy,
+    /// From how many vectors on a resident index gets a search graph.
+    pub graph_from: usize,
     /// Who wants journals whole.
     pub pins: JournalPins,
     /// What tokens name.
@@ -89,6 +92,10 @@ pub struct Collection {
     moving: Mutex<()>,
     /// Held while fields are declared and their tokens made.
     indexing: Mutex<()>,
+    /// Held while vectors are linked.
+    linking: Mutex<()>,
+    /// Held while kept graphs are written or sealed anew.
+    rewriting: Mutex<()>,
     /// How often the engine failed and was closed.
     failures: AtomicU64,
     /// What the journal holds since the last flush.
@@ -171,6 +178,8 @@ impl Collection {
             home: RwLock::new(home),
             moving: Mutex::new(()),
             indexing: Mutex::new(()),
+            linking: Mutex::new(()),
+            rewriting: Mutex::new(()),
             failures: AtomicU64::new(0),
             pending_entries: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
@@ -264,6 +273,13 @@ impl Collection {
         resident.as_ref().map_or(0, Indexes::bytes)
     }
 
+    /// Vectors that the indexes in memory have in search graphs.
+    pub fn linked_vectors(&self) -> usize {
+        let Some(open) = self.open.read().current.clone() else { return 0 };
+        let resident = open.resident.read();
+        resident.as_ref().map_or(0, |indexes| indexes.by_vector.values().map(Resident::linked).sum())
+    }
+
     /// Whether the engine's files are open.
     pub fn is_open(&self) -> bool {
         self.open.read().current.is_some()
@@ -301,14 +317,16 @@ impl Collection {
         Ok(true)
     }
 
-    /// Lets the engine build search graphs and reclaim space; long. Returns whether anything was done.
+    /// Lets the engine build search graphs and reclaim space, and builds those of the indexes in memory; long. Returns
+    /// whether anything was done.
     pub fn optimize(&self) -> Result<bool> {
         self.wants_optimizing.store(false, Ordering::Relaxed);
-        self.open()?.engine.optimize().inspect_err(|_| {
+        let engine = self.open()?.engine.optimize().inspect_err(|_| {
             // The engine has to be opened again after it failed: only then what it had begun is undone.
             self.give_up();
             self.wants_optimizing.store(true, Ordering::Relaxed);
-        })
+        })?;
+        Ok(self.link_indexes()? || engine)
     }
 
     /// Closes it for good, before everything in it is removed. [`Busy`](ErrorKind::Busy) while somebody reads or writes.

@@ -268,9 +268,7 @@ impl Collection {
         // What is deleted leaves its slots to what comes.
         for id in &staged.deletes {
             let Some(slot) = indexes.records.remove(id) else { continue };
-            indexes.by_vector.values_mut().for_each(|index| {
-                index.remove(slot);
-            });
+            indexes.by_vector.values_mut().try_for_each(|index| index.remove(slot).map(|_| ()))?;
             if let Some(payload) = &mut indexes.payload {
                 payload.remove(slot)?;
             }
@@ -283,7 +281,7 @@ impl Collection {
                 match chunk.vectors.get(name) {
                     Some(vector) => index.upsert(slot, vector)?,
                     None => {
-                        index.remove(slot);
+                        index.remove(slot)?;
                     }
                 }
             }

@@ -14,7 +14,7 @@ use crate::vectors::resident::quantize::{RowBound, RowBounds};
 /// 0         vectors  capacity × floats f32
 /// bounds_at bounds   4 columns of capacity f64: squared length, scale, error, length
 /// codes_at  codes    capacity × codes i8
-/// signs_at  signs    capacity × signs u8
+/// signs_at  signs    capacity × signs u64
 /// ```
 ///
 /// What is not kept has a width of 0.
@@ -70,8 +70,8 @@ impl Block {
     }
 
     /// The signs of `count` rows from `row` on, one after the other.
-    pub fn signs(&self, row: usize, count: usize) -> &[u8] {
-        self.buf.view(self.signs_at + row * self.width.signs, count * self.width.signs)
+    pub fn signs(&self, row: usize, count: usize) -> &[u64] {
+        self.buf.view(self.signs_at + row * self.width.signs * size_of::<u64>(), count * self.width.signs)
     }
 
     /// The bounds of `count` rows from `row` on.
@@ -83,6 +83,11 @@ impl Block {
     /// The squared length of `row`.
     pub fn squared(&self, row: usize) -> f64 {
         self.word(0, row)
+    }
+
+    /// What one unit of the code of `row` stands for.
+    pub fn scale(&self, row: usize) -> f64 {
+        self.word(1, row)
     }
 
     /// Fills `row` with a vector, or what of it is kept.
@@ -107,7 +112,9 @@ impl Block {
         let rows = self.capacity;
         self.buf.view_mut::<f32>(0, rows * floats).copy_within(from * floats..(from + 1) * floats, row * floats);
         self.buf.view_mut::<i8>(self.codes_at, rows * codes).copy_within(from * codes..(from + 1) * codes, row * codes);
-        self.buf.view_mut::<u8>(self.signs_at, rows * signs).copy_within(from * signs..(from + 1) * signs, row * signs);
+        self.buf
+            .view_mut::<u64>(self.signs_at, rows * signs)
+            .copy_within(from * signs..(from + 1) * signs, row * signs);
         self.set_bound(row, self.words(from));
     }
 
@@ -127,8 +134,8 @@ impl Block {
         self.buf.view_mut(self.codes_at + row * self.width.codes, self.width.codes)
     }
 
-    fn signs_mut(&mut self, row: usize) -> &mut [u8] {
-        self.buf.view_mut(self.signs_at + row * self.width.signs, self.width.signs)
+    fn signs_mut(&mut self, row: usize) -> &mut [u64] {
+        self.buf.view_mut(self.signs_at + row * self.width.signs * size_of::<u64>(), self.width.signs)
     }
 
     fn set_bound(&mut self, row: usize, words: [f64; RowBound::WORDS]) {
@@ -163,7 +170,7 @@ fn layout(capacity: usize, width: Width) -> Option<[usize; 4]> {
     let bounds_at = after(0, width.floats.checked_mul(size_of::<f32>())?)?.checked_next_multiple_of(LINE_BYTES)?;
     let codes_at = after(bounds_at, size_of::<[f64; RowBound::WORDS]>())?.checked_next_multiple_of(LINE_BYTES)?;
     let signs_at = after(codes_at, width.codes)?.checked_next_multiple_of(LINE_BYTES)?;
-    Some([bounds_at, codes_at, signs_at, after(signs_at, width.signs)?])
+    Some([bounds_at, codes_at, signs_at, after(signs_at, width.signs.checked_mul(size_of::<u64>())?)?])
 }
 
 #[cfg(test)]
@@ -185,7 +192,7 @@ mod tests {
         (0..3).for_each(|i| write(&mut a, i, &row(i)));
         write(&mut b, 1, &row(7));
         assert!((0..3).all(|i| a.vector(i) == row(i) && a.squared(i) == metric::dot(&row(i), &row(i))));
-        assert_eq!(a.signs(0, 3).iter().enumerate().filter(|(at, _)| at % 8 > 0).map(|(_, s)| *s).max(), Some(0));
+        assert!(a.signs(0, 3).iter().all(|signs| *signs < 1 << 5));
         a.copy_from(0, &b, 1);
         a.copy_within(1, 2);
         a.erase(2);

@@ -22,14 +22,14 @@ impl Keep {
     /// Bytes of a vector of `dimension` values, in locked memory.
     pub fn row_bytes(self, dimension: usize) -> usize {
         let Width { floats, codes, signs } = self.width(dimension);
-        floats * size_of::<f32>() + codes + signs + size_of::<[f64; RowBound::WORDS]>()
+        floats * size_of::<f32>() + codes + signs * size_of::<u64>() + size_of::<[f64; RowBound::WORDS]>()
     }
 
     pub(super) fn width(self, dimension: usize) -> Width {
         Width {
             floats: if self == Keep::Vectors { dimension } else { 0 },
             codes: if self == Keep::Signs { 0 } else { quantize::code_bytes(dimension) },
-            signs: quantize::sign_bytes(dimension),
+            signs: quantize::sign_words(dimension),
         }
     }
 }

@@ -10,37 +10,41 @@
 
 mod block;
 mod budget;
+mod graph;
 mod keep;
+mod linked;
 mod prepared;
 mod quantize;
 mod rough;
 mod scan;
 mod shape;
 mod sieve;
+mod table;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::id::RecordId;
 use crate::locked::LockPolicy;
 use crate::vectors::metric::Metric;
 use crate::vectors::slots::{Slot, Slots};
-use block::Block;
+use linked::Linked;
+use table::Table;
 
 pub use budget::{BudgetTotals, Evict, Lease, ResidentBudget};
 pub use keep::Keep;
+pub(in crate::vectors) use linked::SlotLinks;
 pub use prepared::Prepared;
 pub use shape::Shape;
 
-/// Rows of a block where nothing else is asked for: the fewest, and the most.
-const BLOCK_ROWS: (usize, usize) = (64, 8192);
 /// From so many rows on the first pass reads signs, unless told otherwise.
 const SIGNS_FROM: usize = 4096;
-/// Of a slot that has no row.
-const NO_ROW: u32 = u32::MAX;
-
+/// More results than this are looked for without it.
+const GRAPH_RESULTS: usize = 100;
 /// What a first pass reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
@@ -50,6 +54,8 @@ pub enum Pass {
     Odds,
     /// The signs, of which some hundreds are left: misses one of the best now and then.
     Signs,
+    /// The graph: misses one of the best now and then.
+    Graph,
     /// Nothing: every vector is scored.
     All,
 }
@@ -86,16 +92,11 @@ pub struct Hit {
 /// The vectors of one collection, searchable. Holds plaintext embeddings: it is zeroized on drop and cannot be printed,
 /// copied or serialized.
 pub struct Resident {
-    shape: Shape,
-    policy: LockPolicy,
-    keep: Keep,
-    /// Rows that the next block should have at least.
-    wanted: usize,
-    blocks: Vec<Block>,
-    /// The slot of each row; rows are dense, so their number is this length.
-    slots: Vec<Slot>,
-    /// The row of each slot.
-    rows: Vec<u32>,
+    /// Shared with who links rows, and with nobody while it is changed.
+    table: Arc<Table>,
+    graph: Option<Linked>,
+    /// From how many vectors on one is wanted.
+    graph_from: usize,
 }
 
 impl Resident {
@@ -106,22 +107,27 @@ impl Resident {
 
     /// The same that keeps less than the vectors.
     pub fn keeping(keep: Keep, shape: Shape, policy: LockPolicy) -> Self {
-        Self { shape, policy, keep, wanted: 0, blocks: Vec::new(), slots: Vec::new(), rows: Vec::new() }
+        Self { table: Arc::new(Table::new(keep, shape, policy)), graph: None, graph_from: usize::MAX }
     }
 
     /// What it keeps of each vector.
     pub fn keep(&self) -> Keep {
-        self.keep
+        self.table.keep
     }
 
     /// What its vectors have in common.
     pub fn shape(&self) -> &Shape {
-        &self.shape
+        &self.table.shape
     }
 
     /// Says that `additional` more vectors are to come, so that the next block has exactly the rows they need.
-    pub fn reserve(&mut self, additional: usize) {
-        self.wanted = additional.saturating_sub(self.capacity() - self.slots.len());
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) while rows are linked.
+    pub fn reserve(&mut self, additional: usize) -> Result<()> {
+        self.change()?.reserve(additional);
+        Ok(())
     }
 
     /// Adds a vector, or replaces the one that `slot` has. On an error nothing has changed.
@@ -131,8 +137,8 @@ impl Resident {
     /// [`crate::ErrorKind::InvalidInput`] as [`Metric::validate`]; [`crate::ErrorKind::Unavailable`] where
     /// there is no memory, or none that can be locked under [`LockPolicy::Require`].
     pub fn upsert(&mut self, slot: Slot, vector: &[f32]) -> Result<()> {
-        let prepared = self.shape.prepare(vector);
-        self.insert(slot, &prepared?)
+        let prepared = self.table.shape.prepare(vector)?;
+        self.insert(slot, &prepared)
     }
 
     /// As [`Resident::upsert`], with what takes longest done before, by the [`Shape`] of this index.
@@ -142,100 +148,67 @@ impl Resident {
     /// [`crate::ErrorKind::InvalidInput`] for a vector of another dimension; [`crate::ErrorKind::Unavailable`] as
     /// [`Resident::upsert`].
     pub fn insert(&mut self, slot: Slot, vector: &Prepared<'_>) -> Result<()> {
-        if vector.values().len() != self.shape.dimension {
-            return Err(Error::invalid(format!("the vector does not have {} dimensions", self.shape.dimension)));
-        }
-        let known = self.row(slot);
-        let row = known.unwrap_or(self.slots.len());
-        let number = u32::try_from(row).ok().filter(|row| *row != NO_ROW).ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, "the index is full").with_remedy("divide the collection")
-        })?;
-        if row == self.capacity() {
-            self.grow()?;
-        }
-        if let Some(block) = scan::position(&self.blocks, row).and_then(|i| self.blocks.get_mut(i)) {
-            block.write(row - block.base, vector);
-        }
-        if known.is_none() {
-            let at = slot as usize;
-            if self.rows.len() <= at {
-                self.rows.resize(at + 1, NO_ROW);
-            }
-            if let Some(place) = self.rows.get_mut(at) {
-                *place = number;
-            }
-            self.slots.push(slot);
+        self.change()?.insert(slot, vector)?;
+        if let Some(graph) = &mut self.graph {
+            graph.came(slot);
         }
         Ok(())
     }
 
     /// Takes a vector out and erases it; false where `slot` has none. The last row moves into the gap.
-    pub fn remove(&mut self, slot: Slot) -> bool {
-        let Some(number) = self.rows.get(slot as usize).copied().filter(|row| *row != NO_ROW) else { return false };
-        let row = number as usize;
-        self.slots.swap_remove(row);
-        let last = self.slots.len();
-        if let Some(place) = self.rows.get_mut(slot as usize) {
-            *place = NO_ROW;
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) while rows are linked.
+    pub fn remove(&mut self, slot: Slot) -> Result<bool> {
+        if let Some(graph) = &mut self.graph {
+            graph.left(slot);
         }
-        if let Some(moved) = self.slots.get(row).copied()
-            && let Some(place) = self.rows.get_mut(moved as usize)
-        {
-            *place = number;
-        }
-        self.move_row(last, row);
-        self.shrink();
-        true
+        Ok(self.change()?.remove(slot))
     }
 
-    fn row(&self, slot: Slot) -> Option<usize> {
-        self.rows.get(slot as usize).filter(|row| **row != NO_ROW).map(|row| *row as usize)
+    fn change(&mut self) -> Result<&mut Table> {
+        Arc::get_mut(&mut self.table).ok_or_else(|| Error::internal("an index is changed while its rows are linked"))
     }
 
     /// How many vectors there are.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.table.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.len() == 0
     }
 
     /// The number of values of each vector.
     pub fn dimension(&self) -> usize {
-        self.shape.dimension
+        self.table.shape.dimension
     }
 
     /// How vectors are compared.
     pub fn metric(&self) -> Metric {
-        self.shape.metric
+        self.table.shape.metric
     }
 
     /// Resident bytes.
     pub fn bytes(&self) -> usize {
-        let blocks: usize = self.blocks.iter().map(Block::bytes).sum();
-        let numbers = self.slots.capacity() * size_of::<Slot>() + self.rows.capacity() * size_of::<u32>();
-        size_of::<Self>() + blocks + numbers
+        size_of::<Self>() + size_of::<Table>() + self.table.bytes() + self.graph.as_ref().map_or(0, Linked::bytes)
     }
 
     /// Whether every vector is in locked memory.
     pub fn is_locked(&self) -> bool {
-        self.blocks.iter().all(Block::is_locked)
+        self.table.is_locked()
     }
 
     /// Whether `slot` has a vector.
     pub fn contains(&self, slot: Slot) -> bool {
-        self.row(slot).is_some()
+        self.table.row(slot).is_some()
     }
 
     /// The vector of `slot`, if it has one and vectors are kept.
     pub(crate) fn vector(&self, slot: Slot) -> Option<&[f32]> {
-        if self.keep != Keep::Vectors {
-            return None;
-        }
-        let (block, row) = scan::locate(&self.blocks, self.row(slot)?)?;
-        Some(block.vector(row))
+        self.table.vector(slot)
     }
 
     /// The records nearest to a vector: best first, ties by ascending id. Exactly those that [`Metric::score_f64`] ranks
@@ -248,10 +221,14 @@ impl Resident {
     ///
     /// [`crate::ErrorKind::InvalidInput`] as [`Metric::validate`], and whatever the source fails with.
     pub fn answer(&self, question: &Question<'_>) -> Result<Vec<Hit>> {
-        let query = quantize::prepare(&self.shape, question.vector)?;
-        let pass = self.pass(question.pass);
+        let query = quantize::prepare(&self.table.shape, question.vector)?;
+        let pass = self.pass(question);
         let source = self.source(question)?;
-        let rows = self.scan(question.records);
+        let rows = self.table.scan(question.records);
+        if let (Pass::Graph, Some(graph)) = (pass, &self.graph) {
+            let near = graph.near(&self.table, &query, question.k)?;
+            return self.answer_among(question, near);
+        }
         let hits = rows.search(&query, question.k, question.filter, pass, source)?;
         Ok(hits.into_iter().map(|(id, score)| Hit { id: id.clone(), score: score as f32 }).collect())
     }
@@ -263,74 +240,111 @@ impl Resident {
     ///
     /// As [`Resident::answer`].
     pub fn answer_among(&self, question: &Question<'_>, slots: impl IntoIterator<Item = Slot>) -> Result<Vec<Hit>> {
-        let query = quantize::prepare(&self.shape, question.vector)?;
+        let query = quantize::prepare(&self.table.shape, question.vector)?;
         let source = self.source(question)?;
         let passing = slots.into_iter().filter(|slot| question.filter.is_none_or(|passes| passes(*slot)));
-        let among = passing.filter_map(|slot| self.row(slot)).collect();
-        let rows = self.scan(question.records);
+        let among = passing.filter_map(|slot| self.table.row(slot)).collect();
+        let rows = self.table.scan(question.records);
         let hits = rows.search_among(&query, question.k, among, source)?;
         Ok(hits.into_iter().map(|(id, score)| Hit { id: id.clone(), score: score as f32 }).collect())
     }
 
     /// Where the vectors come from that are not kept.
     fn source<'a>(&self, question: &Question<'a>) -> Result<Option<Source<'a>>> {
-        match (self.keep, question.source) {
+        match (self.table.keep, question.source) {
             (Keep::Vectors, _) => Ok(None),
             (_, Some(source)) => Ok(Some(source)),
             (_, None) => Err(Error::internal("an index without vectors was searched without a source")),
         }
     }
 
-    fn pass(&self, asked: Option<Pass>) -> Pass {
-        match (self.keep, asked) {
+    fn pass(&self, question: &Question<'_>) -> Pass {
+        match (self.table.keep, question.pass) {
             (Keep::Signs, Some(Pass::Codes)) => Pass::All,
             (Keep::Signs, None | Some(Pass::Odds)) => Pass::Signs,
             (_, Some(pass)) => pass,
-            (_, None) if self.slots.len() < SIGNS_FROM => Pass::Codes,
+            (_, None) if self.len() < SIGNS_FROM => Pass::Codes,
+            // A graph finds too little of what a filter leaves.
+            (_, None) if question.filter.is_none() && question.k <= GRAPH_RESULTS => match &self.graph {
+                Some(graph) if graph.is_ready() => Pass::Graph,
+                _ => Pass::Odds,
+            },
             (_, None) => Pass::Odds,
         }
     }
+}
 
-    fn scan<'a>(&'a self, records: &'a Slots) -> scan::Rows<'a> {
-        scan::Rows { metric: self.shape.metric, blocks: &self.blocks, slots: &self.slots, records }
+/// The search graph.
+impl Resident {
+    /// From how many vectors on it gets a graph; without this it gets none.
+    pub fn link_from(&mut self, vectors: usize) {
+        self.graph_from = vectors;
     }
 
-    fn capacity(&self) -> usize {
-        self.blocks.last().map_or(0, |block| block.base + block.capacity)
+    /// Whether it is so large that a graph is worth it, and of a kind that graphs are made for.
+    pub fn is_large(&self) -> bool {
+        // By dot product nearness knows no triangle.
+        self.len() >= self.graph_from && self.keep() != Keep::Signs && self.metric() != Metric::Dot
     }
 
-    fn grow(&mut self) -> Result<()> {
-        let total = self.capacity();
-        let (fewest, most) = BLOCK_ROWS;
-        let rows = if self.wanted > 0 { self.wanted } else { total.clamp(fewest, most) };
-        self.blocks.push(Block::new(total, rows, self.shape.dimension, self.keep, self.policy)?);
-        self.wanted = 0;
+    /// Whether a graph is to be begun, for the first time or anew.
+    pub(in crate::vectors) fn wants_graph(&self) -> bool {
+        self.is_large() && self.graph.as_ref().is_none_or(Linked::is_worn)
+    }
+
+    /// Begins a graph if one is wanted.
+    pub(in crate::vectors) fn begin_graph(&mut self) -> Result<()> {
+        if self.wants_graph() {
+            self.graph = Some(Linked::begin(&self.table)?);
+        }
         Ok(())
     }
 
-    /// Moves row `from` to `to`, and erases it there.
-    fn move_row(&mut self, from: usize, to: usize) {
-        let (Some(source), Some(target)) = (scan::position(&self.blocks, from), scan::position(&self.blocks, to))
-        else {
-            return;
-        };
-        if let Ok([target, source]) = self.blocks.get_disjoint_mut([target, source]) {
-            target.copy_from(to - target.base, source, from - source.base);
-            source.erase(from - source.base);
-        } else if let Some(block) = self.blocks.get_mut(source) {
-            block.copy_within(to - block.base, from - block.base);
-            block.erase(from - block.base);
+    /// Takes over a graph with these links, without what there is no vector of.
+    pub(in crate::vectors) fn set_graph(&mut self, links: &SlotLinks) -> Result<()> {
+        self.graph = Some(Linked::of(&self.table, links)?);
+        Ok(())
+    }
+
+    /// Does without a graph.
+    pub(in crate::vectors) fn drop_graph(&mut self) {
+        self.graph = None;
+    }
+
+    /// Whether there is a graph.
+    pub(in crate::vectors) fn has_graph(&self) -> bool {
+        self.graph.is_some()
+    }
+
+    /// Links up to `most` vectors that are not linked yet, on rayon's threads, and returns how many.
+    pub(in crate::vectors) fn link(&self, most: usize) -> Result<usize> {
+        self.graph.as_ref().map_or(Ok(0), |graph| graph.link(&self.table, most))
+    }
+
+    /// How many vectors are linked.
+    pub(in crate::vectors) fn linked(&self) -> usize {
+        self.graph.as_ref().map_or(0, Linked::len)
+    }
+
+    /// How many slots have changed in the graph since it was written.
+    pub(in crate::vectors) fn graph_changes(&self) -> usize {
+        self.graph.as_ref().map_or(0, Linked::changed)
+    }
+
+    /// So many of the changes are written now.
+    pub(in crate::vectors) fn graph_saved(&self, changes: usize) {
+        if let Some(graph) = &self.graph {
+            graph.saved(changes);
         }
     }
 
-    /// Gives back the last block when it is empty and the one before it half empty, so that a collection that hovers
-    /// around a boundary does not map and lock a block at every other write.
-    fn shrink(&mut self) {
-        while let Some((last, before)) = self.blocks.split_last()
-            && self.slots.len() <= before.last().map_or(0, |block| block.base + block.capacity / 2)
-        {
-            debug_assert!(self.slots.len() <= last.base, "the last block is empty");
-            self.blocks.pop();
-        }
+    /// All slots are below this one.
+    pub(in crate::vectors) fn slots_end(&self) -> usize {
+        self.table.slots_end()
+    }
+
+    /// What the slots from `from` to before `end` link to.
+    pub(in crate::vectors) fn links(&self, from: usize, end: usize) -> impl Iterator<Item = (Slot, Vec<Slot>)> + '_ {
+        self.graph.iter().flat_map(move |graph| graph.links(from, end))
     }
 }

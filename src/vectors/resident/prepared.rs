@@ -10,14 +10,14 @@ pub struct Prepared<'a> {
     values: &'a [f32],
     bound: RowBound,
     code: Zeroizing<Vec<i8>>,
-    signs: Zeroizing<Vec<u8>>,
+    signs: Zeroizing<Vec<u64>>,
 }
 
 impl<'a> Prepared<'a> {
     /// `values`, whose squared length is `squared`.
     pub(super) fn new(shape: &Shape, values: &'a [f32], squared: f64) -> Self {
         let mut code = Zeroizing::new(vec![0; quantize::code_bytes(values.len())]);
-        let mut signs = Zeroizing::new(vec![0; quantize::sign_bytes(values.len())]);
+        let mut signs = Zeroizing::new(vec![0; quantize::sign_words(values.len())]);
         let bound = quantize::encode(shape.metric, values, squared, &mut code);
         quantize::sign(&shape.turned(values), &mut signs);
         Self { values, bound, code, signs }
@@ -31,7 +31,7 @@ impl<'a> Prepared<'a> {
         &self.code
     }
 
-    pub(super) fn signs(&self) -> &[u8] {
+    pub(super) fn signs(&self) -> &[u64] {
         &self.signs
     }
 

@@ -7,7 +7,8 @@
 //! And as one bit for each value of the turned vector, its sign: the share of signs that differ is about the angle ÷ π,
 //! with the odds that [`shape`](super::shape) tells.
 
-use simsimd::{BinarySimilarity as _, SpatialSimilarity as _};
+use pulp::{Arch, Simd, WithSimd};
+use simsimd::SpatialSimilarity as _;
 use zeroize::Zeroizing;
 
 use crate::vectors::metric::Metric;
@@ -36,16 +37,16 @@ pub(super) fn code_bytes(dimension: usize) -> usize {
     dimension.next_multiple_of(CODE_ALIGN)
 }
 
-/// The bytes of the signs of one vector: whole words of 64.
-pub(super) fn sign_bytes(dimension: usize) -> usize {
-    dimension.div_ceil(64) * 8
+/// The words of the signs of one vector.
+pub(super) fn sign_words(dimension: usize) -> usize {
+    dimension.div_ceil(u64::BITS as usize)
 }
 
 /// Writes which of `values` are negative, one bit each.
-pub(super) fn sign(values: &[f32], signs: &mut [u8]) {
+pub(super) fn sign(values: &[f32], signs: &mut [u64]) {
     signs.fill(0);
-    for (byte, eight) in signs.iter_mut().zip(values.chunks(8)) {
-        *byte = (0..).zip(eight).map(|(bit, x)| u8::from(x.is_sign_negative()) << bit).sum();
+    for (word, values) in signs.iter_mut().zip(values.chunks(u64::BITS as usize)) {
+        *word = (0..).zip(values).map(|(bit, x)| u64::from(x.is_sign_negative()) << bit).sum();
     }
 }
 
@@ -119,7 +120,7 @@ pub(super) struct Query<'a> {
     values: &'a [f32],
     squared: f64,
     code: Zeroizing<Vec<i8>>,
-    signs: Zeroizing<Vec<u8>>,
+    signs: Zeroizing<Vec<u64>>,
     /// About the merit of a row of length 1, by how many signs differ.
     by_differing: Zeroizing<Vec<f64>>,
     /// The merit of a row of length 1 in the query's own direction, for Euclid but for its length.
@@ -140,12 +141,14 @@ impl<'a> Query<'a> {
         let bound = encode(metric, values, squared, &mut code);
         let code_length = code.iter().map(|c| f64::from(*c).powi(2)).sum::<f64>().sqrt();
         let weight = if metric == Metric::Euclid { 2.0 } else { 1.0 };
-        let mut signs = Zeroizing::new(vec![0; sign_bytes(values.len())]);
+        let mut signs = Zeroizing::new(vec![0; sign_words(values.len())]);
         sign(&shape.turned(values), &mut signs);
         // For cosine both are scaled to length 1.
         let reach = weight * bound.length;
         let most = values.len() as f64;
         let merit = |differing: usize| reach * (std::f64::consts::PI * differing as f64 / most).cos();
+        // For cosine the fewer the better is all that is asked.
+        let table = if metric == Metric::Cosine { 0 } else { values.len() + 1 };
         Self {
             metric,
             odds: &shape.odds,
@@ -153,7 +156,7 @@ impl<'a> Query<'a> {
             squared,
             code,
             signs,
-            by_differing: Zeroizing::new((0..=values.len()).map(merit).collect()),
+            by_differing: Zeroizing::new((0..table).map(merit).collect()),
             reach,
             gain: weight * bound.scale,
             per_error: weight * bound.scale * code_length * UP,
@@ -167,7 +170,7 @@ impl<'a> Query<'a> {
     }
 
     /// The query's signs, padded.
-    pub fn signs(&self) -> &[u8] {
+    pub fn signs(&self) -> &[u64] {
         &self.signs
     }
 
@@ -220,6 +223,14 @@ impl<'a> Query<'a> {
         Ok(self.score(vector, squared))
     }
 
+    /// How far a row with `merit` is, so that less is nearer: 1 − cosine, or the square of the distance.
+    pub fn distance(&self, merit: f64) -> f64 {
+        match self.metric {
+            Metric::Cosine | Metric::Dot => 1.0 - merit,
+            Metric::Euclid => self.squared - merit,
+        }
+    }
+
     /// The merit of an exact score.
     pub fn merit_of(&self, score: f64) -> f64 {
         match self.metric {
@@ -244,15 +255,27 @@ pub(super) fn code_dots(code: &[i8], codes: &[i8], dots: &mut [f64]) {
 }
 
 /// How many bits of `signs` differ from each of `rows`, which lie one after the other; at most 65 535.
-pub(super) fn differing_signs(signs: &[u8], rows: &[u8], counts: &mut [u16]) {
-    for (count, other) in counts.iter_mut().zip(rows.chunks_exact(signs.len())) {
-        // Whole numbers, and at most one too large.
-        *count = u8::hamming(signs, other).unwrap_or_else(|| plain_hamming(signs, other)) as u16;
-    }
+pub(super) fn differing_signs(signs: &[u64], rows: &[u64], counts: &mut [u16]) {
+    Arch::new().dispatch(Differing { signs, rows, counts });
 }
 
-fn plain_hamming(a: &[u8], b: &[u8]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from((a ^ b).count_ones())).sum()
+/// That count, by what the processor counts bits with.
+struct Differing<'a> {
+    signs: &'a [u64],
+    rows: &'a [u64],
+    counts: &'a mut [u16],
+}
+
+impl WithSimd for Differing<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (count, row) in self.counts.iter_mut().zip(self.rows.chunks_exact(self.signs.len())) {
+            let differing: u32 = self.signs.iter().zip(row).map(|(a, b)| (a ^ b).count_ones()).sum();
+            *count = u16::try_from(differing).unwrap_or(u16::MAX);
+        }
+    }
 }
 
 /// What `simsimd` computes; it declines slices of unequal length, which do not occur here.
@@ -327,13 +350,13 @@ mod tests {
         for d in [1, 7, 8, 9, 63, 64, 65, 200, 384, 1536] {
             let a: Vec<f32> = (0..d).map(|i| if i % 3 == 0 { -1.0 } else { 1.0 }).collect();
             let b: Vec<f32> = (0..d).map(|i| if i % 2 == 0 { -1.0 } else { 0.0 }).collect();
-            let [mut of_a, mut of_b] = [vec![9; sign_bytes(d)], vec![9; sign_bytes(d)]];
+            let [mut of_a, mut of_b] = [vec![9; sign_words(d)], vec![9; sign_words(d)]];
             sign(&a, &mut of_a);
             sign(&b, &mut of_b);
-            let expected = (0..d).filter(|i| (i % 3 == 0) != (i % 2 == 0)).count() as f64;
+            let expected = (0..d).filter(|i| (i % 3 == 0) != (i % 2 == 0)).count() as u16;
             let mut counts = [0; 2];
             differing_signs(&of_a, &[&of_b[..], &of_a[..]].concat(), &mut counts);
-            assert_eq!((counts, plain_hamming(&of_a, &of_b)), ([expected as u16, 0], expected), "{d}");
+            assert_eq!(counts, [expected, 0], "{d}");
         }
     }
 

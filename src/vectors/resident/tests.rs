@@ -28,7 +28,7 @@ impl Table {
     }
 
     fn remove(&mut self, id: &RecordId) -> bool {
-        self.records.remove(id).is_some_and(|slot| self.index.remove(slot))
+        self.records.remove(id).is_some_and(|slot| self.index.remove(slot).unwrap())
     }
 
     /// What `ask` gets for the question that is put to the index, with a filter by ids.
@@ -136,7 +136,7 @@ fn apply(index: &mut Table, model: &mut Model, change: Change) {
             model.insert(id(n), v);
         }
         Change::Remove(n) => assert_eq!(index.remove(&id(n)), model.remove(&id(n)).is_some()),
-        Change::Reserve(n) => index.index.reserve(n),
+        Change::Reserve(n) => index.index.reserve(n).unwrap(),
     }
 }
 
@@ -185,7 +185,7 @@ proptest! {
 /// A few thousand rows in clusters, without a random number generator.
 fn clustered(n: usize, dimension: usize, metric: Metric) -> (Table, Model) {
     let mut index = Table::new(Keep::Vectors, dimension, metric, LockPolicy::Prefer);
-    index.index.reserve(n);
+    index.index.reserve(n).unwrap();
     let mut model = Model::new();
     for i in 0..n {
         let at = |j: usize| ((i % 50 * 31 + j * 17) as f32).sin() + 0.05 * ((i * 7 + j * j) as f32 * 0.37).sin();
@@ -263,12 +263,120 @@ fn what_strays_further_than_the_odds_is_next_to_nothing_whatever_the_vectors_are
     }
 }
 
+impl Table {
+    /// What is read for `k` results, of all or of what a filter leaves.
+    fn pass(&self, k: usize, filter: bool, pass: Option<Pass>) -> Pass {
+        let filter = filter.then_some(&(|_| true) as &(dyn Fn(Slot) -> bool + Sync));
+        self.index.pass(&Question { vector: &[], k, records: &self.records, filter, pass, source: None })
+    }
+
+    /// Links all that waits.
+    fn link(&mut self) {
+        self.index.begin_graph().unwrap();
+        while self.index.link(64).unwrap() > 0 {}
+    }
+}
+
 #[test]
-fn what_is_read_depends_on_the_size() {
+fn what_is_read_depends_on_the_size_and_on_what_is_asked() {
     let (mut index, _) = around_centres(SIGNS_FROM as u64, 50, 0.0, Metric::Cosine);
-    assert_eq!((index.index.pass(None), index.index.pass(Some(Pass::Codes))), (Pass::Odds, Pass::Codes));
+    assert_eq!((index.pass(10, false, None), index.pass(10, true, Some(Pass::Codes))), (Pass::Odds, Pass::Codes));
+    index.index.link_from(SIGNS_FROM);
+    assert!(index.index.wants_graph());
+    index.link();
+    assert!(!index.index.wants_graph() && index.index.linked() == SIGNS_FROM);
+    assert_eq!((index.pass(10, false, None), index.pass(10, true, None)), (Pass::Graph, Pass::Odds));
+    assert_eq!(index.pass(GRAPH_RESULTS + 1, false, None), Pass::Odds);
+    assert_eq!(index.pass(10, false, Some(Pass::Codes)), Pass::Codes);
+    index.index.drop_graph();
+    assert_eq!(index.pass(10, false, None), Pass::Odds);
     index.remove(&id(0));
-    assert_eq!(index.index.pass(None), Pass::Codes);
+    assert_eq!((index.pass(10, false, None), index.index.wants_graph()), (Pass::Codes, false));
+    let (mut dots, _) = around_centres(SIGNS_FROM as u64, 50, 0.0, Metric::Dot);
+    dots.index.link_from(SIGNS_FROM);
+    assert!(!dots.index.wants_graph());
+}
+
+#[test]
+fn a_graph_finds_the_best_while_vectors_come_and_go() {
+    for metric in [Metric::Cosine, Metric::Euclid] {
+        let (mut index, mut model) = around_centres(6000, 60, 0.0, metric);
+        index.index.link_from(1000);
+        index.link();
+        let (hits, all) = found(&index, &model, metric, Pass::Graph);
+        assert!(hits * 100 >= all * 99, "{metric}: {hits} of {all}");
+        // Some go, some become others, some come: what is not linked yet is found all the same.
+        for n in 0..300 {
+            assert!(index.remove(&id(n)));
+            model.remove(&id(n));
+        }
+        for n in (300..600).chain(6000..6100) {
+            let vector: Vec<f32> =
+                scattered(n % 60, 96).iter().zip(scattered(n + 9, 96)).map(|(c, o)| c + 0.3 * o).collect();
+            index.upsert(&id(n), &vector).unwrap();
+            model.insert(id(n), vector);
+        }
+        assert_eq!((index.pass(10, false, None), index.index.linked()), (Pass::Odds, 5400), "too many wait");
+        for linked in [false, true] {
+            if linked {
+                index.link();
+                assert_eq!(index.index.linked(), 5800);
+            }
+            let (mut hits, mut all) = (0, 0);
+            for (id, vector) in model.iter().step_by(97) {
+                let question = Question {
+                    vector,
+                    k: 10,
+                    records: &index.records,
+                    filter: None,
+                    pass: Some(Pass::Graph),
+                    source: None,
+                };
+                let best = index.index.answer(&question).unwrap();
+                assert!(best.iter().any(|hit| hit.id == *id) && best.iter().all(|hit| model.contains_key(&hit.id)));
+                let expected = brute_force(&model, metric, vector, 10, |_| true);
+                all += expected.len();
+                hits += best.iter().filter(|hit| expected.iter().any(|e| e.id == hit.id)).count();
+            }
+            assert!(hits * 100 >= all * 99, "{metric}: {hits} of {all}");
+        }
+    }
+}
+
+#[test]
+fn a_graph_that_lost_too_much_is_made_anew() {
+    let (mut index, _) = around_centres(2000, 50, 0.0, Metric::Cosine);
+    index.index.link_from(100);
+    index.link();
+    (0..220).for_each(|n| assert!(index.remove(&id(n))));
+    assert!(!index.index.wants_graph());
+    (220..240).for_each(|n| assert!(index.remove(&id(n))));
+    assert!(index.index.wants_graph());
+    index.link();
+    assert!(!index.index.wants_graph() && index.index.linked() == 1760);
+}
+
+#[test]
+fn a_graph_is_taken_over_as_far_as_it_fits() {
+    let (mut index, model) = around_centres(3000, 50, 0.0, Metric::Cosine);
+    index.index.link_from(100);
+    index.link();
+    let links: SlotLinks = index.index.links(0, index.index.slots_end()).collect();
+    assert_eq!((links.len(), index.index.graph_changes()), (3000, 3000));
+    index.index.graph_saved(3000);
+    index.index.set_graph(&links).unwrap();
+    assert_eq!((index.index.linked(), index.index.graph_changes()), (3000, 0));
+    let (hits, all) = found(&index, &model, Metric::Cosine, Pass::Graph);
+    assert!(hits * 100 >= all * 99, "{hits} of {all}");
+    (0..100).for_each(|n| assert!(index.remove(&id(n))));
+    let known: SlotLinks = links.into_iter().filter(|(slot, _)| slot % 20 != 0).collect();
+    index.index.set_graph(&known).unwrap();
+    let there = (100..3000).filter(|slot| slot % 20 != 0).count();
+    assert_eq!(index.index.linked(), there);
+    while index.index.link(64).unwrap() > 0 {}
+    assert_eq!(index.index.linked(), 2900);
+    let beyond = SlotLinks::from([(107, vec![u32::MAX])]);
+    assert_eq!(index.index.set_graph(&beyond).unwrap_err().kind(), ErrorKind::Integrity);
 }
 
 #[test]
@@ -341,9 +449,9 @@ fn unusable_vectors_change_nothing() {
 #[test]
 fn too_large_a_reservation_is_an_error_and_not_an_abort() {
     let mut index = Resident::new(Shape::new(4, Metric::Dot).unwrap(), LockPolicy::Never);
-    index.reserve(usize::MAX);
+    index.reserve(usize::MAX).unwrap();
     assert_eq!(index.upsert(1, &[1.0; 4]).unwrap_err().kind(), ErrorKind::Unavailable);
-    index.reserve(10);
+    index.reserve(10).unwrap();
     index.upsert(1, &[1.0; 4]).unwrap();
 }
 
@@ -351,22 +459,22 @@ fn too_large_a_reservation_is_an_error_and_not_an_abort() {
 fn reserved_rows_take_one_block_and_removed_ones_give_it_back() {
     let mut index = Resident::new(Shape::new(8, Metric::Dot).unwrap(), LockPolicy::Never);
     let empty = index.bytes();
-    index.reserve(1000);
+    index.reserve(1000).unwrap();
     (0..1000).for_each(|n| index.upsert(n, &[n as f32; 8]).unwrap());
-    assert_eq!((index.blocks.len(), index.capacity()), (1, 1000));
+    assert_eq!((index.table.blocks.len(), index.table.capacity()), (1, 1000));
     (1000..1100).for_each(|n| index.upsert(n, &[n as f32; 8]).unwrap());
-    assert_eq!(index.blocks.len(), 2);
+    assert_eq!(index.table.blocks.len(), 2);
     assert!(index.bytes() > empty + 1100 * 8 * 5);
-    (0..1100).for_each(|n| assert!(index.remove(n) && !index.remove(n)));
-    assert!(index.is_empty() && index.blocks.is_empty());
+    (0..1100).for_each(|n| assert!(index.remove(n).unwrap() && !index.remove(n).unwrap()));
+    assert!(index.is_empty() && index.table.blocks.is_empty());
 }
 
 #[test]
 fn a_removed_row_leaves_nothing_behind() {
     let mut index = Resident::new(Shape::new(3, Metric::Euclid).unwrap(), LockPolicy::Never);
     (1..=3).for_each(|n| index.upsert(n, &[n as f32; 3]).unwrap());
-    index.remove(1);
-    let block = &index.blocks[0];
+    index.remove(1).unwrap();
+    let block = &index.table.blocks[0];
     assert_eq!((block.vector(0), block.vector(2)), (&[3.0_f32; 3][..], &[0.0_f32; 3][..]));
     assert!(block.codes(2, 1).iter().all(|c| *c == 0) && block.signs(2, 1).iter().all(|s| *s == 0));
     assert_eq!(block.squared(2), 0.0);

@@ -214,6 +214,37 @@ async fn a_filter_leaves_the_best_of_those_that_pass() {
     }
 }
 
+/// Guards against a filter that costs results: where none of the nearest pass, those that do are far away and their scores
+/// close together, and the noise moves more of them past each other than a search without a filter opens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_leaves_out_the_nearest_keeps_the_recall() {
+    const CHUNKS: u64 = 6000;
+    let test = common::store().await;
+    let spec = veiled().index("page", FieldIndexSpec::new(IndexKind::Integer));
+    let docs = test.tenant("acme").await.create_collection("docs", spec).await.unwrap();
+    let chunk = |n| {
+        let metadata = json!({ "page": n % 300 });
+        Chunk::new(n, "text", common::vector(n, 384)).metadata(metadata.as_object().unwrap().clone())
+    };
+    let chunks: Vec<Chunk> = (0..CHUNKS).map(chunk).collect();
+    // It grows into three parts.
+    for some in chunks.chunks(1500) {
+        docs.ingest(some.to_vec()).await.unwrap();
+    }
+    let passing: Vec<Chunk> =
+        chunks.into_iter().filter(|chunk| chunk.metadata["page"].as_u64().unwrap() < 60).collect();
+    let filter = Filter::from_value(&json!({"must": {"key": "page", "range": {"lt": 60}}})).unwrap();
+    let queries: Vec<_> = (0..40).map(|n| common::vector(CHUNKS + n, 384)).collect();
+    let mut found = 0;
+    for (query, truth) in queries.iter().zip(truth(&queries, &passing)) {
+        let hits = docs.search(SearchRequest::new(query.clone(), K).filter(filter.clone())).await.unwrap();
+        found += hits.iter().filter(|hit| truth.contains(&hit.id)).count();
+    }
+    let recall = found as f64 / (queries.len() * K) as f64;
+    println!("recall@{K} among {} of {CHUNKS}: {recall:.3}", passing.len());
+    assert!(recall >= 0.95, "{recall}");
+}
+
 /// Everything below `dir`.
 fn files(dir: &Path) -> Vec<u8> {
     let mut all = Vec::new();

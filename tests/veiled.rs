@@ -245,6 +245,44 @@ async fn a_filter_that_leaves_out_the_nearest_keeps_the_recall() {
     assert!(recall >= 0.95, "{recall}");
 }
 
+/// Guards against a record that a search misses while it is written again: a part that the collection grew into may be asked
+/// before the record comes there, and the one that it was in after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_record_that_goes_to_another_part_is_found_meanwhile() {
+    const CHUNKS: u64 = 600;
+    let test = common::store().await;
+    let docs = test.tenant("acme").await.create_collection("docs", veiled()).await.unwrap();
+    let chunks: Vec<Chunk> = (0..CHUNKS).map(|n| Chunk::new(n, "text", common::vector(n, 384))).collect();
+    // All are in the first part, and half of them belong to the second.
+    fill(&docs, &chunks, 0).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let searching: Vec<_> = (0..3_u64)
+        .map(|searcher| {
+            let (docs, stop) = (docs.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut searches = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    let n = (searches * 37 + searcher * 331) % CHUNKS;
+                    let hits = docs.search(SearchRequest::new(common::vector(n, 384), 3)).await.unwrap();
+                    assert!(hits[0].id == RecordId::Number(n), "record {n} was invisible");
+                    searches += 1;
+                }
+                searches
+            })
+        })
+        .collect();
+    for one in chunks {
+        docs.ingest(vec![one]).await.unwrap();
+    }
+    stop.store(true, Ordering::SeqCst);
+    let mut searches = 0;
+    for searcher in searching {
+        searches += searcher.await.unwrap();
+    }
+    println!("{searches} searches beside {CHUNKS} writes");
+    assert!(searches > 100, "{searches}");
+}
+
 /// Everything below `dir`.
 fn files(dir: &Path) -> Vec<u8> {
     let mut all = Vec::new();

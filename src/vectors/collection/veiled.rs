@@ -17,7 +17,7 @@ use crate::vectors::point::{OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
 use crate::vectors::veil;
 use crate::vectors::veiling::Candidate;
-use crate::vectors::{Hit, Metric, SearchRequest};
+use crate::vectors::{Engine, Hit, Metric, SearchRequest};
 
 use super::filter::passes;
 use super::search::Filter;
@@ -194,8 +194,10 @@ impl Collection {
     ) -> Result<Candidates> {
         let least = request.score_threshold.map_or(f64::NEG_INFINITY, |worst| f64::from(worst) - SLACK * veil::SIGMA);
         self.context.keyring.looking(|live| {
+            // Who waits for a server must not keep the threads that others compute on.
+            let mut in_turn = self.engine() != Engine::Edge;
             loop {
-                let parts = self.sealer.parts.count();
+                let (parts, moved) = (self.sealer.parts.count(), self.sealer.parts.moved());
                 // Points stay in the part that they were written to: one part may have nearly all.
                 let limit = match everything {
                     true => wanted,
@@ -203,23 +205,39 @@ impl Collection {
                 };
                 let limit = limit.max(limits::VEILED_PART_RESULTS);
                 let asked = Asked { request, position, limit, exact: everything, least };
-                let found = self.candidates_in(open, live, parts, &asked)?;
+                let found = self.candidates_in(open, live, parts, &asked, in_turn)?;
                 // A part that came meanwhile may have records that this missed.
-                if self.sealer.parts.count() == parts {
+                if self.sealer.parts.count() != parts {
+                    continue;
+                }
+                if in_turn || !self.sealer.parts.have_moved_since(moved) {
                     return Ok(found);
                 }
+                in_turn = true;
             }
         })
     }
 
-    /// What the engine found, the best by its scores first. The epoch that seals is asked last, and parts in the order in
-    /// which they came: what moves meanwhile goes to where nobody has asked yet.
-    fn candidates_in(&self, open: &Open, live: &Live, parts: u16, asked: &Asked<'_>) -> Result<Candidates> {
+    /// What the engine found, the best by its scores first. The epoch that seals is asked last: what moves meanwhile goes to
+    /// where nobody has asked yet. So does what goes to another part of an epoch if they are asked `in_turn`, in the order
+    /// in which they came, and not all at once.
+    fn candidates_in(
+        &self,
+        open: &Open,
+        live: &Live,
+        parts: u16,
+        asked: &Asked<'_>,
+        in_turn: bool,
+    ) -> Result<Candidates> {
         let tokens = asked.request.filter.as_ref().map(|filter| self.token_filter(live, filter)).transpose()?;
         let mut all = Candidates { found: Vec::new(), others: f64::NEG_INFINITY };
         for epoch in live.oldest_first() {
-            for part in 0..parts {
-                let Candidates { found, others } = self.ask_part(open, (epoch, part), asked, tokens.as_ref())?;
+            let ask = |part| self.ask_part(open, (epoch, part), asked, tokens.as_ref());
+            let answers: Vec<Candidates> = match in_turn {
+                true => (0..parts).map(ask).collect::<Result<_>>()?,
+                false => (0..parts).into_par_iter().with_max_len(1).map(ask).collect::<Result<_>>()?,
+            };
+            for Candidates { found, others } in answers {
                 all.found.extend(found);
                 all.others = all.others.max(others);
             }

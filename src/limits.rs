@@ -355,10 +355,12 @@ pub const INVITATION_BYTES: usize = 224 << 10;
 /// Most headers, and most trailers, of a request or an answer in an envelope.
 pub const ENVELOPE_FIELDS: usize = 128;
 
-/// Candidates of a veiled collection that are opened at least for a search.
+/// Candidates of a veiled collection that are opened for a search, unless it is plain before that no other is better.
 pub const VEILED_CANDIDATES: usize = 200;
 /// As many for each result that is wanted, where that is more.
 pub const VEILED_OVERFETCH: usize = 8;
+/// How many times as many may be opened where only some records may be found.
+pub const VEILED_FILTERED: usize = 8;
 /// Results that each part of a veiled collection is asked for at least.
 pub const VEILED_PART_RESULTS: usize = 40;
 /// Records that a rotation moves in one write. Who writes the same records waits for it.

@@ -43,8 +43,8 @@ fn killed_while_ingesting() {
     run(Campaign {
         name: "ingest",
         seed: 1,
-        collections: &["sealed", "plain"],
-        lanes: "s0,s1,p0,p1,f,q",
+        collections: &["sealed", "veiled", "plain"],
+        lanes: "s0,s1,w0,w1,p0,p1,f,q",
         target: Kind::Ingest,
         occurrences: 80,
         reopenings: false,
@@ -71,8 +71,8 @@ fn killed_while_rotating() {
     run(Campaign {
         name: "rotate",
         seed: 8,
-        collections: &["sealed", "plain"],
-        lanes: "r,s0,p0,m0,m1,q",
+        collections: &["sealed", "veiled", "plain"],
+        lanes: "r,s0,w0,p0,m0,m1,q",
         target: Kind::Rotate,
         occurrences: 4,
         reopenings: false,
@@ -166,6 +166,12 @@ fn run(campaign: Campaign) -> (u32, usize, u32) {
     let kills = if campaign.kills > 30 { share_of(campaign.kills) } else { campaign.kills };
     let campaign = Campaign { kills, ..campaign };
     let outcome = campaign.run();
+    let [there, found] = outcome.nearest;
+    println!("{}: {found} of the {there} nearest in a veiled collection were found", campaign.name);
+    assert!(found * 100 >= there * 95, "{found} of {there}");
+    if campaign.collections.contains(&"veiled") {
+        assert!(there > 0, "the veiled collection was always empty");
+    }
     let result = (outcome.optimized, outcome.indexed, outcome.half_optimized);
     let mut outcomes = OUTCOMES.lock().unwrap();
     outcomes.insert(campaign.name, outcome);

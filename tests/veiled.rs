@@ -214,6 +214,75 @@ async fn a_filter_leaves_the_best_of_those_that_pass() {
     }
 }
 
+/// Guards against a filter that costs results: where none of the nearest pass, those that do are far away and their scores
+/// close together, and the noise moves more of them past each other than a search without a filter opens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_leaves_out_the_nearest_keeps_the_recall() {
+    const CHUNKS: u64 = 6000;
+    let test = common::store().await;
+    let spec = veiled().index("page", FieldIndexSpec::new(IndexKind::Integer));
+    let docs = test.tenant("acme").await.create_collection("docs", spec).await.unwrap();
+    let chunk = |n| {
+        let metadata = json!({ "page": n % 300 });
+        Chunk::new(n, "text", common::vector(n, 384)).metadata(metadata.as_object().unwrap().clone())
+    };
+    let chunks: Vec<Chunk> = (0..CHUNKS).map(chunk).collect();
+    // It grows into three parts.
+    for some in chunks.chunks(1500) {
+        docs.ingest(some.to_vec()).await.unwrap();
+    }
+    let passing: Vec<Chunk> =
+        chunks.into_iter().filter(|chunk| chunk.metadata["page"].as_u64().unwrap() < 60).collect();
+    let filter = Filter::from_value(&json!({"must": {"key": "page", "range": {"lt": 60}}})).unwrap();
+    let queries: Vec<_> = (0..40).map(|n| common::vector(CHUNKS + n, 384)).collect();
+    let mut found = 0;
+    for (query, truth) in queries.iter().zip(truth(&queries, &passing)) {
+        let hits = docs.search(SearchRequest::new(query.clone(), K).filter(filter.clone())).await.unwrap();
+        found += hits.iter().filter(|hit| truth.contains(&hit.id)).count();
+    }
+    let recall = found as f64 / (queries.len() * K) as f64;
+    println!("recall@{K} among {} of {CHUNKS}: {recall:.3}", passing.len());
+    assert!(recall >= 0.95, "{recall}");
+}
+
+/// Guards against a record that a search misses while it is written again: a part that the collection grew into may be asked
+/// before the record comes there, and the one that it was in after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_record_that_goes_to_another_part_is_found_meanwhile() {
+    const CHUNKS: u64 = 600;
+    let test = common::store().await;
+    let docs = test.tenant("acme").await.create_collection("docs", veiled()).await.unwrap();
+    let chunks: Vec<Chunk> = (0..CHUNKS).map(|n| Chunk::new(n, "text", common::vector(n, 384))).collect();
+    // All are in the first part, and half of them belong to the second.
+    fill(&docs, &chunks, 0).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let searching: Vec<_> = (0..3_u64)
+        .map(|searcher| {
+            let (docs, stop) = (docs.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut searches = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    let n = (searches * 37 + searcher * 331) % CHUNKS;
+                    let hits = docs.search(SearchRequest::new(common::vector(n, 384), 3)).await.unwrap();
+                    assert!(hits[0].id == RecordId::Number(n), "record {n} was invisible");
+                    searches += 1;
+                }
+                searches
+            })
+        })
+        .collect();
+    for one in chunks {
+        docs.ingest(vec![one]).await.unwrap();
+    }
+    stop.store(true, Ordering::SeqCst);
+    let mut searches = 0;
+    for searcher in searching {
+        searches += searcher.await.unwrap();
+    }
+    println!("{searches} searches beside {CHUNKS} writes");
+    assert!(searches > 100, "{searches}");
+}
+
 /// Everything below `dir`.
 fn files(dir: &Path) -> Vec<u8> {
     let mut all = Vec::new();

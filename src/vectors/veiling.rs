@@ -1,6 +1,6 @@
 //! The points of a veiled collection: which part each belongs to, what the engine is given, and how many parts there are.
 
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -26,6 +26,18 @@ pub(super) struct Parts {
     count: AtomicU16,
     /// How many records there are, rather more than less; [`usize::MAX`] before anybody counted.
     records: AtomicUsize,
+    /// Writes that may take records to other parts: how many began, and how many ended.
+    moves: [AtomicU64; 2],
+}
+
+/// While it lives, records may go to other parts.
+pub(super) struct Moving<'a>(&'a Parts);
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        let [_, ended] = &self.0.moves;
+        ended.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Parts {
@@ -41,7 +53,28 @@ impl Parts {
         if !(1..=veil::MOST_PARTS).contains(&count) {
             return Err(Error::integrity("a number of parts"));
         }
-        Ok(Self { count: AtomicU16::new(count), records: AtomicUsize::new(usize::MAX) })
+        let (count, records) = (AtomicU16::new(count), AtomicUsize::new(usize::MAX));
+        Ok(Self { count, records, moves: Default::default() })
+    }
+
+    /// Who writes what may be in another part says so until the engine has it.
+    pub(super) fn moving(&self) -> Moving<'_> {
+        let [began, _] = &self.moves;
+        began.fetch_add(1, Ordering::SeqCst);
+        Moving(self)
+    }
+
+    /// How many writes that may have taken records to other parts have ended.
+    pub(super) fn moved(&self) -> u64 {
+        let [_, ended] = &self.moves;
+        ended.load(Ordering::SeqCst)
+    }
+
+    /// Whether records may have gone to other parts since [`moved`](Self::moved) said `before`: a write was under way then,
+    /// or began later.
+    pub(super) fn have_moved_since(&self, before: u64) -> bool {
+        let [began, _] = &self.moves;
+        began.load(Ordering::SeqCst) != before
     }
 
     /// How many there are.
@@ -166,4 +199,23 @@ impl PointSealer {
 pub(super) struct Candidate {
     pub(super) id: Uuid,
     pub(super) score: f32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_shows_to_who_looked_before_it_ended() {
+        let count = AtomicU16::new(2);
+        let parts = Parts { count, records: AtomicUsize::new(0), moves: Default::default() };
+        let before = parts.moved();
+        assert!(!parts.have_moved_since(before));
+        let moving = parts.moving();
+        let (beside, during) = (before, parts.moved());
+        assert!(parts.have_moved_since(beside) && parts.have_moved_since(during));
+        drop(moving);
+        let after = parts.moved();
+        assert!(parts.have_moved_since(before) && parts.have_moved_since(during) && !parts.have_moved_since(after));
+    }
 }

@@ -9,17 +9,19 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use strongroom::Store;
+use strongroom::{Chunk, Collection, Store};
 
 use super::check::check;
 use super::child;
 use super::model::Model;
-use super::op::{Kind, Op, Stamp, spec};
+use super::op::{self, Kind, Op, Stamp, spec};
 
 /// A child that says nothing for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Numbers of operations that one child may use.
 const STAMPS: u64 = 1_000_000;
+/// Records of which a veiled collection makes three parts.
+const PARTED: u64 = 5100;
 
 /// Where and how often to kill.
 pub struct Campaign {
@@ -52,6 +54,8 @@ pub struct Outcome {
     pub indexed: usize,
     /// Kills that left an optimisation half made.
     pub half_optimized: u32,
+    /// Of the nearest in veiled collections, how many there were and how many were found.
+    pub nearest: [usize; 2],
 }
 
 /// A point to kill at: inside the `occurrence`th operation of a kind, after `fraction` of the time that one takes.
@@ -84,7 +88,10 @@ impl Campaign {
             let store = child::open(dir.path()).await.unwrap();
             let tenant = store.create_tenant(&child::tenant_id()).await.unwrap();
             for name in self.collections {
-                tenant.create_collection(name, spec(name)).await.unwrap();
+                let collection = tenant.create_collection(name, spec(name)).await.unwrap();
+                if *name == "veiled" {
+                    grow(&collection).await;
+                }
                 model.chunks.insert((*name).to_owned(), BTreeMap::new());
             }
             drop(tenant);
@@ -112,6 +119,20 @@ impl Campaign {
     }
 }
 
+/// Has a veiled collection have several parts, and nothing in them.
+async fn grow(collection: &Collection) {
+    let ids: Vec<u64> = (1_000_000..1_000_000 + PARTED).collect();
+    for some in ids.chunks(1000) {
+        let chunks = some.iter().map(|id| Chunk::new(*id, "goes again", op::vector("veiled", *id, 0)));
+        collection.ingest(chunks.collect()).await.unwrap();
+    }
+    for some in ids.chunks(1000) {
+        collection.delete(some.iter().map(|id| (*id).into()).collect()).await.unwrap();
+    }
+    // Else the store would at some time, and keep the directory of one that was dropped.
+    while collection.optimize().await.unwrap() {}
+}
+
 impl Run<'_> {
     fn round(&mut self, runtime: &tokio::runtime::Runtime) {
         let (lanes, reopenings) = (self.campaign.lanes, self.campaign.reopenings);
@@ -135,8 +156,9 @@ impl Run<'_> {
         let (query, close) = (self.rng.random(), self.rng.random_bool(0.5));
         // A store that is dropped while it optimises has its directory until that is done.
         let close = close || self.campaign.target == Kind::Optimize;
-        let indexed = runtime.block_on(check(self.dir, &mut self.model, &in_flight, query, close));
-        self.outcome.indexed = self.outcome.indexed.max(indexed);
+        let seen = runtime.block_on(check(self.dir, &mut self.model, &in_flight, query, close));
+        self.outcome.indexed = self.outcome.indexed.max(seen.indexed);
+        self.outcome.nearest = [0, 1].map(|at| self.outcome.nearest[at] + seen.nearest[at]);
     }
 
     /// One child, from its start to its death at `point`.

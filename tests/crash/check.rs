@@ -1,5 +1,6 @@
 //! Reads everything that a store holds and compares it with the model.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,9 +15,20 @@ use super::op::{self, Op, Stamp};
 /// How long an optimisation that the store has begun may take here.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Records of a veiled collection that are searched by their own vectors.
+const THEMSELVES: usize = 8;
+
+/// What else a check sees.
+pub struct Seen {
+    /// How many vectors are in search graphs.
+    pub indexed: usize,
+    /// Of the nearest in veiled collections, how many there are and how many a search finds.
+    pub nearest: [usize; 2],
+}
+
 /// Opens the store in `dir`, checks it against `model` and decides which of the operations in flight were made.
-/// Returns how many vectors are in search graphs. With `close` the store is closed in order, else just dropped.
-pub async fn check(dir: &Path, model: &mut Model, in_flight: &[(Stamp, Op)], query: u64, close: bool) -> usize {
+/// With `close` the store is closed in order, else just dropped.
+pub async fn check(dir: &Path, model: &mut Model, in_flight: &[(Stamp, Op)], query: u64, close: bool) -> Seen {
     let store = child::open(dir).await.unwrap();
     let tenant = store.tenant(&child::tenant_id()).await.unwrap();
     let found = read(&tenant, model, in_flight).await;
@@ -31,14 +43,14 @@ pub async fn check(dir: &Path, model: &mut Model, in_flight: &[(Stamp, Op)], que
     }
     assert_same(&found, model);
     let indexed = verify(&tenant, model).await;
-    search(&tenant, model, query).await;
+    let nearest = search(&tenant, model, query).await;
     assert_no_litter(dir, &tenant, model);
     root_keys(&store).await;
     drop(tenant);
     if close {
         store.close().await.unwrap();
     }
-    indexed
+    Seen { indexed, nearest }
 }
 
 /// Each epoch has its root key, one is active, and none is left over that nothing opens with.
@@ -60,7 +72,7 @@ async fn root_keys(store: &Store) {
 async fn read(tenant: &Tenant, model: &Model, in_flight: &[(Stamp, Op)]) -> Model {
     let mut found = Model::default();
     for collection in tenant.collections() {
-        let mut chunks = std::collections::BTreeMap::new();
+        let mut chunks = BTreeMap::new();
         let mut after: Option<RecordId> = None;
         loop {
             let (page, more) = collection.scroll(after.take(), 1000).await.unwrap();
@@ -150,7 +162,8 @@ async fn verify(tenant: &Tenant, model: &Model) -> usize {
     indexed
 }
 
-async fn search(tenant: &Tenant, model: &Model, query: u64) {
+async fn search(tenant: &Tenant, model: &Model, query: u64) -> [usize; 2] {
+    let mut nearest = [0, 0];
     for (name, chunks) in &model.chunks {
         let asked = op::vector(name, 0, query);
         let best = best(&asked, chunks.iter().map(|(id, stamp)| (*id, op::vector(name, *id, *stamp))));
@@ -159,7 +172,12 @@ async fn search(tenant: &Tenant, model: &Model, query: u64) {
         request.exact = true;
         assert_nearest(name, &collection, request, &best).await;
         // The graph may miss a neighbour, but must not refuse or make one up.
-        collection.search(SearchRequest::new(asked, 10)).await.unwrap();
+        let hits = collection.search(SearchRequest::new(asked, 10)).await.unwrap();
+        if name == "veiled" {
+            let found = best.iter().filter(|(id, _)| hits.iter().any(|hit| hit.id == RecordId::Number(*id)));
+            nearest = [nearest[0] + best.len(), nearest[1] + found.count()];
+            assert_visible(&collection, chunks, query).await;
+        }
     }
     let asked = op::vector("memories", 0, query);
     let best = best(&asked, model.embedded().map(|(key, stamp)| (key.to_owned(), op::memory_vector(key, stamp))));
@@ -170,6 +188,17 @@ async fn search(tenant: &Tenant, model: &Model, query: u64) {
         (format!("{lane}.{}", r.item.key), f64::from(r.score.unwrap()))
     });
     assert_scores("memories", recalled.collect(), &best);
+    nearest
+}
+
+/// Some records of a veiled collection, from one that `query` chooses on: each is the nearest to itself.
+async fn assert_visible(collection: &Collection, chunks: &BTreeMap<u64, Stamp>, query: u64) {
+    let from = (query % chunks.len().max(1) as u64) as usize;
+    for (id, stamp) in chunks.iter().cycle().skip(from).take(THEMSELVES.min(chunks.len())) {
+        let itself = SearchRequest::new(op::vector(collection.name(), *id, *stamp), 1);
+        let hits = collection.search(itself).await.unwrap();
+        assert!(hits.len() == 1 && hits[0].id == RecordId::Number(*id), "record {id} is invisible");
+    }
 }
 
 async fn assert_nearest(name: &str, collection: &Collection, request: SearchRequest, best: &[(u64, f64)]) {

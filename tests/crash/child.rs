@@ -150,6 +150,7 @@ impl Worker {
         match kind {
             "s" => self.chunks("sealed", 10_000 * (1 + number(&lane)), 150, 64).await,
             "p" => self.chunks("plain", 10_000 * (1 + number(&lane)), 150, 64).await,
+            "w" => self.chunks("veiled", 10_000 * (1 + number(&lane)), 150, 64).await,
             "b" => self.chunks("bulk", 10_000 * (1 + number(&lane)), 150, 8).await,
             "l" => self.chunks("large", 10_000 * (1 + number(&lane)), 150, 8).await,
             "m" => self.memories(&lane).await,

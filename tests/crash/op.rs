@@ -134,6 +134,7 @@ pub fn dimensions(collection: &str) -> usize {
     match collection {
         "large" => 1024,
         "sealed" => 96,
+        "veiled" => 48,
         "plain" => 64,
         "memories" => 24,
         _ => 16,
@@ -141,8 +142,12 @@ pub fn dimensions(collection: &str) -> usize {
 }
 
 pub fn spec(collection: &str) -> CollectionSpec {
-    let mode =
-        if ["sealed", "bulk"].contains(&collection) || collection.ends_with("0") { Mode::Sealed } else { Mode::Plain };
+    let mode = match collection {
+        "veiled" => Mode::Veiled,
+        "sealed" | "bulk" => Mode::Sealed,
+        other if other.ends_with('0') => Mode::Sealed,
+        _ => Mode::Plain,
+    };
     CollectionSpec::new(dimensions(collection), Metric::Cosine).mode(mode)
 }
 

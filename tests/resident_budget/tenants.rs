@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use strongroom::{Chunk, CollectionSpec, Config, ErrorKind, Metric, SearchRequest, Store, Tenant, TenantId};
+use strongroom::keys::Profile;
+use strongroom::{Chunk, CollectionSpec, Config, ErrorKind, Hit, Metric, SearchRequest, Store, Tenant, TenantId};
 
 use crate::common::dump::dump;
 use crate::common::{self, vector};
@@ -15,18 +16,25 @@ use crate::prey::{Found, Prey};
 const STORE_DIR: &str = "STRONGROOM_TEST_STORE";
 /// Precedes what the child says, among what the test harness says.
 const SAYS: &str = "child: ";
-/// How many tenants there are, for who has more time: a thousand take minutes to be made.
+/// How many tenants there are, for who has less time.
 const TENANTS: &str = "STRONGROOM_TEST_TENANTS";
 const ACTIVE: usize = 50;
+/// The chunk whose text is held when the memory is dumped, of a tenant of its own.
+const HELD: u64 = 31;
 const CHUNKS: u64 = 64;
 const SIZE: usize = 64;
 
 fn tenants() -> usize {
-    std::env::var(TENANTS).map_or(120, |n| n.parse().unwrap())
+    std::env::var(TENANTS).map_or(1000, |n| n.parse().unwrap())
 }
 
 fn id(tenant: usize) -> TenantId {
     format!("tenant-{tenant}").parse().unwrap()
+}
+
+/// Not the beginning of another.
+fn text(tenant: usize, chunk: u64) -> String {
+    format!("what chunk {chunk} of tenant {tenant} says")
 }
 
 /// Of no other chunk.
@@ -61,18 +69,25 @@ fn many_tenants_share_a_small_budget_and_evicted_vectors_are_gone() {
     for tenant in tenants() - ACTIVE..tenants() {
         let prey = if resident.contains(&tenant) { &mut there } else { &mut gone };
         (0..CHUNKS).for_each(|chunk| prey.vector("a vector", &vector(seed(tenant, chunk), SIZE)));
+        // Texts are read and searched, and never kept.
+        (0..CHUNKS).for_each(|chunk| gone.text("a text", &text(tenant, chunk)));
     }
     // Of those long gone, some.
     for tenant in (0..tenants() - ACTIVE).step_by(37) {
-        (0..CHUNKS).step_by(9).for_each(|chunk| gone.vector("a vector", &vector(seed(tenant, chunk), SIZE)));
+        for chunk in (0..CHUNKS).step_by(9) {
+            gone.vector("a vector", &vector(seed(tenant, chunk), SIZE));
+            gone.text("a text", &text(tenant, chunk));
+        }
     }
-    // The hunt is real: what is searched is there, exact and as codes.
+    // The hunt is real: what is searched is there, exact and as codes, and so is what somebody holds.
+    there.text("a text", &text(tenants(), HELD));
     let found = there.hunter().hunt(&memory);
     let expected = resident.len() * CHUNKS as usize * 3;
     for form in ["a vector (raw f32)", "a vector (codes)"] {
         assert!(found.get(form).is_some_and(|times| *times >= expected), "{form} of {expected}: {found:?}");
     }
-    assert_eq!(gone.hunter().hunt(&memory), Found::new(), "after their indexes were erased");
+    assert!(found.contains_key("a text (raw)"), "{found:?}");
+    assert_eq!(gone.hunter().hunt(&memory), Found::new(), "after they were erased");
 }
 
 /// Not a test of its own: the test above runs it.
@@ -83,6 +98,7 @@ fn process() {
     let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (store, last) = runtime.block_on(use_all(Path::new(&dir)));
+    let held = runtime.block_on(hold(&store));
     let resident: Vec<String> = runtime.block_on(async {
         let mut resident = Vec::new();
         for (tenant, handle) in &last {
@@ -95,8 +111,18 @@ fn process() {
     println!("{SAYS}{}", resident.join(" "));
     std::io::stdout().flush().unwrap();
     let _ = std::io::stdin().read(&mut [0]).unwrap();
-    drop(last);
+    drop((last, held));
     runtime.block_on(store.close()).unwrap();
+}
+
+/// What one tenant more has found, and keeps.
+async fn hold(store: &Store) -> Vec<Hit> {
+    fill(store.clone(), tenants()).await;
+    let handle = store.tenant(&id(tenants())).await.unwrap();
+    let hits = find(tenants(), &handle, HELD).await;
+    drop(handle);
+    close(store, tenants()).await;
+    hits
 }
 
 /// Fills all tenants, then works with each window of them, twice round. The last window is still open.
@@ -132,9 +158,11 @@ async fn use_all(dir: &Path) -> (Store, Vec<(usize, Tenant)>) {
 }
 
 async fn fill(store: Store, tenant: usize) {
-    let handle = store.create_tenant(&id(tenant)).await.unwrap();
+    // Of all profiles its certificates are signed the fastest, by far.
+    store.onboard_tenant(&id(tenant), Profile::Cnsa2, None).await.unwrap();
+    let handle = store.tenant(&id(tenant)).await.unwrap();
     let docs = handle.create_collection("docs", CollectionSpec::new(SIZE, Metric::Cosine)).await.unwrap();
-    let chunks = (0..CHUNKS).map(|n| Chunk::new(n, format!("text {n} of {tenant}"), vector(seed(tenant, n), SIZE)));
+    let chunks = (0..CHUNKS).map(|n| Chunk::new(n, text(tenant, n), vector(seed(tenant, n), SIZE)));
     docs.ingest(chunks.collect()).await.unwrap();
     drop((docs, handle));
     close(&store, tenant).await;
@@ -153,11 +181,15 @@ async fn close(store: &Store, tenant: usize) {
 
 /// Each tenant finds its own.
 async fn search(tenant: usize, handle: Tenant) {
-    let docs = handle.collection("docs").unwrap();
     for n in [0, 31] {
-        // Near the chunk, and not the chunk itself: what is hunted is not in the question.
-        let query: Vec<f32> = vector(seed(tenant, n), SIZE).iter().map(|x| x * 1.25 + 0.01).collect();
-        let hits = docs.search(SearchRequest::new(query, 3)).await.unwrap();
-        assert_eq!(hits[0].text, format!("text {n} of {tenant}"));
+        let hits = find(tenant, &handle, n).await;
+        assert_eq!(hits[0].text, text(tenant, n));
     }
+}
+
+async fn find(tenant: usize, handle: &Tenant, n: u64) -> Vec<Hit> {
+    let docs = handle.collection("docs").unwrap();
+    // Near the chunk, and not the chunk itself: what is hunted is not in the question.
+    let query: Vec<f32> = vector(seed(tenant, n), SIZE).iter().map(|x| x * 1.25 + 0.01).collect();
+    docs.search(SearchRequest::new(query, 3)).await.unwrap()
 }

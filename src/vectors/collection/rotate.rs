@@ -214,6 +214,7 @@ impl Mover for PointMover<'_> {
         let open = collection.open()?;
         let mut tally = Tally::default();
         let (mut batch, mut points, mut gone) = (beside, Vec::new(), Vec::new());
+        let mut moving = None;
         let mut head = collection.head.lock();
         // From here on nobody else writes: what is still registered as it was read may move.
         let ids: Vec<Uuid> = load.iter().map(|moved| moved.id).collect();
@@ -228,6 +229,7 @@ impl Mover for PointMover<'_> {
                     let Sealed { point, .. } = self.up_to_date(sealed)?;
                     tally.moved(point.payload.len() + point.vector.len());
                     points.push(point);
+                    moving.get_or_insert_with(|| collection.sealer.parts.moving());
                     continue;
                 }
                 Some((sealed, was)) => {
@@ -270,7 +272,7 @@ impl Mover for PointMover<'_> {
         if discards {
             *open.resident.write() = None;
         }
-        drop(writing);
+        drop((moving, writing));
         if collection.flush_is_due() {
             collection.flush()?;
         }

@@ -1,6 +1,7 @@
 //! Searching a veiled collection: every part of every live epoch is asked for more than is wanted, and what is found is
-//! ranked by the sealed vectors. The scores are theirs. Where only some records may be found, the engine is asked for
-//! more until as many of those were opened as would be otherwise.
+//! ranked by the sealed vectors. The scores are theirs. Candidates are opened from the one that the engine has first on,
+//! until noise is unlikely to have kept a better one back. Where only some records may be found these may be far away and
+//! their scores close together, so more are opened.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use crate::vectors::point::{OpenedPayload, OpenedVector};
 use crate::vectors::registry::Entry;
 use crate::vectors::veil;
 use crate::vectors::veiling::Candidate;
-use crate::vectors::{Hit, Metric, SearchRequest};
+use crate::vectors::{Engine, Hit, Metric, SearchRequest};
 
 use super::filter::passes;
 use super::search::Filter;
@@ -25,8 +26,15 @@ use super::{Collection, Open};
 /// By how many deviations of the noise an engine's score may fall short of the threshold.
 const SLACK: f64 = 4.0;
 
-/// How many times as many candidates are opened at the next try when too few of them pass a filter.
+/// By how many deviations of the noise the best candidate that is not opened has to fall short of the last result. At most
+/// one in 44 of the records that belong among the results has noise that takes it farther.
+const CERTAIN: f64 = 2.0;
+
+/// How many times as many candidates the engine is asked for at the next try when what was found does not do.
 const WIDER: usize = 8;
+
+/// Candidates that are opened before it is looked how good they are.
+const OPENED_FIRST: usize = 64;
 
 /// Candidates that are opened at a time.
 const OPENED: usize = 1024;
@@ -35,8 +43,6 @@ const OPENED: usize = 1024;
 struct Asked<'a> {
     request: &'a SearchRequest,
     position: u8,
-    /// How many candidates.
-    wanted: usize,
     /// How many of each part.
     limit: usize,
     /// Scan everything.
@@ -49,8 +55,8 @@ struct Asked<'a> {
 struct Candidates {
     /// The best by its scores.
     found: Vec<Candidate>,
-    /// Whether there are no others.
-    all: bool,
+    /// No other has a better score; −∞ if there are no others.
+    others: f64,
 }
 
 /// A chunk whose vector was opened and scored.
@@ -113,29 +119,69 @@ impl Collection {
         if request.limit == 0 {
             return Ok(Vec::new());
         }
-        let enough = candidates_for(request.limit);
+        let points = || open.engine.status().map(|status| status.points.max(1));
         let narrowed = filter.is_some() || request.filter.is_some();
-        let points = if narrowed || request.exact { open.engine.status()?.points.max(1) } else { enough };
-        let mut wanted = if request.exact { points } else { enough.min(points) };
-        let mut ranked: Vec<Ranked> = loop {
-            let everything = (narrowed || request.exact) && wanted >= points;
-            let Candidates { found, all } = self.veiled_candidates(open, position, request, wanted, everything)?;
-            let (mut best, mut passing) = (Vec::new(), 0);
-            // All may be very many: those that cannot be among the best any more are let go.
-            for some in found.chunks(OPENED) {
-                let opened = self.opened_candidates(open, some, position, request, filter)?;
-                passing += opened.len();
-                best.extend(opened);
-                keep_best(&mut best, params.metric, request.limit);
-            }
-            if !narrowed || all || wanted >= points || passing >= enough {
+        let most = match narrowed {
+            true => candidates_for(request.limit).saturating_mul(limits::VEILED_FILTERED),
+            false => candidates_for(request.limit),
+        };
+        let mut everything = request.exact;
+        let mut wanted = if everything { points()? } else { most };
+        let mut ranked = loop {
+            let candidates = self.veiled_candidates(open, position, request, wanted, everything)?;
+            let (best, done) = self.best_of(open, &candidates, position, request, filter, most)?;
+            if done || !narrowed || everything {
                 break best;
             }
+            let points = points()?;
             wanted = wanted.saturating_mul(WIDER).min(points);
+            everything = wanted >= points;
         };
         #[expect(clippy::cast_possible_truncation, reason = "scores are f32 outside")]
         ranked.retain(|found| request.accepts(params.metric, found.score as f32));
         Ok(ranked)
+    }
+
+    /// The best of the candidates, and whether that is the answer: there are no others, or none that is likely to be
+    /// better, or `most` were opened that pass.
+    fn best_of(
+        &self,
+        open: &Open,
+        candidates: &Candidates,
+        position: u8,
+        request: &SearchRequest,
+        filter: Filter<'_>,
+        most: usize,
+    ) -> Result<(Vec<Ranked>, bool)> {
+        let (_, params) = self.spec().vector(request.using.as_deref())?;
+        let first = candidates_for(request.limit);
+        let mut rest = candidates.found.as_slice();
+        let (mut best, mut opened, mut passing) = (Vec::new(), 0, 0);
+        let mut step = OPENED_FIRST.max(request.limit.saturating_mul(2)).min(first);
+        loop {
+            let (some, others) = rest.split_at(step.min(OPENED).min(rest.len()));
+            let passed = self.opened_candidates(open, some, position, request, filter)?;
+            (rest, opened, passing) = (others, opened + some.len(), passing + passed.len());
+            // All may be very many: those that cannot be among the best any more are let go.
+            best.extend(passed);
+            keep_best(&mut best, params.metric, request.limit);
+            let last = best.get(request.limit - 1).map_or(f64::NEG_INFINITY, |last: &Ranked| last.score);
+            let far = last - CERTAIN * veil::SIGMA;
+            let next = rest.first().map_or(f64::NEG_INFINITY, |next| f64::from(next.score)).max(candidates.others);
+            let certain = next == f64::NEG_INFINITY || next <= far;
+            if !request.exact && (certain || passing >= most) {
+                return Ok((best, true));
+            }
+            step = match request.exact {
+                true => rest.len(),
+                false => rest.partition_point(|next| f64::from(next.score) > far),
+            };
+            if step == 0 {
+                return Ok((best, certain));
+            }
+            // The last result gets better with what is opened: soon fewer may be needed.
+            step = step.min(first.saturating_sub(opened).max(opened));
+        }
     }
 
     fn veiled_candidates(
@@ -148,50 +194,67 @@ impl Collection {
     ) -> Result<Candidates> {
         let least = request.score_threshold.map_or(f64::NEG_INFINITY, |worst| f64::from(worst) - SLACK * veil::SIGMA);
         self.context.keyring.looking(|live| {
+            // Who waits for a server must not keep the threads that others compute on.
+            let mut in_turn = self.engine() != Engine::Edge;
             loop {
-                let parts = self.sealer.parts.count();
+                let (parts, moved) = (self.sealer.parts.count(), self.sealer.parts.moved());
                 // Points stay in the part that they were written to: one part may have nearly all.
                 let limit = match everything {
                     true => wanted,
                     false => wanted.saturating_mul(2).div_ceil(usize::from(parts)),
                 };
                 let limit = limit.max(limits::VEILED_PART_RESULTS);
-                let asked = Asked { request, position, wanted, limit, exact: everything, least };
-                let found = self.candidates_in(open, live, parts, &asked)?;
+                let asked = Asked { request, position, limit, exact: everything, least };
+                let found = self.candidates_in(open, live, parts, &asked, in_turn)?;
                 // A part that came meanwhile may have records that this missed.
-                if self.sealer.parts.count() == parts {
+                if self.sealer.parts.count() != parts {
+                    continue;
+                }
+                if in_turn || !self.sealer.parts.have_moved_since(moved) {
                     return Ok(found);
                 }
+                in_turn = true;
             }
         })
     }
 
-    /// The best by the engine's scores. The epoch that seals is asked last, and parts in the order in which they came:
-    /// what moves meanwhile goes to where nobody has asked yet.
-    fn candidates_in(&self, open: &Open, live: &Live, parts: u16, asked: &Asked<'_>) -> Result<Candidates> {
+    /// What the engine found, the best by its scores first. The epoch that seals is asked last: what moves meanwhile goes to
+    /// where nobody has asked yet. So does what goes to another part of an epoch if they are asked `in_turn`, in the order
+    /// in which they came, and not all at once.
+    fn candidates_in(
+        &self,
+        open: &Open,
+        live: &Live,
+        parts: u16,
+        asked: &Asked<'_>,
+        in_turn: bool,
+    ) -> Result<Candidates> {
         let tokens = asked.request.filter.as_ref().map(|filter| self.token_filter(live, filter)).transpose()?;
-        let (mut found, mut all) = (Vec::new(), true);
+        let mut all = Candidates { found: Vec::new(), others: f64::NEG_INFINITY };
         for epoch in live.oldest_first() {
-            for part in 0..parts {
-                all &= self.ask_part(open, (epoch, part), asked, tokens.as_ref(), &mut found)?;
+            let ask = |part| self.ask_part(open, (epoch, part), asked, tokens.as_ref());
+            let answers: Vec<Candidates> = match in_turn {
+                true => (0..parts).map(ask).collect::<Result<_>>()?,
+                false => (0..parts).into_par_iter().with_max_len(1).map(ask).collect::<Result<_>>()?,
+            };
+            for Candidates { found, others } in answers {
+                all.found.extend(found);
+                all.others = all.others.max(others);
             }
         }
-        found.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
-        all &= found.len() <= asked.wanted;
-        found.truncate(asked.wanted);
-        Ok(Candidates { found, all })
+        all.found.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
+        Ok(all)
     }
 
-    /// Adds what is found in a part, and returns whether nothing else could be.
+    /// What is found in a part.
     fn ask_part(
         &self,
         open: &Open,
         (epoch, part): (Epoch, u16),
         asked: &Asked<'_>,
         tokens: Option<&TokenFilter>,
-        found: &mut Vec<Candidate>,
-    ) -> Result<bool> {
-        let Asked { request, position, limit, exact, least, .. } = *asked;
+    ) -> Result<Candidates> {
+        let Asked { request, position, limit, exact, least } = *asked;
         let query = self.sealer.veiled_query(epoch, part, position, &request.vector)?;
         let tag = TokenFilter::Tag(self.sealer.part_tag(epoch, part)?);
         let filter = match tokens {
@@ -208,12 +271,12 @@ impl Collection {
             fields: Fields::Id,
         };
         let nearest = open.engine.search(&nearest)?;
-        let answered = nearest.len();
-        let before = found.len();
-        let candidates = nearest.into_iter().map(|(point, score)| Candidate { id: point.id, score });
-        found.extend(candidates.filter(|candidate| f64::from(candidate.score) >= least));
+        let worst = nearest.last().map_or(f64::NEG_INFINITY, |(_, score)| f64::from(*score));
         // What comes after one whose score is too bad is no better.
-        Ok(answered < limit || found.len() - before < answered)
+        let others = if nearest.len() < limit || worst < least { f64::NEG_INFINITY } else { worst };
+        let candidates = nearest.into_iter().map(|(point, score)| Candidate { id: point.id, score });
+        let found = candidates.filter(|candidate| f64::from(candidate.score) >= least).collect();
+        Ok(Candidates { found, others })
     }
 
     /// The candidates that pass, with their exact scores.
@@ -225,6 +288,9 @@ impl Collection {
         request: &SearchRequest,
         filter: Filter<'_>,
     ) -> Result<Vec<Ranked>> {
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
         let ids: Vec<Uuid> = candidates.iter().map(|candidate| candidate.id).collect();
         let (_, params) = self.spec().vector(request.using.as_deref())?;
         let points = open.engine.retrieve(&ids, Fields::Both)?;

@@ -34,6 +34,16 @@ struct Gone {
     records: usize,
 }
 
+/// What a write means for the parts of a veiled collection.
+struct Veiling {
+    /// How many there are then.
+    parts: u16,
+    /// How many records there are then, if that counts.
+    records: Option<usize>,
+    /// Whether records are written again, which may take them to other parts.
+    again: bool,
+}
+
 /// The turn of one write: passes on when dropped, whatever happened meanwhile.
 struct Turn<'a> {
     applied: MutexGuard<'a, u64>,
@@ -109,7 +119,7 @@ impl Collection {
             return Ok((*head, 0));
         }
         let seq = head.checked_add(1).ok_or_else(|| Error::integrity("the head of a journal"))?;
-        let (parts, records) = self.parts_for(writing.live(), &staged.upserts)?;
+        let Veiling { parts, records, again } = self.veiling(writing.live(), &staged.upserts)?;
         let seal = |chunk| self.sealer.seal(writing.epoch(), chunk, seq, parts);
         let sealed: Vec<Sealed> = staged.upserts.par_iter().with_min_len(32).map(seal).collect::<Result<_>>()?;
         let Gone { points: deletes, records: deleted } = self.gone(writing.live(), &staged)?;
@@ -135,23 +145,24 @@ impl Collection {
         drop(head);
 
         let synced = self.context.kv.sync();
+        let _moving = again.then(|| self.sealer.parts.moving());
         self.give_to_engine(open, seq, bytes, synced, writes, |indexes| {
             self.update_indexes(indexes, &staged, embeddings)
         })?;
         Ok((seq, deleted))
     }
 
-    /// How many parts a veiled collection has once `chunks` are written, and how many records if that
-    /// counts. It is not for the engine to say: with too few parts it would find out more.
-    fn parts_for(&self, live: &Live, chunks: &[Chunk]) -> Result<(u16, Option<usize>)> {
+    /// What a write of `chunks` means for the parts. It is not for the engine to say how many records there are: with too few
+    /// parts it would find out more.
+    fn veiling(&self, live: &Live, chunks: &[Chunk]) -> Result<Veiling> {
         if self.mode() != Mode::Veiled {
-            return Ok((self.sealer.parts.count(), None));
+            return Ok(Veiling { parts: self.sealer.parts.count(), records: None, again: false });
         }
         let rows = self.registry_rows(&self.candidates(live, chunks.iter().map(|chunk| &chunk.id))?)?;
         let lives = 1 + live.older().len();
         let new = rows.chunks(lives).filter(|rows| rows.iter().all(Option::is_none)).count();
         let (parts, records) = self.sealer.parts.with(new, || self.registry_len())?;
-        Ok((parts, Some(records)))
+        Ok(Veiling { parts, records: Some(records), again: parts > 1 && new < chunks.len() })
     }
 
     /// Nobody may write meanwhile.

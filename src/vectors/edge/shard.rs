@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use qdrant_edge::{
     CountRequest, CreateIndex, Distance, EdgeConfig, EdgeShard, EdgeVectorParams, FieldIndexOperations,
     HnswIndexConfig, NamedQuery, PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum,
-    ScrollRequest, SearchParams, SearchRequest, UpdateOperation, Vector, VectorInternal, VectorStructInternal, Vectors,
-    WalOptions, WithPayloadInterface, WithVector,
+    ScalarQuantizationConfig, ScalarType, ScrollRequest, SearchParams, SearchRequest, UpdateOperation, Vector,
+    VectorInternal, VectorStructInternal, Vectors, WalOptions, WithPayloadInterface, WithVector,
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -269,6 +269,8 @@ fn has_segments(shard: &Path) -> std::io::Result<bool> {
 
 fn config(shape: &Shape) -> EdgeConfig {
     let by_tag = || HnswIndexConfig { m: 0, payload_m: Some(TAG_GRAPH_EDGES), ..HnswIndexConfig::default() };
+    // What few points share is scanned: a quarter of the bytes takes half the time, and is exact enough to choose from.
+    let codes = || ScalarQuantizationConfig { r#type: ScalarType::Int8, quantile: None, always_ram: None };
     let vector = |size, metric| {
         let distance = match metric {
             Metric::Cosine => Distance::Cosine,
@@ -281,7 +283,7 @@ fn config(shape: &Shape) -> EdgeConfig {
             on_disk: None,
             multivector_config: None,
             datatype: None,
-            quantization_config: None,
+            quantization_config: shape.tags.then(|| codes().into()),
             hnsw_config: shape.tags.then(by_tag),
         }
     };

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use crate::keys::Label;
 use crate::kv::{Batch, Table};
 use crate::record::{self, Field, Place, SealingKey, StoreKind};
 use crate::secret::SecretBytes;
+use crate::vectors::Mode;
 use crate::vectors::point::Embedding;
 use crate::vectors::resident::{Resident, SlotLinks};
 use crate::vectors::slots::Slot;
@@ -58,31 +60,36 @@ impl Collection {
     pub(super) fn link_indexes(&self) -> Result<bool> {
         // One at a time, and who comes second returns when all is linked.
         let _linking = self.linking.lock();
-        let pool = pool()?;
-        let (mut linked, mut progress) = (0, 0);
-        loop {
-            // Held for moments only: who closes or drops the collection need not wait for the rest.
-            let Some(open) = self.open.read().current.clone() else { break };
-            if open
-                .resident
-                .read()
-                .as_ref()
-                .is_some_and(|indexes| indexes.by_vector.values().any(Resident::wants_graph))
-                && let Some(indexes) = open.resident.write().as_mut()
+        let (mut linked, mut progress, mut threads) = (0, 0, None);
+        // The engine stays free: who closes or drops the collection need not wait for the rest.
+        while let Some(shared) = self.resident() {
+            // What is being linked is in use.
+            self.touch();
+            let (lacks, begins) = {
+                let resident = shared.read();
+                let any =
+                    |of: fn(&Resident) -> bool| resident.as_ref().is_some_and(|all| all.by_vector.values().any(of));
+                (any(Resident::lacks_links), any(Resident::wants_graph))
+            };
+            if !lacks {
+                break;
+            }
+            if begins
+                && let Some(indexes) = shared.write().as_mut()
                 && !begin(indexes)?
             {
                 break;
             }
-            let some = pool.install(|| {
-                let resident = open.resident.read();
+            let threads = match &mut threads {
+                Some(threads) => threads,
+                None => threads.insert(pool()?),
+            };
+            linked += threads.install(|| {
+                let resident = shared.read();
                 let Some(indexes) = resident.as_ref() else { return Ok(0) };
                 let most = LINKED * rayon::current_num_threads();
                 indexes.by_vector.values().map(|index| index.link(most)).sum::<Result<usize>>()
             })?;
-            if some == 0 {
-                break;
-            }
-            linked += some;
             if linked / 10_000 > progress {
                 progress = linked / 10_000;
                 tracing::info!(collection = %self.id(), linked, "linking vectors");
@@ -127,27 +134,31 @@ impl Collection {
         Ok(())
     }
 
+    /// The indexes in memory of the collection if that is open, which may be erased meanwhile.
+    fn resident(&self) -> Option<Arc<RwLock<Option<Indexes>>>> {
+        Some(self.open.read().current.as_ref()?.resident.clone())
+    }
+
     /// What `look` sees of the index at `position`, if that is in memory and has a graph.
     fn with_graph<T>(&self, position: u8, look: impl FnOnce(&Resident, &[Embedding]) -> T) -> Option<T> {
-        let open = self.open.read().current.clone()?;
-        let resident = open.resident.read();
+        let shared = self.resident()?;
+        let resident = shared.read();
         let indexes = resident.as_ref()?;
         let index = indexes.by_vector.get(&position).filter(|index| index.has_graph())?;
         Some(look(index, &indexes.embeddings))
     }
 
     /// Gives the index at `position` the graph that is kept of it, as far as it still fits.
-    pub(super) fn load_graph(&self, position: u8, index: &mut Resident, embeddings: &[Embedding]) -> Result<()> {
+    pub(super) fn load_graph(&self, position: u8, index: &mut Resident, embeddings: &[Embedding]) {
         if !index.is_large() {
-            return Ok(());
+            return;
         }
-        match self.read_graph(position) {
-            Ok(None) => Ok(()),
-            Ok(Some(nodes)) => index.set_graph(&renumbered(nodes, embeddings)),
-            Err(e) => {
-                tracing::warn!(collection = %self.id(), error = %e, "a search graph does not open and is made anew");
-                Ok(())
-            }
+        let taken = self.read_graph(position).and_then(|nodes| match nodes {
+            None => Ok(()),
+            Some(nodes) => index.set_graph(&renumbered(nodes, embeddings)),
+        });
+        if let Err(e) = taken {
+            tracing::warn!(collection = %self.id(), error = %e, "a search graph does not open and is made anew");
         }
     }
 
@@ -162,7 +173,8 @@ impl Collection {
         Ok(Some(parts.into_iter().flatten().collect()))
     }
 
-    /// Seals the graphs that are kept in the active epoch. One that does not open is removed: it is made anew.
+    /// Seals the graphs that are kept in the active epoch. One that does not open is removed: it is made anew. So is what
+    /// was left of one that was not written to its end.
     pub(crate) fn reseal_graphs(&self) -> Result<()> {
         let _rewriting = self.rewriting.lock();
         for (position, _) in self.indexed() {
@@ -174,16 +186,19 @@ impl Collection {
             });
             if let Err(e) = resealed {
                 tracing::warn!(collection = %self.id(), error = %e, "a search graph does not open and is removed");
-                self.forget_graph(position)?;
+                let mut batch = Batch::default();
+                batch.delete_prefix(Table::Graph, &key);
+                self.context.kv.write(batch)?;
             }
         }
-        Ok(())
-    }
-
-    fn forget_graph(&self, position: u8) -> Result<()> {
-        let mut batch = Batch::default();
-        batch.delete_prefix(Table::Graph, &self.graph_key(position));
-        self.context.kv.write(batch)
+        let (now, mut left) = (self.context.keyring.writing(), Batch::default());
+        for row in self.context.kv.scan(Table::Graph, self.id().as_bytes()) {
+            let (key, sealed) = row?;
+            if record::claimed_epoch(&sealed).ok() != Some(now.epoch()) {
+                left.delete(Table::Graph, key);
+            }
+        }
+        self.context.kv.write(left)
     }
 
     fn reseal_row(&self, position: u8, number: Option<u32>, writing: u64) -> Result<()> {
@@ -200,11 +215,11 @@ impl Collection {
         self.put_sealed(key, sealed)
     }
 
-    /// Writes a row, unless the collection is dropped: nobody would remove it.
+    /// Writes a row, unless the collection is dropped or has another mode by now: nobody would want it.
     fn put_sealed(&self, key: Vec<u8>, sealed: Vec<u8>) -> Result<()> {
         let slot = self.open.read();
-        if slot.dropped {
-            return Err(Error::not_found("the collection was dropped"));
+        if slot.dropped || self.mode() != Mode::Sealed {
+            return Err(Error::not_found("the collection is searched in memory no more"));
         }
         let mut batch = Batch::default();
         batch.put(Table::Graph, key, sealed);
@@ -268,12 +283,28 @@ impl Collection {
 
 /// Begins the graphs that are wanted; false where there is no room for them.
 fn begin(indexes: &mut Indexes) -> Result<bool> {
+    let bytes = indexes.by_vector.values().map(Resident::graph_bytes).sum();
+    if let Err(e) = indexes.make_room(bytes) {
+        tracing::warn!(error = %e, "there is no room for a search graph: searches look through all vectors");
+        return Ok(false);
+    }
     indexes.by_vector.values_mut().try_for_each(Resident::begin_graph)?;
-    let Err(e) = indexes.account() else { return Ok(true) };
-    tracing::warn!(error = %e, "there is no room for a search graph: searches look through all vectors");
-    indexes.by_vector.values_mut().for_each(Resident::drop_graph);
-    indexes.account()?;
-    Ok(false)
+    indexes.fit()?;
+    Ok(true)
+}
+
+impl Indexes {
+    /// Has the budget know how large they have become; without search graphs if that is too large.
+    pub(super) fn fit(&mut self) -> Result<()> {
+        match self.account() {
+            Err(e) if self.by_vector.values().any(Resident::has_graph) => {
+                tracing::warn!(error = %e, "there is no room for a search graph any more");
+                self.by_vector.values_mut().for_each(Resident::drop_graph);
+                self.account()
+            }
+            other => other,
+        }
+    }
 }
 
 fn nodes(index: &Resident, embeddings: &[Embedding], from: usize) -> Vec<Node> {

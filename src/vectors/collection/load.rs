@@ -138,13 +138,13 @@ impl Collection {
         }
         let records = Slots::numbered(ids)?;
         for (position, index) in &mut by_vector {
-            self.load_graph(*position, index, &embeddings)?;
+            self.load_graph(*position, index, &embeddings);
         }
         if by_vector.values().any(Resident::is_large) {
             self.wants_optimizing.store(true, Ordering::Relaxed);
         }
-        let indexes = Indexes { records, embeddings, by_vector, by_sparse, keywords: None, payload: None, lease };
-        indexes.account()?;
+        let mut indexes = Indexes { records, embeddings, by_vector, by_sparse, keywords: None, payload: None, lease };
+        indexes.fit()?;
         let holder: Weak<RwLock<Option<Indexes>>> = Arc::downgrade(&open.resident);
         indexes.lease.held_by(holder);
         let mut slot = open.resident.write();

@@ -75,8 +75,9 @@ impl Collection {
         let open = self.open()?;
         // Nothing of the journal is needed any more that the engine has on disk.
         self.flush()?;
+        let graphs = self.graph_rows_in(epoch)?;
         let _settled = self.settled();
-        let mut found = self.registered_in(epoch)? + self.graph_rows_in(epoch)?;
+        let mut found = graphs + self.registered_in(epoch)?;
         // One that is kept whole for a backup still has what was moved since; the engine has come out the same without.
         let whole = self.untrimmed.load(Ordering::SeqCst);
         for entry in journal::entries(&*self.context.kv, self.id()).take_while(|_| !whole) {

@@ -321,7 +321,7 @@ impl Collection {
                 keywords.remove(id);
             });
         }
-        indexes.account()
+        indexes.fit()
     }
 
     fn check(&self, staged: &Staged) -> Result<()> {

@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
-use crate::vectors::metric::Metric;
 use crate::vectors::resident::graph::{Graph, Near, Space};
 use crate::vectors::resident::quantize::{self, Query};
 use crate::vectors::resident::table::Table;
@@ -79,6 +78,11 @@ impl Linked {
         Ok(slots.len())
     }
 
+    /// Whether it lacks any of the vectors.
+    pub fn is_lacking(&self) -> bool {
+        !self.waiting.lock().is_empty()
+    }
+
     /// Whether it has enough of the vectors to be asked.
     pub fn is_ready(&self) -> bool {
         let (linked, waiting) = (self.graph.len() as u64, self.waiting.lock().len());
@@ -118,7 +122,13 @@ impl Linked {
 
     /// So many of the changes are written now.
     pub fn saved(&self, changed: usize) {
-        self.changed.fetch_sub(changed, Ordering::Relaxed);
+        let _ =
+            self.changed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |all| Some(all.saturating_sub(changed)));
+    }
+
+    /// Bytes that the links of `slots` slots will take.
+    pub fn bytes_of(slots: usize) -> usize {
+        Graph::bytes_of(slots)
     }
 
     /// What the slots from `from` to before `end` link to.
@@ -140,7 +150,7 @@ impl Near for FromQuery<'_> {
         quantize::code_dots(self.query.code(), block.codes(row, 1), &mut merit);
         self.query.merits(block.bounds(row, 1), &mut merit, &mut radius);
         let [merit] = merit;
-        self.query.distance(merit) as f32
+        (1.0 - merit).max(0.0) as f32
     }
 }
 
@@ -150,11 +160,6 @@ impl Space for Table {
         let mut dot = [0.0];
         quantize::code_dots(block_a.codes(a, 1), block_b.codes(b, 1), &mut dot);
         let [dot] = dot;
-        let dot = dot * block_a.scale(a) * block_b.scale(b);
-        let distance = match self.shape.metric {
-            Metric::Cosine | Metric::Dot => 1.0 - dot,
-            Metric::Euclid => block_a.squared(a) + block_b.squared(b) - 2.0 * dot,
-        };
-        distance as f32
+        (1.0 - dot * block_a.scale(a) * block_b.scale(b)).max(0.0) as f32
     }
 }

@@ -283,13 +283,23 @@ impl Resident {
 
     /// Whether it is so large that a graph is worth it, and of a kind that graphs are made for.
     pub fn is_large(&self) -> bool {
-        // By dot product nearness knows no triangle.
-        self.len() >= self.graph_from && self.keep() != Keep::Signs && self.metric() != Metric::Dot
+        // By dot product nearness knows no triangle, and codes are too coarse for distances far from the origin.
+        self.len() >= self.graph_from && self.keep() != Keep::Signs && self.metric() == Metric::Cosine
     }
 
     /// Whether a graph is to be begun, for the first time or anew.
     pub(in crate::vectors) fn wants_graph(&self) -> bool {
         self.is_large() && self.graph.as_ref().is_none_or(Linked::is_worn)
+    }
+
+    /// Whether there is something to link.
+    pub(in crate::vectors) fn lacks_links(&self) -> bool {
+        self.wants_graph() || self.graph.as_ref().is_some_and(Linked::is_lacking)
+    }
+
+    /// Bytes that a graph will take, if one is wanted.
+    pub(in crate::vectors) fn graph_bytes(&self) -> usize {
+        if self.wants_graph() { Linked::bytes_of(self.slots_end()) } else { 0 }
     }
 
     /// Begins a graph if one is wanted.

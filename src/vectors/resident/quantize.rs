@@ -223,14 +223,6 @@ impl<'a> Query<'a> {
         Ok(self.score(vector, squared))
     }
 
-    /// How far a row with `merit` is, so that less is nearer: 1 − cosine, or the square of the distance.
-    pub fn distance(&self, merit: f64) -> f64 {
-        match self.metric {
-            Metric::Cosine | Metric::Dot => 1.0 - merit,
-            Metric::Euclid => self.squared - merit,
-        }
-    }
-
     /// The merit of an exact score.
     pub fn merit_of(&self, score: f64) -> f64 {
         match self.metric {

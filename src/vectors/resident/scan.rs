@@ -223,7 +223,7 @@ impl Rows<'_> {
     ) -> Rough {
         let mut best = Rough::new(count);
         let (mut counts, mut merits) = ([0; BATCH], [0.0; BATCH]);
-        let mut fewer = u16::MAX;
+        let mut fewer = u32::MAX;
         for block in self.blocks {
             let end = range.end.min(block.base + block.capacity);
             for first in (range.start.max(block.base)..end).step_by(BATCH) {
@@ -234,9 +234,9 @@ impl Rows<'_> {
                 if query.is_even() {
                     // The fewer the better, whatever the row.
                     for (row, count) in (first..).zip(&*counts) {
-                        if *count < fewer && self.passes(row, filter) {
+                        if u32::from(*count) < fewer && self.passes(row, filter) {
                             best.add(row, -f64::from(*count));
-                            fewer = (-best.least()).min(f64::from(u16::MAX)) as u16;
+                            fewer = (-best.least()).min(f64::from(u32::MAX)) as u32;
                         }
                     }
                     continue;

@@ -19,6 +19,9 @@ use crate::vectors::veil::mix;
 
 /// Turns one after the other: after one of them a vector with a single value has few different ones.
 const ROUNDS: usize = 2;
+/// Values whose largest is below this, or above its inverse, are scaled by a power of two before they are turned.
+const SMALL: f32 = 1e-20;
+const FAR: f32 = (1_u128 << 100) as f32;
 /// How many deviations of the binomial a row may stray before it is missed. Rows stray by four fifths of that, so by 4.4 of
 /// their own: five in a million.
 const DEVIATIONS: f64 = 3.5;
@@ -67,8 +70,18 @@ impl Shape {
         Ok(Prepared::new(self, vector, squared))
     }
 
+    /// `values`, turned, and scaled where they are so large or so small that turning them would not end well.
     pub(super) fn turned(&self, values: &[f32]) -> Zeroizing<Vec<f32>> {
         let mut turned = Zeroizing::new(values.to_vec());
+        let largest = values.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        let scale = if largest < SMALL {
+            FAR
+        } else if largest > 1.0 / SMALL {
+            1.0 / FAR
+        } else {
+            1.0
+        };
+        turned.iter_mut().for_each(|x| *x *= scale);
         self.turn.iter().for_each(|signs| mix(&mut turned, signs));
         turned
     }
@@ -107,6 +120,16 @@ mod tests {
             for (x, y, turned_x, turned_y) in [(&a, &a, &turned_a, &turned_a), (&a, &b, &turned_a, &turned_b)] {
                 assert!((metric::dot(x, y) - metric::dot(turned_x, turned_y)).abs() < 1e-4 * d as f64, "{d}");
             }
+        }
+        let shape = Shape::new(384, Metric::Cosine).unwrap();
+        let values: Vec<f32> = (0..384).map(|i| (i as f32 * 1.7).sin()).collect();
+        let signs = |scale: f32| -> Vec<bool> {
+            let scaled: Vec<f32> = values.iter().map(|x| x * scale).collect();
+            shape.turned(&scaled).iter().map(|x| x.is_sign_negative()).collect()
+        };
+        for scale in [1e-42, 1e-38, 1e-15, 1e20, 3e38] {
+            let differing = signs(1.0).iter().zip(signs(scale)).filter(|(a, b)| **a != *b).count();
+            assert!(differing < 8, "{scale}: {differing}");
         }
         let shape = Shape::new(384, Metric::Dot).unwrap();
         let mut one = vec![0.0; 384];

@@ -92,6 +92,11 @@ impl Graph {
         self.links().bytes()
     }
 
+    /// The bytes that the links of `slots` slots take.
+    pub fn bytes_of(slots: usize) -> usize {
+        slots.saturating_mul((1 + MAX_DEGREE) * size_of::<Slot>())
+    }
+
     /// Links `slots`, which have rows in the table and are not linked yet, to what is near each, on rayon's threads.
     pub fn build<S: Space>(&self, space: &Arc<S>, slots: &[Slot]) -> Result<()> {
         let change = Change(Arc::clone(space));

@@ -130,7 +130,9 @@ async fn grow(collection: &Collection) {
         collection.delete(some.iter().map(|id| (*id).into()).collect()).await.unwrap();
     }
     // Else the store would at some time, and keep the directory of one that was dropped.
-    while collection.optimize().await.unwrap() {}
+    while collection.optimize().await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 impl Run<'_> {

@@ -170,7 +170,7 @@ pub struct Config {
     /// What the search indexes of all collections may take of memory together, in MiB; 0 is half of what there is. Default:
     /// 0.
     pub resident_mib: u32,
-    /// From how many vectors on a search index in memory gets a search graph; 0 is never. Default: 200000.
+    /// From how many vectors on a search index in memory gets a search graph; 0 is never. Default: 100000.
     pub graph_from: u32,
     /// Cache of the key-value engine, in MiB. Default: 64.
     pub cache_mib: u32,
@@ -251,7 +251,7 @@ impl Default for Config {
             audit_retention_days: 0,
             memory_lock: LockPolicy::Prefer,
             resident_mib: 0,
-            graph_from: 200_000,
+            graph_from: 100_000,
             cache_mib: 64,
             min_free_mib: 256,
             flush_interval_s: 10,

@@ -91,7 +91,8 @@ async fn a_large_collection_is_linked_and_found_by_its_links() {
     assert_eq!(found(&collection, &query).await[0], RecordId::Number(5));
     link(&collection, vectors.len()).await;
     assert_eq!(found(&collection, &query).await[0], RecordId::Number(5));
-    let exact = SearchRequest { exact: true, ..SearchRequest::new(query, 1) };
+    let mut exact = SearchRequest::new(query, 1);
+    exact.exact = true;
     assert_eq!(collection.search(exact).await.unwrap()[0].id, RecordId::Number(5));
     store.close().await.unwrap();
 }

@@ -111,6 +111,7 @@ impl Collection {
                 return false;
             }
             let values = indexes.by_vector.values().map(|index| match index.keep() {
+                Keep::Vectors if request.filter.is_none() && !request.exact && index.is_linked() => 0,
                 Keep::Vectors => index.len().saturating_mul(index.dimension()),
                 // Vectors are read from the engine.
                 Keep::Codes | Keep::Signs => usize::MAX,

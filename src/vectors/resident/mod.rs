@@ -265,10 +265,7 @@ impl Resident {
             (_, Some(pass)) => pass,
             (_, None) if self.len() < SIGNS_FROM => Pass::Codes,
             // A graph finds too little of what a filter leaves.
-            (_, None) if question.filter.is_none() && question.k <= GRAPH_RESULTS => match &self.graph {
-                Some(graph) if graph.is_ready() => Pass::Graph,
-                _ => Pass::Odds,
-            },
+            (_, None) if question.filter.is_none() && question.k <= GRAPH_RESULTS && self.is_linked() => Pass::Graph,
             (_, None) => Pass::Odds,
         }
     }
@@ -290,6 +287,11 @@ impl Resident {
     /// Whether a graph is to be begun, for the first time or anew.
     pub(in crate::vectors) fn wants_graph(&self) -> bool {
         self.is_large() && self.graph.as_ref().is_none_or(Linked::is_worn)
+    }
+
+    /// Whether a graph has enough of the vectors to be asked.
+    pub(in crate::vectors) fn is_linked(&self) -> bool {
+        self.graph.as_ref().is_some_and(Linked::is_ready)
     }
 
     /// Whether there is something to link.

@@ -146,11 +146,7 @@ struct FromQuery<'a> {
 impl Near for FromQuery<'_> {
     fn to(&self, slot: Slot) -> f32 {
         let Some((block, row)) = self.table.locate(slot) else { return f32::MAX };
-        let (mut merit, mut radius) = ([0.0], [0.0]);
-        quantize::code_dots(self.query.code(), block.codes(row, 1), &mut merit);
-        self.query.merits(block.bounds(row, 1), &mut merit, &mut radius);
-        let [merit] = merit;
-        (1.0 - merit).max(0.0) as f32
+        self.query.distance(block.codes(row, 1), block.scale(row)).max(0.0) as f32
     }
 }
 

@@ -184,6 +184,14 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// How far a row of length 1 is by cosine, by its code and its scale: 1 − their product.
+    pub fn distance(&self, code: &[i8], scale: f64) -> f64 {
+        let mut dot = [0.0];
+        code_dots(&self.code, code, &mut dot);
+        let [dot] = dot;
+        1.0 - dot * self.gain * scale
+    }
+
     /// Whether all rows that reach `floor` differ in as many signs at most.
     pub fn is_even(&self) -> bool {
         self.metric == Metric::Cosine

@@ -4,7 +4,12 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 
+use strongroom::clock::SystemClock;
+use strongroom::disk::DataDir;
+use strongroom::kv::rocks::Rocks;
+use strongroom::kv::{Batch, KvBackend as _, Table};
 use strongroom::{
     Chunk, Collection, CollectionSpec, Config, Epoch, Metric, Mode, RecordId, RotateOptions, SearchRequest, Store,
     StoreOptions, TenantId,
@@ -136,5 +141,55 @@ async fn links_are_kept_and_rotate() {
     tenant.change_mode("terms", Mode::Sealed, |_| ()).await.unwrap();
     let collection = tenant.collection("terms").unwrap();
     assert_eq!(found(&collection, &vectors[7]).await[0], RecordId::Number(7));
+    store.close().await.unwrap();
+}
+
+/// Changes the rows that are kept of graphs, of which there are those whose keys are given; the first is the head.
+fn tamper(dir: &Path, change: impl Fn(&mut Batch, &[(Vec<u8>, Vec<u8>)])) {
+    let disk = Arc::new(DataDir::hold(&dir.join("data"), 0).unwrap());
+    let db = disk.subdir("db").unwrap();
+    let rocks = Rocks::open(&db, disk, 8 << 20, Arc::new(SystemClock), |_, _| false).unwrap();
+    let rows: Vec<_> = rocks.scan(Table::Graph, b"").map(Result::unwrap).collect();
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = rows.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+    assert!(rows.len() >= 2, "a head and a part");
+    let mut batch = Batch::default();
+    change(&mut batch, &rows);
+    rocks.write(batch).unwrap();
+    rocks.sync().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_that_are_not_all_there_or_changed_are_made_anew_and_do_not_keep_an_old_key_alive() {
+    let dir = tempfile::tempdir().unwrap();
+    let vectors = common::sample_vectors("chunk_vectors.f16.npy");
+    let (store, collection) = filled(dir.path(), &vectors).await;
+    found(&collection, &vectors[0]).await;
+    link(&collection, vectors.len()).await;
+    drop(collection);
+    store.close().await.unwrap();
+
+    // A bit of a part: the graph does not open, the collection does.
+    tamper(dir.path(), |batch, rows| {
+        let (key, mut part) = rows[1].clone();
+        *part.last_mut().unwrap() ^= 1;
+        batch.put(Table::Graph, key, part);
+    });
+    let (store, collection) = open(dir.path()).await;
+    assert_eq!(found(&collection, &vectors[9]).await[0], RecordId::Number(9));
+    link(&collection, vectors.len()).await;
+    drop(collection);
+    store.close().await.unwrap();
+
+    // As a kill leaves it that comes before the head is written, and what nobody has written.
+    tamper(dir.path(), |batch, rows| {
+        let (head, _) = &rows[0];
+        batch.delete(Table::Graph, head.clone());
+        batch.put(Table::Graph, [&head[..16], &[7, 7]].concat(), rows[1].1.clone());
+    });
+    let (store, collection) = open(dir.path()).await;
+    assert_eq!(found(&collection, &vectors[9]).await[0], RecordId::Number(9));
+    store.rotate(&acme(), RotateOptions::default(), |_| ()).await.unwrap();
+    store.destroy_epoch(&acme(), Epoch::try_from(1).unwrap()).await.unwrap();
+    drop(collection);
     store.close().await.unwrap();
 }

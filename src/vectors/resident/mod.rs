@@ -1,12 +1,10 @@
-//! The resident index: exact nearest-neighbour search over vectors held in trusted memory.
+//! The resident index: nearest-neighbour search over vectors held in trusted memory. Scores are always exact.
 //!
-//! Rows lie dense in blocks of [locked memory](crate::locked). A search reads one byte per value (the *first pass*),
-//! which bounds every score from both sides, and then scores exactly those rows whose bound reaches the k-th best. The
-//! result is that of comparing with every vector in `f64`, by construction; there is no recall to tune.
-//!
-//! Where that would take too long the first pass reads one bit per value and leaves some hundreds, and now and then one of
-//! the best is missed; [`crate::manual::search`] says from where on, and how it was measured. Where memory is short an
-//! index [keeps](Keep) less than the vectors, and the second pass reads them from where they are sealed.
+//! Rows lie dense in blocks of [locked memory](crate::locked). By [`Pass::Codes`] a search reads one byte per value, which
+//! bounds every score from both sides, and then scores exactly those rows whose bound reaches the k-th best: the result is
+//! that of comparing with every vector in `f64`, by construction. The other passes look at less and may miss one of the
+//! best; [`crate::manual::search`] says which is used when, and how it was measured. Where memory is short an index
+//! [keeps](Keep) less than the vectors, and the second pass reads them from where they are sealed.
 
 mod block;
 mod budget;

@@ -2,7 +2,7 @@
 //!
 //! The graph is Vamana (Subramanya et al., "DiskANN", NeurIPS 2019) by Microsoft's `diskann`. It holds links only; distances
 //! are asked of the caller. Links say who is near whom: they lie in ordinary memory, as metadata does, and are erased when
-//! it is freed.
+//! it is freed where the allocator does that, as the program's does.
 
 mod links;
 mod steps;
